@@ -1,0 +1,138 @@
+"""The settings of a climb, and the presets as literal values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from advcam.errors import SettingsError, known
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Ours: every quantity is relative (to the pixel range, to a mean over cells), so the numbers mean the same anywhere.
+    "default": {
+        "steps": 8, "step_size": 0.005, "suppress": 1.0, "restrain": 0.0, "threshold": 0.5,
+        "scales": (1.0,), "mirror": True,
+        "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
+        "clip": True, "halve_small": False, "grid": 1, "precision": "float32",
+    },
+    # Equations 3-7 as printed: logits, raw gradient, L1 sum, no clipping.
+    "paper": {
+        "steps": 27, "step_size": 0.008, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
+        "scales": (1.0,), "mirror": False,
+        "score": "logit", "weights": "head", "penalty": "sum", "gradient": "raw", "step_unit": "pixel",
+        "clip": False, "halve_small": False, "grid": 1, "precision": "float32",
+    },
+    # The published code, to the letter (parity/climb.npz).
+    "official": {
+        "steps": 27, "step_size": 0.08, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
+        "scales": (1.0, 0.5, 1.5, 2.0), "mirror": True,
+        "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
+        "clip": True, "halve_small": True, "grid": 16, "precision": "float32",
+    },
+    # `default` in bfloat16 and without the mirror image: half the views.
+    "fast": {
+        "steps": 8, "step_size": 0.005, "suppress": 1.0, "restrain": 0.0, "threshold": 0.5,
+        "scales": (1.0,), "mirror": False,
+        "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
+        "clip": True, "halve_small": False, "grid": 1, "precision": "bfloat16",
+    },
+}  # fmt: skip
+
+_CHOICES = {
+    "score": ("logit", "relu"),
+    "weights": ("head", "gradient"),
+    "penalty": ("mean", "sum"),
+    "gradient": ("maximum", "raw"),
+    "step_unit": ("range", "pixel"),
+    "precision": ("float32", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class ClimbSettings:
+    """How to climb; the first block has the paper's symbols, the second says by which rule each is applied.
+
+    Args:
+        steps: T, maps that are summed; 1 gives the plain class activation map.
+        step_size: xi, how far a step goes, in the unit of ``step_unit``.
+        suppress: weight of the other classes' scores (term (i) of the objective), 0 leaves them out.
+        restrain: lambda, weight of the penalty on what is discriminative already (term (ii)), 0 leaves it out.
+        threshold: tau in [0, 1], relative to the map's maximum: cells above it are the discriminative ones.
+        scales: factors by which the image is resized; the maps are summed over them.
+        mirror: climb the image and its mirror image together and add their maps.
+        score: ``logit`` y = mean over cells of W f + b, mean over views; ``relu`` y = mean over cells of ReLU(W f),
+            summed over views.
+        weights: of the channels in a map. ``head``: the head's row w_c; ``gradient``: the gradient rule of the
+            published code (SPEC section 1, point 1), about 2 K+ times smaller.
+        penalty: L1 as a ``mean`` over cells, in which lambda means the same on any grid, or as a ``sum``.
+        gradient: ``maximum`` divides it by its largest magnitude in this climb; ``raw`` takes it as it is.
+        step_unit: ``range``: xi is a share of the climb's own pixel range; ``pixel``: in units of the given pixels.
+        clip: keep the pixels within the range that the climb's pixels have.
+        halve_small: scales below 1 climb T // 2 steps (T > 10), else at most 5, as in the published code.
+        grid: at full size, enlarge to the next multiple of this and cut, instead of to the size itself.
+        precision: of the network's arithmetic; maps and pixels stay float32.
+
+    Raises:
+        SettingsError: a value out of its range.
+    """
+
+    steps: int
+    step_size: float
+    suppress: float
+    restrain: float
+    threshold: float
+    scales: tuple[float, ...]
+    mirror: bool
+    score: str
+    weights: str
+    penalty: str
+    gradient: str
+    step_unit: str
+    clip: bool
+    halve_small: bool
+    grid: int
+    precision: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
+        if self.steps < 1 or self.steps != int(self.steps):
+            raise SettingsError(f"steps must be a whole number of at least 1 (1 = the plain map), got {self.steps}")
+        if not self.scales or any(not (math.isfinite(s) and s > 0) for s in self.scales):
+            raise SettingsError(f"scales must be positive factors, for example (1.0, 1.5), got {self.scales}")
+        for name in ("step_size", "suppress", "restrain"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingsError(f"{name} must be a finite number of at least 0, got {value}")
+        if not 0 <= self.threshold <= 1:
+            raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
+        if self.grid < 1:
+            raise SettingsError(f"grid must be at least 1, got {self.grid}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
+
+    def steps_at(self, scale: float) -> int:
+        """Steps climbed at a scale: T, or fewer below scale 1 where ``halve_small`` asks for it."""
+        if scale >= 1 or not self.halve_small:
+            return self.steps
+        return self.steps // 2 if self.steps > 10 else min(self.steps, 5)
+
+
+def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
+    """A preset's settings with some of them changed.
+
+    Example:
+        >>> settings("official", steps=5).scales
+        (1.0, 0.5, 1.5, 2.0)
+
+    Raises:
+        SettingsError: an unknown preset or setting; the message lists the known ones.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"no preset is called {preset!r}; {known(preset, PRESETS)}")
+    names = [f.name for f in fields(ClimbSettings)]
+    for name in changes:
+        if name not in names:
+            raise SettingsError(f"a climb has no setting {name!r}; {known(name, names)}")
+    return ClimbSettings(**(PRESETS[preset] | changes))

@@ -1,0 +1,46 @@
+"""Mirror images and scales: how a picture becomes views, and how their maps become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def make_views(images: Float[Tensor, "n 3 y x"], scale: float, mirror: bool) -> Float[Tensor, "n v 3 h w"]:
+    """The images at a scale (bilinear, sizes rounded, at least 1), and their mirror images as a second view."""
+    if scale != 1:
+        size = [max(1, round(side * scale)) for side in images.shape[-2:]]
+        images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    return torch.stack([images, images.flip(-1)], 1) if mirror else images[:, None]
+
+
+def add_views(maps: Float[Tensor, "c v h w"]) -> Float[Tensor, "c h w"]:
+    """A map and its mirror image's, turned back and added; of one view, the map itself."""
+    return maps[:, 0] if maps.shape[1] == 1 else maps[:, 0] + maps[:, 1].flip(-1)
+
+
+def strided_size(size: tuple[int, int], stride: int = 4) -> tuple[int, int]:
+    """The grid of an image at a stride: ``(ceil(H / stride), ceil(W / stride))``."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def fuse_scales(
+    maps: Sequence[Float[Tensor, "c _ _"]], size: tuple[int, int], grid: int = 1
+) -> Float[Tensor, "c y x"]:
+    """Maps of several grids resized to one size (bilinear) and summed.
+
+    With ``grid`` > 1 they are resized to the next multiple of it and cut, as the published code does at full size.
+    """
+    enlarged = [-(-side // grid) * grid for side in size]
+    resized = [F.interpolate(m[:, None], size=enlarged, mode="bilinear", align_corners=False)[:, 0] for m in maps]
+    return torch.stack(resized).sum(0)[:, : size[0], : size[1]]
+
+
+def normalise(maps: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
+    """Each map divided by its own maximum; a map of zeros stays zeros."""
+    peak = maps.amax((1, 2), keepdim=True)
+    return maps / torch.where(peak > 0, peak, 1)

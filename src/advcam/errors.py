@@ -1,0 +1,59 @@
+"""The one exception tree of advcam.
+
+AdvcamError
+├── InputError       a tensor, class id or file list is not what was asked for
+├── SettingsError    a setting has a value that cannot work, or two that contradict each other
+├── NetworkError     the network has no class activation map, or its weights do not fit
+├── DataError        the data set cannot be used; says file and line
+├── ImageError       one picture cannot be used; the rest of the run goes on without it
+├── StoreError       the disk refused (full, read-only, not there)
+└── RunError         a run folder is missing something or was made with other settings
+
+Every message says what was expected, what came, and what to do. The command line prints it on one line and
+exits with status 2; only :class:`ImageError` is collected (the item is skipped, listed, and the status is 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AdvcamError(Exception):
+    """Whatever advcam raises on purpose."""
+
+
+class InputError(AdvcamError, ValueError):
+    """A value given to a function is not what it takes."""
+
+
+class SettingsError(AdvcamError, ValueError):
+    """A setting that cannot work."""
+
+
+class NetworkError(AdvcamError):
+    """A network without a class activation map, or weights that do not fit it."""
+
+
+class DataError(AdvcamError):
+    """A data set that cannot be used."""
+
+
+class ImageError(DataError):
+    """One picture that cannot be used."""
+
+
+class StoreError(AdvcamError):
+    """The disk refused to read or write."""
+
+
+class RunError(AdvcamError):
+    """A run folder that lacks something, or was made otherwise."""
+
+
+def known(name: str, choices: Iterable[str]) -> str:
+    """The tail of an "unknown name" message: the closest names first, then all of them (at most twelve)."""
+    names = list(choices)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    listed = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+    return (f"did you mean {' or '.join(close)}? " if close else "") + f"known: {listed}"

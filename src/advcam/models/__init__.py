@@ -1,0 +1,12 @@
+"""The outside world's networks: any classifier as features and head, timm's backbones, smp's segmentation networks.
+
+Importing this package also makes timm importable beside a CPU-only torch (see :mod:`.torchvision_mend`).
+"""
+
+from .torchvision_mend import mend
+
+mend()
+
+from .network import FeatureNetwork, find, lent  # noqa: E402
+
+__all__ = ["FeatureNetwork", "find", "lent", "mend"]
