@@ -2,6 +2,7 @@
 
 from advcam.attribution import PRESETS
 from advcam.explain import AdvCAM, Maps, cam
+from advcam.metrics import sweep
+from advcam.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["PRESETS", "AdvCAM", "Maps", "__version__", "cam"]
+__all__ = ["PRESETS", "AdvCAM", "Maps", "__version__", "cam", "sweep"]

@@ -29,6 +29,7 @@ class Maps:
         image: int64 [M], row of the images given.
         target: int64 [M], class id.
         grids: the same sum for each scale by itself, on that scale's own grid.
+        first: the map of the first step for each scale: the plain map's ``grids``.
         size: (H, W) of the images given.
         grid: see :class:`~advcam.attribution.ClimbSettings`.
         steps: [M, T, h, w] the map of every step, with ``record=True``.
@@ -41,11 +42,18 @@ class Maps:
     image: Int[Tensor, " m"]
     target: Int[Tensor, " m"]
     grids: tuple[Float[Tensor, "m _ _"], ...]
+    first: tuple[Float[Tensor, "m _ _"], ...]
     size: tuple[int, int]
     grid: int = 1
     steps: Float[Tensor, "m t h w"] | None = None
     scores: Float[Tensor, "m t k"] | None = None
     images: Tensor | None = None
+
+    @property
+    def plain(self) -> Maps:
+        """The plain class activation maps of the same views: what ``steps=1`` gives, at no further cost."""
+        maps = self.first[0] if len(self.first) == 1 else fuse_scales(self.first, strided_size(self.size))
+        return Maps(maps, self.image, self.target, self.first, self.first, self.size, self.grid)
 
     def normalised(self, size: tuple[int, int] | None = None) -> Float[Tensor, "m y x"]:
         """The maps in [0, 1], each divided by its own maximum (a map of zeros stays zeros).
@@ -96,9 +104,7 @@ class AdvCAM:
         where = f"layer={found.layer!r} ({found.side}), head={found.head!r}" if found else f"layer={self.layer!r}"
         return f"AdvCAM({type(self.model).__name__}, {where}, {self.settings})"
 
-    def __call__(
-        self, images: Float[Tensor, "n 3 y x"], targets: Targets = None, *, record: bool = False
-    ) -> Maps:
+    def __call__(self, images: Float[Tensor, "n 3 y x"], targets: Targets = None, *, record: bool = False) -> Maps:
         """The AdvCAM of every (image, class) pair.
 
         Args:
@@ -120,21 +126,19 @@ class AdvCAM:
             network = self._network = self._network or find(self.model, images, self.layer)
             network = dataclasses.replace(network, precision=s.precision)
             image, target = self._pairs(images, targets, network)
-            grids, recorded = [], None
-            for scale in s.scales:
-                summed, recorded = self._climb(network, images, image, target, scale, record)
-                grids.append(summed)
+            climbed = [self._climb(network, images, image, target, scale, record) for scale in s.scales]
+        grids, first, recorded = zip(*climbed, strict=True)
         size = (images.shape[2], images.shape[3])
         maps = grids[0] if len(grids) == 1 else fuse_scales(grids, strided_size(size))
-        return Maps(maps, image, target, tuple(grids), size, s.grid, **recorded)
+        return Maps(maps, image, target, grids, first, size, s.grid, **recorded[0])
 
     def _climb(
         self, network: FeatureNetwork, images: Tensor, image: Tensor, target: Tensor, scale: float, record: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum of the maps of every pair at one scale, and what was recorded on the way."""
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Every pair at one scale: the sum of its maps, the first of them, and what was recorded on the way."""
         s, head = self.settings, network.linear()
         views = make_views(images, scale, s.mirror)
-        sums, kept = [], []
+        sums, firsts, kept = [], [], []
         for rows in _chunks(len(image), views[0, :, 0].numel(), self.max_pixels):
             steps = climb(network.features, head, views[image[rows]], target[rows], s)
             first = next(steps)
@@ -145,11 +149,14 @@ class AdvCAM:
                     maps.append(step.maps)
                     scores.append(step.scores)
             sums.append(total)
+            firsts.append(first.maps)
             if record:
                 pixels = next(steps).pixels
                 kept.append((torch.stack(maps, 1), torch.stack(scores, 1), pixels if s.mirror else pixels[:, 0]))
-        recorded = dict(zip(("steps", "scores", "images"), map(torch.cat, zip(*kept, strict=True)), strict=True)) if kept else {}
-        return torch.cat(sums), recorded
+        recorded = (
+            dict(zip(("steps", "scores", "images"), map(torch.cat, zip(*kept, strict=True)), strict=True)) if kept else {}
+        )
+        return torch.cat(sums), torch.cat(firsts), recorded
 
     def _pairs(self, images: Tensor, targets: Targets, network: FeatureNetwork) -> tuple[Tensor, Tensor]:
         """Row and class of every pair, checked."""

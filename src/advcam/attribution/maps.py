@@ -32,9 +32,7 @@ def class_activation_map(
     return torch.einsum("cvdhw,cd->cvhw", features, head.weight[target]).relu()
 
 
-def gradient_scale(
-    features: Float[Tensor, "c v d h w"], head: Head, target: Int[Tensor, " c"]
-) -> Float[Tensor, "c v 1 1"]:
+def gradient_scale(features: Float[Tensor, "c v d h w"], head: Head, target: Int[Tensor, " c"]) -> Float[Tensor, "c v 1 1"]:
     """By what the published code's maps differ from :func:`class_activation_map`.
 
     It weights channel d by the sum over cells of the gradient of ``sum ReLU(z_c)``, divided by the number of positive

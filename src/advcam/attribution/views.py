@@ -28,9 +28,7 @@ def strided_size(size: tuple[int, int], stride: int = 4) -> tuple[int, int]:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
-def fuse_scales(
-    maps: Sequence[Float[Tensor, "c _ _"]], size: tuple[int, int], grid: int = 1
-) -> Float[Tensor, "c y x"]:
+def fuse_scales(maps: Sequence[Float[Tensor, "c _ _"]], size: tuple[int, int], grid: int = 1) -> Float[Tensor, "c y x"]:
     """Maps of several grids resized to one size (bilinear) and summed.
 
     With ``grid`` > 1 they are resized to the next multiple of it and cut, as the published code does at full size.

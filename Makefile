@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench clean
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## .venv with all that the tests and benchmarks need
+
+$(STAMP): pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## the main job on generated pictures; ends with the path of report.html
+	$(BIN)/advcam demo --out runs/demo
+
+test: $(STAMP)  ## the tests
+	$(BIN)/pytest
+
+check: $(STAMP)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## put the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## the benchmarks; prints what benchmarks/*.md record
+	$(BIN)/python benchmarks/climb.py
+
+clean:  ## remove .venv and what tests leave
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,7 @@
+"""``python -m advcam``."""
+
+import sys
+
+from advcam.cli import main
+
+sys.exit(main())

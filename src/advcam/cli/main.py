@@ -1,0 +1,203 @@
+"""Parses, calls, and turns what happened into one line and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns 0 done, 1 some items failed (the last line names the list), 2 could not start."""
+    from advcam.errors import AdvcamError
+    from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
+
+    args = _parser().parse_args(argv)
+    if not args.debug:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    try:
+        return int(args.call(args))
+    except KeyboardInterrupt:
+        print("advcam: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except AdvcamError as error:
+        line = str(error)
+    except Exception as error:  # a defect of ours: still no wall of text
+        line = f"unexpected {type(error).__name__}: {error}; --debug shows where. What is done is kept"
+    if args.debug:
+        traceback.print_exc()
+    print("advcam:", " ".join(line.split()), file=sys.stderr)
+    return COULD_NOT_START
+
+
+def _parser() -> ArgumentParser:
+    from advcam import __version__
+
+    from . import options as o
+
+    parser = ArgumentParser("advcam", description="Image-level labels in, pixel masks out, by anti-adversarial climbing.")
+    parser.add_argument("--version", action="version", version=f"advcam {__version__}")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="VERB")
+
+    def verb(name: str, call: Any, about: str, example: str) -> ArgumentParser:
+        made = verbs.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=f"example:\n  advcam {name} {example}",
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(call=call)
+        o.add_common(made)
+        return made
+
+    demo = verb("demo", _demo, "Everything, on generated pictures, in a few minutes.", "--out demo")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: demo")
+
+    whole = verb(
+        "run", _run, "Classify, climb, refine, segment, report; goes on where it was stopped.",
+        "--images photos --labels labels.csv --out runs/first",
+    )  # fmt: skip
+    whole.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder, made or taken up again")
+    o.add_data(whole, required=True)
+    for add in (o.add_classify, o.add_climb, o.add_refine):
+        add(whole)
+    o.add_segment(whole, "segment-")
+
+    for name, about in (
+        ("classify", "Train (or take) the classifier; starts a run where --images and --labels are given."),
+        ("climb", "Make a map for every class of every picture."),
+        ("refine", "Make masks of the maps."),
+        ("segment", "Train a segmentation network on the masks, and predict."),
+    ):
+        step = verb(name, _step, about, "--run runs/first")
+        step.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+        step.add_argument("--redo", action="store_true", help="drop this step and what follows from it first")
+        step.set_defaults(step=name)
+        if name == "classify":
+            o.add_data(step, required=False)
+            o.add_classify(step)
+        elif name == "segment":
+            o.add_segment(step, "")
+        else:
+            {"climb": o.add_climb, "refine": o.add_refine}[name](step)
+
+    report = verb("report", _report, "Write the page of a run.", "--run runs/first")
+    report.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+
+    judge = verb(
+        "evaluate", _evaluate, "Compare seeds, masks and predictions with ground truth.", "--run runs/first --masks truth"
+    )
+    judge.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+    judge.add_argument(
+        "--masks", type=Path, required=True, metavar="DIR", help="ground truth, ID.png with class ids, 255 ignored"
+    )
+
+    predict = verb(
+        "predict", _predict, "Make masks of any pictures with a trained network.",
+        "--model runs/first/4-segment --images photos --out masks",
+    )  # fmt: skip
+    predict.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment")
+    predict.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where ID.png go")
+    return parser
+
+
+def _reporter(args: Namespace) -> Any:
+    from advcam.progress import Reporter
+
+    return Reporter(args.quiet)
+
+
+def _end(done: str, skipped: int, listed: Path) -> int:
+    """The last line, and the exit status it stands for."""
+    print(done)
+    if skipped:
+        print(f"{skipped} left out, listed with reasons in {listed}")
+    return SOME_FAILED if skipped else DONE
+
+
+def _demo(args: Namespace) -> int:
+    from advcam import flow
+
+    from . import options as o
+
+    report = flow.demo(args.out, args.seed or 0, o.machine(args), _reporter(args))
+    return _end(f"report: {report.resolve()}", 0, report)
+
+
+def _run(args: Namespace) -> int:
+    from advcam import flow
+
+    from . import options as o
+
+    steps = o.steps(args)
+    context = flow.start(args.out, o.data(args), args.seed or 0, o.machine(args), _reporter(args))
+    report = flow.take_all(context, steps)
+    return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
+
+
+def _step(args: Namespace) -> int:
+    from advcam import flow
+    from advcam.errors import DataError
+    from advcam.stages import classify, climb, refine, segment
+
+    from . import options as o
+
+    machine, reporter = o.machine(args), _reporter(args)
+    configs: dict[str, tuple[Any, Any]] = {
+        "classify": (classify.run, o.classify),
+        "climb": (climb.run, o.climb),
+        "refine": (refine.run, o.refine),
+        "segment": (segment.run, lambda a: o.segment(a, "")),
+    }
+    call, config = configs[args.step]
+    made = config(args)
+    if args.step == "classify" and (args.images or args.labels):
+        if not (args.images and args.labels):
+            raise DataError("a run starts with both --images and --labels")
+        context = flow.start(args.run, o.data(args), args.seed or 0, machine, reporter)
+    else:
+        context = flow.reopen(args.run, args.seed, machine, reporter)
+    if args.redo:
+        gone = context.run.drop(args.step)
+        reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
+    call(context, made)
+    return _end(f"{args.step}: {context.run.folder(args.step)}", len(context.data.skipped), args.run / "skipped.csv")
+
+
+def _report(args: Namespace) -> int:
+    from advcam import flow
+    from advcam.report import write_report
+
+    from . import options as o
+
+    context = flow.reopen(args.run, args.seed, o.machine(args), _reporter(args))
+    return _end(f"report: {write_report(context.run, context.data).resolve()}", 0, args.run)
+
+
+def _evaluate(args: Namespace) -> int:
+    from advcam import flow
+
+    from . import options as o
+
+    context = flow.reopen(args.run, args.seed, o.machine(args), _reporter(args))
+    skipped = flow.score(context, args.masks)
+    return _end(f"metrics: {args.run / 'metrics.json'}", len(skipped), args.run / "skipped-evaluate.csv")
+
+
+def _predict(args: Namespace) -> int:
+    from advcam import flow
+
+    from . import options as o
+
+    skipped = flow.predict(args.model, args.images, args.out, o.machine(args), _reporter(args))
+    return _end(f"masks: {args.out}", len(skipped), args.out / "skipped.csv")

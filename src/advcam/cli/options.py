@@ -1,0 +1,193 @@
+"""What can be said on the command line, and the configs it becomes. Defaults are read from the configs."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import ArgumentParser, Namespace
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from advcam.attribution import PRESETS
+from advcam.errors import SettingsError
+from advcam.flow import DataConfig, Steps
+from advcam.machine import Machine
+from advcam.models import NETWORKS, Backbone
+from advcam.stages.classify import ClassifyConfig
+from advcam.stages.climb import ClimbConfig
+from advcam.stages.refine import METHODS, RefineConfig
+from advcam.stages.segment import SegmentConfig
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """``1,1.5,2`` as numbers."""
+    return tuple(float(part) for part in text.split(","))
+
+
+def _default(config: type, name: str) -> Any:
+    (found,) = (f.default for f in fields(config) if f.name == name)
+    return None if found is MISSING else found
+
+
+def add_common(parser: ArgumentParser) -> None:
+    """What every command takes."""
+    group = parser.add_argument_group("everywhere")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    group.add_argument("--workers", type=int, help="processes that read pictures while a network trains")
+    group.add_argument("--max-pixels", type=int, help="most pixels in one forward pass of a climb; bounds memory")
+    group.add_argument("--seed", type=int, help="of everything random; a run's own where there is one (default: 0)")
+    group.add_argument("--quiet", action="store_true", help="no progress, only the last line and errors")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_data(parser: ArgumentParser, required: bool) -> None:
+    """The data set."""
+    group = parser.add_argument_group("data set")
+    group.add_argument("--images", type=Path, required=required, metavar="DIR", help="folder of pictures")
+    group.add_argument(
+        "--labels", type=Path, required=required, metavar="FILE", help="CSV image,labels (';' between labels) or JSON"
+    )
+    group.add_argument(
+        "--classes", type=Path, metavar="FILE", help="CSV id,name: the ids that masks use (default: from 1, sorted)"
+    )
+    group.add_argument(
+        "--train-list", type=Path, metavar="FILE", help="images to train on, one a line (default: all not scored on)"
+    )
+    group.add_argument("--eval-list", type=Path, metavar="FILE", help="images to score on and predict, one a line")
+
+
+def add_classify(parser: ArgumentParser) -> None:
+    """The classifier."""
+    group = parser.add_argument_group("classify")
+    group.add_argument("--backbone", default="resnet50", help="any timm network (default: resnet50)")
+    group.add_argument(
+        "--backbone-option", action="append", default=[], metavar="KEY=VALUE", help="argument of timm.create_model"
+    )
+    group.add_argument("--output-stride", type=int, default=16, help="pixels per cell of the map (default: 16)")
+    group.add_argument("--mean", type=numbers, help="of the input, e.g. 0.5,0.5,0.5 (default: timm's)")
+    group.add_argument("--std", type=numbers, help="of the input (default: timm's)")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument("--weights", metavar="FILE", help="start from this file instead of timm's pretrained weights")
+    source.add_argument("--from-scratch", action="store_true", help="start from no weights at all")
+    group.add_argument(
+        "--classifier", metavar="WHAT", help="a trained one, skips training: weights of --backbone, or FILE.py:FUNCTION"
+    )
+    _add_training(group, "", ClassifyConfig)
+
+
+def add_climb(parser: ArgumentParser) -> None:
+    """The climb."""
+    group = parser.add_argument_group("climb (unset: as the preset has it)")
+    group.add_argument("--preset", default="default", choices=list(PRESETS), help="default: default")
+    group.add_argument("--steps", type=int, help="T, maps that are summed")
+    group.add_argument("--step-size", type=float, help="xi")
+    group.add_argument("--suppress", type=float, help="weight of the other classes' scores")
+    group.add_argument("--restrain", type=float, help="lambda, weight of the penalty")
+    group.add_argument("--tau", type=float, help="share of the maximum above which a cell is discriminative")
+    group.add_argument("--scales", type=numbers, help="e.g. 1,1.5,2")
+    group.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="climb the mirror image too")
+    group.add_argument("--precision", choices=("float32", "bfloat16"), help="of the network's arithmetic")
+
+
+def add_refine(parser: ArgumentParser) -> None:
+    """The masks."""
+    group = parser.add_argument_group("refine")
+    group.add_argument("--method", default=_default(RefineConfig, "method"), choices=METHODS, help="default: pamr")
+    group.add_argument(
+        "--threshold",
+        type=float,
+        default=_default(RefineConfig, "threshold"),
+        help="background threshold (default: %(default)s)",
+    )
+
+
+def add_segment(parser: ArgumentParser, prefix: str) -> None:
+    """The segmentation network."""
+    group = parser.add_argument_group("segment")
+    group.add_argument("--network", default="deeplabv3plus", choices=list(NETWORKS), help="default: deeplabv3plus")
+    group.add_argument("--predict-scales", type=numbers, default=(1.0,), help="scales averaged in predictions (default: 1)")
+    _add_training(group, prefix, SegmentConfig)
+
+
+def _add_training(group: Any, prefix: str, config: type) -> None:
+    kinds: dict[str, Any] = {"epochs": int, "batch": int, "crop": int, "long_side": int, "lr": float, "head_lr": float}
+    for name, kind in kinds.items():
+        flag = f"--{prefix}{name.replace('_', '-')}"
+        group.add_argument(flag, type=kind, default=_default(config, name), help="default: %(default)s")
+    flag = "--train-scales" if not prefix else f"--{prefix}scales"
+    group.add_argument(
+        flag, type=numbers, default=_default(config, "scales"), help="range of the training views' scale, e.g. 0.75,1.5"
+    )
+
+
+def machine(args: Namespace) -> Machine:
+    """What may be used of the machine."""
+    given = {"workers": args.workers, "max_pixels": args.max_pixels}
+    return Machine(args.device, **{name: value for name, value in given.items() if value is not None})
+
+
+def data(args: Namespace) -> DataConfig:
+    """Where the data set is."""
+    return DataConfig(args.images, args.labels, args.classes, args.train_list, args.eval_list)
+
+
+def classify(args: Namespace) -> ClassifyConfig:
+    """The classify step's settings."""
+    options = {}
+    for entry in args.backbone_option:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise SettingsError(f"--backbone-option takes KEY=VALUE, got {entry!r}")
+        options[key] = _literal(value)
+    for name in ("mean", "std"):
+        if getattr(args, name) and len(getattr(args, name)) != 3:
+            raise SettingsError(f"--{name} takes three numbers, got {getattr(args, name)}")
+    backbone = Backbone(args.backbone, options, args.output_stride, args.mean, args.std)
+    return ClassifyConfig(
+        backbone, args.weights, args.from_scratch, args.classifier, scales=_pair(args.train_scales), **_training(args, "")
+    )
+
+
+def climb(args: Namespace) -> ClimbConfig:
+    """The climb step's settings."""
+    names = {n: n for n in ("steps", "step_size", "suppress", "restrain", "scales", "mirror", "precision")} | {
+        "threshold": "tau"
+    }
+    given = {name: getattr(args, flag) for name, flag in names.items()}
+    return ClimbConfig(args.preset, {name: value for name, value in given.items() if value is not None})
+
+
+def refine(args: Namespace) -> RefineConfig:
+    """The refine step's settings."""
+    return RefineConfig(args.method, args.threshold)
+
+
+def segment(args: Namespace, prefix: str) -> SegmentConfig:
+    """The segment step's settings."""
+    scales = _pair(vars(args)[f"{prefix}scales".replace("-", "_") if prefix else "train_scales"])
+    return SegmentConfig(args.network, scales=scales, predict_scales=args.predict_scales, **_training(args, prefix))
+
+
+def steps(args: Namespace) -> Steps:
+    """The settings of all steps."""
+    return Steps(classify(args), climb(args), refine(args), segment(args, "segment-"))
+
+
+def _training(args: Namespace, prefix: str) -> dict[str, Any]:
+    names = ("epochs", "batch", "crop", "long_side", "lr", "head_lr")
+    return {name: vars(args)[f"{prefix}{name}".replace("-", "_")] for name in names}
+
+
+def _pair(values: tuple[float, ...]) -> tuple[float, float]:
+    if len(values) != 2 or not 0 < values[0] <= values[1]:
+        raise SettingsError(f"a range of scales is two ascending numbers, e.g. 0.75,1.5; got {values}")
+    return values[0], values[1]
+
+
+def _literal(text: str) -> Any:
+    import ast
+
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

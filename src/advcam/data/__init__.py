@@ -1,0 +1,27 @@
+"""Pictures and what is known of them: folders with labels, and scenes made on the spot."""
+
+from .folder import Dataset, Item, Skip, list_images, load
+from .images import fit_within, read_image
+from .labels import IGNORE, ClassTable, read_classes
+from .synthetic import Scene, SceneSettings, scene, write_dataset
+from .transforms import Augmentation, Normalisation, TrainingViews
+
+__all__ = [
+    "IGNORE",
+    "Augmentation",
+    "ClassTable",
+    "Dataset",
+    "Item",
+    "Normalisation",
+    "Scene",
+    "SceneSettings",
+    "Skip",
+    "TrainingViews",
+    "fit_within",
+    "list_images",
+    "load",
+    "read_classes",
+    "read_image",
+    "scene",
+    "write_dataset",
+]

@@ -1,0 +1,194 @@
+"""A folder of pictures and a labels file as one data set, looked at before hours are spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advcam.errors import DataError, ImageError
+
+from .images import SUFFIXES, read_image
+from .labels import ClassTable, Row, class_indices, classes_of, normal, read_classes, read_labels, read_text
+
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture: its id (path below the folder, without suffix), file, class positions and size (height, width)."""
+
+    id: str
+    path: Path
+    labels: tuple[int, ...]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One thing left out, and why."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run works on.
+
+    Args:
+        classes: the classes that some image has.
+        train: pictures to train on.
+        eval: pictures to score on; empty where no list named them.
+        skipped: what was left out, and why.
+    """
+
+    classes: ClassTable
+    train: tuple[Item, ...]
+    eval: tuple[Item, ...]
+    skipped: tuple[Skip, ...]
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """All pictures, each once, in order of id."""
+        return tuple(sorted({item.id: item for item in self.train + self.eval}.values(), key=lambda item: item.id))
+
+
+def list_images(folder: Path) -> dict[str, Path]:
+    """The pictures below a folder, by id.
+
+    Raises:
+        DataError: no such folder, no picture in it, or two files with one id.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder of images; check --images")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        name = normal(path.relative_to(folder).with_suffix("").as_posix())
+        if name in found:
+            raise DataError(
+                f"{path}: {found[name].name} has the same name without suffix, and would have the same mask; rename one"
+            )
+        found[name] = path
+    if not found:
+        raise DataError(f"{folder}: no picture in it; known suffixes: {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def load(
+    images: Path,
+    labels: Path,
+    classes: Path | None = None,
+    train_list: Path | None = None,
+    eval_list: Path | None = None,
+    track: Track = lambda items, _total, _what: items,
+) -> Dataset:
+    """Reads labels and lists, opens every picture once, and leaves out, with a reason, what cannot be used.
+
+    Without lists every labelled picture is trained on; with a list for scoring only, all others are.
+
+    Raises:
+        DataError: a file that cannot be used, or nothing usable at all.
+    """
+    files = list_images(images)
+    rows = read_labels(labels)
+    table = read_classes(classes) if classes else classes_of(rows)
+    found = {key: (row, class_indices(row, table)) for row, key in _matched(rows, files)}
+    missing = [
+        Skip(row.name, f"{row.where}: there is no such image in {images}") for row in rows if _key(row.name, files) is None
+    ]
+    missing += [Skip(key, f"{labels} has no label for {files[key].name}") for key in files if key not in found]
+    if not found:
+        raise DataError(
+            f"{labels}: none of its {len(rows)} images is in {images} (e.g. {rows[0].name!r}); check --images and the names"
+        )
+
+    lists: dict[str, list[str] | None] = {}
+    for name, path in (("train", train_list), ("eval", eval_list)):
+        lists[name], absent = _read_list(path, files, found) if path else (None, [])
+        missing += absent
+    scored = set(lists["eval"] or ())
+    trained = set(lists["train"] or set(found) - scored)
+    both = sorted(scored & trained)
+    if both:
+        raise DataError(
+            f"{eval_list}: {both[0]!r} is in the training list too ({len(both)} are in both); score on pictures not trained on"
+        )
+
+    used = sorted(scored | trained)
+    items, broken = _open_all([(key, files[key], found[key][1]) for key in used], track)
+    present = {label for item in items.values() for label in item.labels}
+    if not any(items[key].labels for key in trained if key in items):
+        raise DataError(f"{labels}: no usable picture to train on has a label" + (f" ({broken[0].reason})" if broken else ""))
+    nobody = [
+        Skip(table.names[at], "class: no picture has it; it is left out") for at in range(len(table)) if at not in present
+    ]
+    kept = sorted(present)
+    new = {old: at for at, old in enumerate(kept)}
+    items = {k: Item(i.id, i.path, tuple(new[c] for c in i.labels), i.size) for k, i in items.items()}
+    return Dataset(
+        ClassTable(tuple(table.ids[at] for at in kept), tuple(table.names[at] for at in kept)),
+        tuple(items[key] for key in sorted(trained) if key in items),
+        tuple(items[key] for key in sorted(scored) if key in items),
+        tuple(missing + broken + nobody),
+    )
+
+
+def _key(name: str, files: dict[str, Path]) -> str | None:
+    """The id that a name in a list means, with or without suffix."""
+    if name in files:
+        return name
+    stem = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in SUFFIXES else name
+    return stem if stem in files and files[stem].suffix.lower() == Path(name).suffix.lower() else None
+
+
+def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
+    matched, first = [], dict[str, str]()
+    for row in rows:
+        key = _key(row.name, files)
+        if key is None:
+            continue
+        if key in first:
+            raise DataError(f"{row.where}: {row.name!r} is the image given already at {first[key]}; put its labels in one row")
+        first[key] = row.where
+        matched.append((row, key))
+    return matched
+
+
+def _read_list(path: Path, files: dict[str, Path], labelled: dict[str, Any]) -> tuple[list[str], list[Skip]]:
+    keys, skipped = [], []
+    for line, text in enumerate(read_text(path, "list of images").splitlines(), 1):
+        name = normal(text)
+        if not name:
+            continue
+        key = _key(name, files)
+        if key is None:
+            skipped.append(Skip(name, f"{path}:{line}: there is no such image"))
+        elif key not in labelled:
+            skipped.append(Skip(name, f"{path}:{line}: the labels file does not name it"))
+        else:
+            keys.append(key)
+    if not keys:
+        raise DataError(f"{path}: none of its images can be used ({skipped[0].reason})")
+    return keys, skipped
+
+
+def _open_all(named: list[tuple[str, Path, tuple[int, ...]]], track: Track) -> tuple[dict[str, Item], list[Skip]]:
+    """Opens every picture; the ones that cannot be read become skips."""
+
+    def look(entry: tuple[str, Path, tuple[int, ...]]) -> Item | Skip:
+        key, path, labels = entry
+        try:
+            width, height = read_image(path).size
+        except ImageError as error:
+            return Skip(key, str(error))
+        return Item(key, path, labels, (height, width))
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        looked = list(track(pool.map(look, named), len(named), "look at the pictures"))
+    good = {item.id: item for item in looked if isinstance(item, Item)}
+    return good, [skip for skip in looked if isinstance(skip, Skip)]

@@ -1,0 +1,72 @@
+"""Reading one picture of whatever kind people have, as 8-bit RGB."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from advcam.errors import ImageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 16
+
+
+def read_image(path: Path) -> Image.Image:
+    """The picture as 8-bit RGB, the way a viewer shows it.
+
+    EXIF rotation is applied; palettes, greyscale and CMYK are converted; 16-bit grey is divided by 257; transparency
+    goes on white; of an animation the first frame is taken.
+
+    Raises:
+        ImageError: missing, empty, not a picture, truncated, float pixels, under 16 pixels a side or over 100 megapixels.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                _check_size(path, picture.size)
+                return _rgb(path, ImageOps.exif_transpose(picture))
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not a picture that Pillow can read; convert it to JPEG or PNG") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"{path}: damaged or truncated ({error}); copy it again") from None
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{path}: {width}x{height} is more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first")
+    if min(size) < MIN_SIDE:
+        raise ImageError(f"{path}: {width}x{height} pixels; a picture needs at least {MIN_SIDE} a side")
+
+
+def _rgb(path: Path, picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise ImageError(f"{path}: float pixels have no fixed range; save it as 8- or 16-bit")
+    if picture.mode.startswith("I"):
+        grey: NDArray[np.uint8] = np.clip(np.asarray(picture, dtype=np.int64) // 257, 0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def fit_within(picture: Image.Image, long_side: int) -> Image.Image:
+    """The picture itself, or scaled down so that its longer side is ``long_side``."""
+    factor = long_side / max(picture.size)
+    if factor >= 1:
+        return picture
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR)

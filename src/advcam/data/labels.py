@@ -1,0 +1,193 @@
+"""Image-level labels and class lists from files; every complaint names file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from advcam.errors import DataError, known
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes, in the order of a classifier's outputs.
+
+    Args:
+        ids: the id of each in masks, 1 to 254; 0 is background, 255 is ignored.
+        names: the name of each.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a labels file says of one image, and where."""
+
+    name: str
+    labels: tuple[str, ...]
+    where: str
+
+
+def normal(name: str) -> str:
+    """A name as it is compared: stripped, Unicode composed (macOS decomposes file names)."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def read_text(path: Path, what: str) -> str:
+    """A UTF-8 text file, byte order mark dropped.
+
+    Raises:
+        DataError: missing, a folder, empty, or not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such {what}; check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: expected a {what}, got a folder") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: not UTF-8; save the {what} as UTF-8") from None
+    if not text.strip():
+        raise DataError(f"{path}: the {what} is empty")
+    return text
+
+
+def read_labels(path: Path) -> list[Row]:
+    """The rows of a labels file: CSV with columns ``image,labels`` (labels separated by ``;``), or JSON {image: [labels]}.
+
+    No label at all says that an image shows none of the classes.
+
+    Raises:
+        DataError: missing, empty, a column that is not there, a malformed row, an image given twice.
+    """
+    text = read_text(path, "labels file")
+    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
+    if not rows:
+        raise DataError(f"{path}: the labels file names no image")
+    seen: dict[str, str] = {}
+    for row in rows:
+        if not row.name:
+            raise DataError(f"{row.where}: the image name is empty")
+        if row.name in seen:
+            raise DataError(f"{row.where}: image {row.name!r} was given already at {seen[row.name]}; put its labels in one row")
+        seen[row.name] = row.where
+    return rows
+
+
+def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        header = [normal(cell) for cell in next(reader)]
+        missing = [c for c in columns if c not in header]
+        if missing:
+            others = ", ".join(repr(c) for c in header if c not in columns) or "no other"
+            raise DataError(
+                f"{path}:1: expected the columns {','.join(columns)}; there is no column {missing[0]!r}, but {others}."
+                " Rename it in the header (separator: a comma)"
+            )
+        rows = []
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{path}:{reader.line_num}: expected {len(header)} cells, got {len(cells)}; labels are separated by ';'"
+                )
+            rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not valid CSV ({error})") from None
+    return rows
+
+
+def _csv_rows(path: Path, text: str) -> list[Row]:
+    return [
+        Row(normal(cells["image"]), _split(cells["labels"]), f"{path}:{line}")
+        for line, cells in _csv_table(path, text, ("image", "labels"))
+    ]
+
+
+def _split(cell: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(normal(label) for label in cell.split(";") if label.strip()))
+
+
+def _json_rows(path: Path, text: str) -> list[Row]:
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
+    if text.lstrip()[0] != "{":
+        raise DataError(f"{path}: expected a JSON object {{image: [labels]}}, got {type(pairs).__name__}")
+    rows = []
+    for name, labels in pairs:
+        if not isinstance(labels, list) or any(isinstance(label, (list, dict)) or label is None for label in labels):
+            raise DataError(f"{path}: image {name!r}: expected a list of labels, got {json.dumps(labels)}")
+        rows.append(Row(normal(name), tuple(dict.fromkeys(normal(str(label)) for label in labels)), f"{path} (image {name!r})"))
+    return rows
+
+
+def read_classes(path: Path) -> ClassTable:
+    """A class list: CSV with columns ``id,name``, the ids that masks use.
+
+    Raises:
+        DataError: malformed, an id outside 1 to 254, an id or name given twice.
+    """
+    ids: dict[int, int] = {}
+    names: dict[str, int] = {}
+    for line, cells in _csv_table(path, read_text(path, "class list"), ("id", "name")):
+        try:
+            number = int(cells["id"])
+        except ValueError:
+            raise DataError(f"{path}:{line}: an id is a whole number, got {cells['id']!r}") from None
+        name = normal(cells["name"])
+        if number == 0 and name.lower() in ("background", "bg", "_background_"):
+            continue
+        if not 1 <= number < IGNORE:
+            raise DataError(f"{path}:{line}: id {number} is out of range; 1 to 254 (0 is background, 255 is ignored)")
+        if number in ids or name in names or not name:
+            raise DataError(f"{path}:{line}: id {number} or name {name!r} is empty or was given already")
+        ids[number] = names[name] = line
+    if not ids:
+        raise DataError(f"{path}: the class list names no class")
+    return ClassTable(tuple(ids), tuple(names))
+
+
+def classes_of(rows: list[Row]) -> ClassTable:
+    """The classes that the rows name, numbered from 1 in sorted order (by number where all are numbers).
+
+    Raises:
+        DataError: no class at all, or more than 254.
+    """
+    names = {label for row in rows for label in row.labels}
+    ordered = sorted(names, key=int) if all(n.isdecimal() for n in names) else sorted(names)
+    if not ordered:
+        raise DataError(f"{rows[0].where}: no image has a label; expected class names separated by ';' in the column labels")
+    if len(ordered) >= IGNORE:
+        raise DataError(f"{len(ordered)} classes; 8-bit masks hold at most 254")
+    return ClassTable(tuple(range(1, len(ordered) + 1)), tuple(ordered))
+
+
+def class_indices(row: Row, classes: ClassTable) -> tuple[int, ...]:
+    """The row's labels as positions in the class table; a label is a name or an id.
+
+    Raises:
+        DataError: a label that is neither.
+    """
+    positions = {str(number): at for at, number in enumerate(classes.ids)} | {name: at for at, name in enumerate(classes.names)}
+    for label in row.labels:
+        if label not in positions:
+            raise DataError(f"{row.where}: no class is called {label!r}; {known(label, classes.names)}")
+    return tuple(sorted({positions[label] for label in row.labels}))

@@ -1,0 +1,112 @@
+"""Pictures to tensors, and the random views that networks train on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.random import Generator
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .folder import Item
+from .images import fit_within, read_image
+from .labels import IGNORE
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """``(rgb / 255 - mean) / std``, per channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, picture: Image.Image) -> Float[Tensor, "3 y x"]:
+        """The picture as the network wants it."""
+        pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1) / 255
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Mirror, scale and crop.
+
+    Args:
+        crop: side of the square crop, pixels; a smaller picture is padded with the mean (mask: ignore).
+        scales: smallest and largest factor.
+        long_side: larger pictures are first scaled down to it.
+    """
+
+    crop: int
+    scales: tuple[float, float]
+    long_side: int
+
+    def __call__(
+        self, picture: Image.Image, mask: Image.Image | None, normalise: Normalisation, rng: Generator
+    ) -> tuple[Float[Tensor, "3 c c"], Tensor | None]:
+        """A random view of the picture, and of its mask."""
+        picture = fit_within(picture, self.long_side)
+        factor = rng.uniform(*self.scales)
+        width, height = (max(1, round(side * factor)) for side in picture.size)
+        left, top = (int(rng.integers(0, max(1, side - self.crop + 1))) for side in (width, height))
+        inner = (min(width, self.crop), min(height, self.crop))
+        share = (picture.width / width, picture.height / height)
+        box = (left * share[0], top * share[1], (left + inner[0]) * share[0], (top + inner[1]) * share[1])
+        at = tuple(int(rng.integers(0, self.crop - side + 1)) for side in inner)
+        mirror = bool(rng.integers(2))
+
+        image = torch.zeros(3, self.crop, self.crop)
+        window = (slice(at[1], at[1] + inner[1]), slice(at[0], at[0] + inner[0]))
+        image[(slice(None), *window)] = normalise(picture.resize(inner, Image.Resampling.BILINEAR, box=box))
+        labels = None
+        if mask is not None:
+            mask = mask.resize(picture.size, Image.Resampling.NEAREST)
+            labels = torch.full((self.crop, self.crop), IGNORE, dtype=torch.long)
+            cut = mask.resize(inner, Image.Resampling.NEAREST, box=box)
+            labels[window] = torch.from_numpy(np.array(cut, dtype=np.int64))
+            labels = labels.flip(-1) if mirror else labels
+        return (image.flip(-1) if mirror else image), labels
+
+
+class TrainingViews(Dataset[Any]):
+    """Random views of pictures with their targets; the same for the same (seed, epoch, position), whoever reads them.
+
+    Args:
+        items: the pictures.
+        augment: how a view is taken.
+        normalise: of the network.
+        seed: of the views; set ``epoch`` before every pass.
+        masks: a PNG of class positions for each picture; without, the target is the image's labels, 0/1 [classes].
+        classes: how many.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], augment: Augmentation, normalise: Normalisation, seed: int, classes: int,
+        masks: Sequence[Path] | None = None, remap: np.ndarray[Any, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.items, self.augment, self.normalise, self.seed = items, augment, normalise, seed
+        self.masks, self.remap, self.classes, self.epoch = masks, remap, classes, 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, at: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, self.epoch, at])
+        item = self.items[at]
+        mask = None
+        if self.masks is not None:
+            with Image.open(self.masks[at]) as stored:
+                ids = np.asarray(stored)
+            mask = Image.fromarray(self.remap[ids] if self.remap is not None else ids)
+        view, labels = self.augment(read_image(item.path), mask, self.normalise, rng)
+        if labels is None:
+            labels = torch.zeros(self.classes)
+            labels[list(item.labels)] = 1
+        return view, labels

@@ -1,0 +1,178 @@
+"""The whole way: a data set becomes a run, and every step of it is taken in order."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from advcam.data import SceneSettings, Skip, list_images, load, read_image, write_dataset
+from advcam.errors import ImageError, RunError
+from advcam.machine import Machine
+from advcam.models import Backbone
+from advcam.progress import Reporter
+from advcam.report import write_report
+from advcam.segmenter import Segmenter
+from advcam.stages import classify, climb, evaluate, refine, segment
+from advcam.stages.classify import ClassifyConfig
+from advcam.stages.climb import ClimbConfig
+from advcam.stages.context import Context, load_data, save_data
+from advcam.stages.evaluate import EvaluateConfig
+from advcam.stages.refine import RefineConfig
+from advcam.stages.segment import SegmentConfig
+from advcam.store import RunFolder, digest, save_mask, write_text
+
+LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data set is; see :func:`advcam.data.load`."""
+
+    images: Path
+    labels: Path
+    classes: Path | None = None
+    train_list: Path | None = None
+    eval_list: Path | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The settings of every step."""
+
+    classify: ClassifyConfig = field(default_factory=ClassifyConfig)
+    climb: ClimbConfig = field(default_factory=ClimbConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+
+
+def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: Reporter) -> Context:
+    """A new run of a data set, or the same one taken up again; its pictures are looked at once.
+
+    Raises:
+        DataError: a data set that cannot be used.
+        RunError: the folder holds something else.
+    """
+    files = {"labels": data.labels, "classes": data.classes, "train_list": data.train_list, "eval_list": data.eval_list}
+    about = {
+        "images": str(data.images.resolve()),
+        **{name: digest(path.read_bytes().hex()) if path and path.is_file() else None for name, path in files.items()},
+        "eval_name": data.eval_list.name if data.eval_list else None,
+        "seed": seed,
+    }
+    known = (root / "run.json").is_file()
+    loaded = None if known else load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
+    run = RunFolder.create(root, about, _versions())
+    if loaded is None and (root / "data.json").is_file():
+        loaded = load_data(run)
+    else:
+        loaded = loaded or load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
+        save_data(run, loaded)
+        list_skips(root / "skipped.csv", loaded.skipped)
+    return Context(run, loaded, seed, machine, reporter)
+
+
+def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter) -> Context:
+    """A run that was started before.
+
+    Raises:
+        RunError: no run, or another seed than it was started with.
+    """
+    run = RunFolder.open(root)
+    made_with = run.state()["about"]["seed"]
+    if seed is not None and seed != made_with:
+        raise RunError(
+            f"{root}: was started with --seed {made_with}, got --seed {seed}; a seed is a whole run's, use another --out"
+        )
+    return Context(run, load_data(run), made_with, machine, reporter)
+
+
+def take_all(context: Context, steps: Steps) -> Path:
+    """Every step in order, then the report; what is done already is not done again. Returns the report's path."""
+    classify.run(context, steps.classify)
+    climb.run(context, steps.climb)
+    refine.run(context, steps.refine)
+    segment.run(context, steps.segment)
+    return write_report(context.run, context.data)
+
+
+def score(context: Context, masks: Path) -> list[Skip]:
+    """Compares a run with ground truth and writes its report anew; returns what was left out."""
+    name = context.run.state()["about"]["eval_name"] or "all pictures of the run"
+    skipped = evaluate.run(context, EvaluateConfig(masks, name))
+    list_skips(context.run.root / "skipped-evaluate.csv", skipped)
+    write_report(context.run, context.data)
+    return skipped
+
+
+def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Reporter) -> list[Skip]:
+    """Masks OUT/ID.png of every picture in a folder; one that is there already is not made again.
+
+    Returns:
+        Pictures that could not be read, also listed in OUT/skipped.csv.
+
+    Raises:
+        DataError: no pictures.
+        RunError: no trained network.
+    """
+    segmenter, files = Segmenter.load(model, machine.torch_device()), list_images(images)
+    skipped = []
+    for name, path in reporter.track(files.items(), len(files), "predict"):
+        if (out / f"{name}.png").is_file():
+            continue
+        try:
+            save_mask(out / f"{name}.png", segmenter(read_image(path)))
+        except ImageError as error:
+            skipped.append(Skip(name, str(error)))
+    list_skips(out / "skipped.csv", skipped)
+    return skipped
+
+
+def list_skips(path: Path, skips: list[Skip] | tuple[Skip, ...]) -> None:
+    """Lists what was left out as CSV ``image,reason``; with nothing to list, no file stays."""
+    if not skips:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("image", "reason"), *((s.image, s.reason) for s in skips)])
+    write_text(path, text.getvalue())
+
+
+def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int = 700, scored: int = 150) -> Path:
+    """The main job on generated scenes: makes them, takes every step, scores, reports. Returns the report's path.
+
+    The classifier is a very small timm network from scratch; the climb's settings are stated here because they are not
+    the default's: longer steps, restrained, nothing suppressed.
+    """
+    data = out / "data"
+    if not (data / "eval.txt").is_file():
+        write_dataset(data, train, scored, seed, SceneSettings(), reporter.track)
+    context = start(
+        out / "run",
+        DataConfig(data / "images", data / "labels.csv", data / "classes.csv", data / "train.txt", data / "eval.txt"),
+        seed, machine, reporter,
+    )  # fmt: skip
+    backbone = Backbone("test_resnet", output_stride=8)
+    steps = Steps(
+        ClassifyConfig(
+            backbone, from_scratch=True, epochs=20, batch=32, lr=3e-3, weight_decay=1e-2, crop=128, scales=(1.0, 1.0)
+        ),
+        ClimbConfig(changes={"steps": 12, "step_size": 0.01, "suppress": 0.0, "restrain": 3.0, "mirror": False}),
+        RefineConfig(threshold=0.3),
+        SegmentConfig(epochs=6, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(0.8, 1.2)),
+    )
+    report = take_all(context, steps)
+    score(context, data / "masks")
+    return report
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found

@@ -1,0 +1,135 @@
+"""Every background threshold in one pass over the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+
+from advcam.errors import InputError
+
+from .confusion import iou, mean_iou, noise
+
+THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(100))
+Sample = tuple[Tensor, Sequence[int], Tensor]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What every threshold gives.
+
+    Args:
+        thresholds: T background thresholds.
+        mean_iou: [T].
+        noise: [T], background among predicted foreground.
+        iou: [T, L], per class, background first.
+    """
+
+    thresholds: tuple[float, ...]
+    mean_iou: Float[Tensor, " t"]
+    noise: Float[Tensor, " t"]
+    iou: Float[Tensor, "t l"]
+
+    @property
+    def best(self) -> int:
+        """Position of the threshold with the highest mIoU. It was found with ground truth: say so beside the number."""
+        return int(self.mean_iou.nan_to_num(-1).argmax())
+
+    def at(self, threshold: float) -> int:
+        """Position of the threshold closest to one."""
+        return min(range(len(self.thresholds)), key=lambda i: abs(self.thresholds[i] - threshold))
+
+
+@dataclass(frozen=True)
+class SweepCounts:
+    """Confusion counts at every threshold, [T, L, L]; they add."""
+
+    thresholds: tuple[float, ...]
+    counts: Int[Tensor, "t l l"]
+
+    def __add__(self, other: SweepCounts) -> SweepCounts:
+        return SweepCounts(self.thresholds, self.counts + other.counts)
+
+    def result(self) -> SweepResult:
+        """The numbers of these counts."""
+        return SweepResult(self.thresholds, mean_iou(self.counts), noise(self.counts), iou(self.counts))
+
+
+def sweep_counts(
+    maps: Float[Tensor, "k y x"],
+    classes: Sequence[int],
+    truth: Integer[Tensor, "y x"],
+    num_classes: int,
+    thresholds: Sequence[float] = THRESHOLDS,
+    ignore: int = 255,
+) -> SweepCounts:
+    """The counts of one image: a constant threshold t is put in front of the maps as background, then argmax.
+
+    A pixel is its strongest class where that map exceeds t, background elsewhere; so one histogram of the strongest
+    value, per predicted and true class, summed from above, holds all thresholds.
+
+    Args:
+        maps: [k, H, W] in [0, 1], of the classes the image has.
+        classes: the k class positions, 1 to L - 1.
+        truth: [H, W], 0 to L - 1, and ``ignore``.
+        num_classes: L, background included.
+        thresholds: T values, ascending.
+        ignore: the truth's value to leave out.
+
+    Raises:
+        InputError: sizes that differ, a class or a true value out of range.
+    """
+    if maps.shape[1:] != truth.shape or len(maps) != len(classes):
+        raise InputError(f"maps {tuple(maps.shape)} do not fit {len(classes)} classes and a truth of {tuple(truth.shape)}")
+    if any(not 1 <= c < num_classes for c in classes):
+        raise InputError(f"classes are positions 1 to {num_classes - 1}, got {list(classes)}")
+    edges = torch.tensor(thresholds, dtype=maps.dtype, device=maps.device)
+    t, bins = len(edges), len(edges) + 1
+    counted = truth != ignore
+    true = truth[counted].long()
+    if true.numel() and int(true.max()) >= num_classes:
+        raise InputError(f"the truth holds class {int(true.max())}; expected 0 to {num_classes - 1}, or {ignore}")
+    total = torch.bincount(true, minlength=num_classes)
+    counts = torch.zeros(t, num_classes, num_classes, dtype=torch.long, device=maps.device)
+    if len(maps):
+        value, row = maps[:, counted].max(0)
+        predicted = torch.tensor(list(classes), device=maps.device)[row]
+        exceeded = torch.bucketize(value, edges)  # how many thresholds lie below the value
+        cell = (exceeded * num_classes + true) * num_classes + predicted
+        histogram = torch.bincount(cell, minlength=bins * num_classes**2).view(bins, num_classes, num_classes)
+        counts = histogram.flip(0).cumsum(0).flip(0)[1:]
+    counts[:, :, 0] = total - counts.sum(2)
+    return SweepCounts(tuple(thresholds), counts)
+
+
+def sweep(
+    samples: Iterable[Sample], num_classes: int, thresholds: Sequence[float] = THRESHOLDS, ignore: int = 255
+) -> SweepResult:
+    """mIoU, noise and per-class IoU of seeds at every background threshold, in one pass.
+
+    Args:
+        samples: per image (maps [k, H, W] in [0, 1], their k class positions 1 to L - 1, truth [H, W] of positions
+            0 to L - 1 and ``ignore``).
+        num_classes: L, background included.
+        thresholds: T values, ascending.
+        ignore: the truth's value to leave out.
+
+    Raises:
+        InputError: no sample, or one that does not fit.
+
+    Example:
+        >>> maps, truth = torch.tensor([[[0.9, 0.4, 0.1]]]), torch.tensor([[1, 1, 0]])
+        >>> found = sweep([(maps, [1], truth)], num_classes=2, thresholds=(0.0, 0.2, 0.5))
+        >>> [round(v, 2) for v in found.mean_iou.tolist()], found.thresholds[found.best]
+        ([0.33, 1.0, 0.5], 0.2)
+    """
+    parts = [sweep_counts(maps, classes, truth, num_classes, thresholds, ignore) for maps, classes, truth in samples]
+    if not parts:
+        raise InputError("there is nothing to sweep: expected at least one (maps, classes, truth)")
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total.result()

@@ -1,0 +1,153 @@
+"""Classifiers: any timm backbone with a fresh bias-free head, or the user's own network."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from advcam.errors import NetworkError, SettingsError, known
+
+from .weights import fill, load_state
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A timm network, as it is to be built.
+
+    Args:
+        name: timm's name.
+        options: further arguments of ``timm.create_model``.
+        output_stride: pixels per cell of the last feature map; a network that cannot change it keeps its own.
+        mean: of the input's channels, in [0, 1]; None takes timm's.
+        std: of the input's channels; None takes timm's.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    output_stride: int = 16
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def create(self, **more: Any) -> nn.Module:
+        """The network from timm.
+
+        Raises:
+            SettingsError: a name or option that timm does not have.
+            NetworkError: weights were asked for and the hub cannot be reached.
+        """
+        if not timm.is_model(self.name.split(".")[0]):
+            raise SettingsError(f"timm has no network {self.name!r}; {known(self.name, timm.list_models())}")
+        arguments = self.options | more
+        try:
+            try:
+                return _create(self.name, output_stride=self.output_stride, **arguments)
+            except (TypeError, AssertionError, NotImplementedError):  # this network cannot change its stride
+                return _create(self.name, **arguments)
+        except (TypeError, AssertionError, NotImplementedError) as error:
+            raise SettingsError(f"timm cannot build {self.name!r} with {arguments}: {error}") from None
+        except (OSError, RuntimeError) as error:
+            if not more.get("pretrained"):
+                raise
+            reason = str(error).splitlines()[0][:160]
+            raise NetworkError(
+                f"the pretrained weights of {self.name!r} cannot be had from the hub ({reason}). Without a network, give"
+                " --weights FILE with weights saved elsewhere, or --from-scratch to start without"
+            ) from None
+
+    def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of the input."""
+        known_config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
+        mean = self.mean or tuple(known_config.mean if known_config else (0.485, 0.456, 0.406))
+        std = self.std or tuple(known_config.std if known_config else (0.229, 0.224, 0.225))
+        return mean, std  # type: ignore[return-value]
+
+    def record(self) -> dict[str, Any]:
+        """Plain data, for a file; :meth:`from_record` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Backbone:
+        """The backbone that :meth:`record` described."""
+        triples = {name: tuple(record[name]) if record[name] else None for name in ("mean", "std")}
+        return cls(**(record | triples))
+
+
+def _create(name: str, **arguments: Any) -> nn.Module:
+    model: nn.Module = timm.create_model(name, **arguments)
+    return model
+
+
+def new_classifier(
+    backbone: Backbone, classes: int, weights: Path | None, pretrained: bool
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A classifier to train: the backbone's body, from a file or timm's hub or from scratch, and a new bias-free head.
+
+    Returns:
+        The network and the prefixes of its head's parameters.
+
+    Raises:
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+    """
+    model = backbone.create(num_classes=classes, pretrained=pretrained and weights is None)
+    heads = model.pretrained_cfg["classifier"]  # type: ignore[index]
+    head = tuple(f"{name}." for name in ((heads,) if isinstance(heads, str) else heads))
+    if weights is not None:
+        fill(model, load_state(weights), str(weights), new=head)
+    _drop_bias(model)
+    return model, head
+
+
+def saved_classifier(backbone: Backbone, classes: int, weights: Path) -> nn.Module:
+    """A trained classifier from its file, with or without a bias in its head.
+
+    Raises:
+        NetworkError: weights that do not fit the backbone or the number of classes.
+    """
+    model = backbone.create(num_classes=classes)
+    state = load_state(weights)
+    head = model.pretrained_cfg["classifier"]  # type: ignore[index]
+    if isinstance(head, str) and f"{head}.bias" not in state:
+        _drop_bias(model)
+    fill(model, state, str(weights))
+    return model
+
+
+def own_classifier(reference: str) -> nn.Module:
+    """The user's network from ``FILE.py:FUNCTION``; the function takes nothing and returns a trained module.
+
+    Raises:
+        NetworkError: no such file or function, or it fails, or returns something else.
+    """
+    file, _, function = reference.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise NetworkError(f"{reference}: expected FILE.py:FUNCTION; there is no file {file!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise NetworkError(f"{reference}: {file!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        build: Callable[[], nn.Module] = getattr(module, function)
+        model = build()
+    except AttributeError as error:
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise NetworkError(f"{reference}: {error}; {known(function, names)}") from error
+    except Exception as error:  # whatever the user's file raises
+        raise NetworkError(f"{reference}: failed with {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise NetworkError(f"{reference}: expected a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _drop_bias(model: nn.Module) -> None:
+    """Makes the head bias-free, as the paper's is: a constant has no place, so no map shows it."""
+    head = model.get_classifier()  # type: ignore[operator]
+    if isinstance(head, (nn.Linear, nn.Conv2d)):
+        head.bias = None

@@ -1,0 +1,64 @@
+"""Pixel-adaptive mask refinement (Araslanov & Roth, CVPR 2020): maps follow the edges of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from advcam.errors import InputError
+
+DILATIONS = (1, 2, 4, 8, 12, 24)
+
+
+def pamr(
+    images: Float[Tensor, "n c y x"],
+    maps: Float[Tensor, "n k y x"],
+    iterations: int = 10,
+    dilations: Sequence[int] = DILATIONS,
+) -> Float[Tensor, "n k y x"]:
+    """Each pixel becomes a mean of its neighbours, weighted by how alike they look, again and again.
+
+    ``m_i <- sum_j a_ij m_j``, ``a_i = softmax_j( -mean_c |I_i - I_j| / (0.1 s_i + 1e-8) )``, over the 8 neighbours at
+    every dilation; s_i is the standard deviation, per channel, of the neighbours and, once for every dilation, the pixel itself
+    (equations 4-6; the order of mean and division is that of the authors' code). Borders repeat.
+
+    Args:
+        images: float [N, C, H, W], any unit: only ratios of differences count.
+        maps: [N, k, H, W].
+        iterations: rounds.
+        dilations: distances of the neighbours, in pixels.
+
+    Returns:
+        [N, k, H, W], within the range of ``maps``.
+
+    Raises:
+        InputError: images and maps of different number or size.
+    """
+    if images.shape[0] != maps.shape[0] or images.shape[2:] != maps.shape[2:]:
+        raise InputError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} must be of one number and size")
+    around = _neighbours(images, dilations)  # [N, C, P, H, W]
+    centre = images[:, :, None]
+    spread = torch.cat([around, *[centre] * len(dilations)], 2).std(2, keepdim=True)
+    affinity = (-(around - centre).abs() / (0.1 * spread + 1e-8)).mean(1).softmax(1)  # [N, P, H, W]
+    for _ in range(iterations):
+        maps = torch.stack([(affinity * _neighbours(m[:, None], dilations)[:, 0]).sum(1) for m in maps.unbind(1)], 1)
+    return maps
+
+
+def _neighbours(x: Float[Tensor, "n c y x"], dilations: Sequence[int]) -> Float[Tensor, "n c p y x"]:
+    """The 8 neighbours of every pixel at every dilation, borders repeated."""
+    height, width = x.shape[2:]
+    reach = max(dilations)
+    padded = F.pad(x, (reach,) * 4, mode="replicate")
+    shifted = [
+        padded[:, :, reach + dy * d : reach + dy * d + height, reach + dx * d : reach + dx * d + width]
+        for d in dilations
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+        if (dy, dx) != (0, 0)
+    ]
+    return torch.stack(shifted, 2)

@@ -1,0 +1,108 @@
+"""The page itself."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from advcam.data import Dataset, Item
+from advcam.store import STEPS, RunFolder, read_json, write_text
+
+from .pictures import PANELS, data_url, panels
+
+ROWS = 6
+SIDE = 200
+WIDTH, HEIGHT = 420, 200  # of a curve
+MARGIN = 34
+
+
+def write_report(run: RunFolder, data: Dataset) -> Path:
+    """Writes ``report.html``: settings, numbers, curves, and pictures, the best and the worst where there is ground truth.
+
+    Returns:
+        Its path.
+    """
+    environment = Environment(loader=PackageLoader("advcam.report"), autoescape=True, undefined=StrictUndefined)
+    state = run.state()
+    metrics = _optional(run.root / "metrics.json")
+    classify = _optional(run.folder("classify") / "metrics.json")
+    segment = _optional(run.folder("segment") / "metrics.json")
+    page = environment.get_template("page.html.j2").render(
+        name=run.root.resolve().name,
+        state=state,
+        steps=[(step, run.folder(step).name, state["steps"][step]) for step in STEPS if step in state["steps"]],
+        data=data,
+        classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
+        metrics=metrics,
+        classify=classify,
+        curves=_curves(metrics, classify, segment),
+        groups=_groups(run, data),
+        panels=PANELS,
+    )
+    path = run.root / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _groups(run: RunFolder, data: Dataset) -> list[dict[str, Any]]:
+    """Pictures to show: best and worst AdvCAM seed by mIoU, or simply the first where nothing was scored."""
+    items = {item.id: item for item in data.eval or data.items if item.labels}
+    path = run.root / "per-image.csv"
+    scored: list[dict[str, str]] = []
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            scored = [row for row in csv.DictReader(file) if row["image"] in items and row["advcam"]]
+    if not scored:
+        return [{"title": "Pictures", "rows": [_row(run, item, {}) for item in list(items.values())[: 2 * ROWS]]}]
+    scored.sort(key=lambda row: float(row["advcam"]), reverse=True)
+    chosen = {"Best by mIoU of the AdvCAM seed": scored[:ROWS], "Worst by mIoU of the AdvCAM seed": scored[ROWS:][-ROWS:]}
+    return [
+        {"title": title, "rows": [_row(run, items[row["image"]], row) for row in rows]}
+        for title, rows in chosen.items()
+        if rows
+    ]
+
+
+def _row(run: RunFolder, item: Item, scores: dict[str, str]) -> dict[str, Any]:
+    shown = [data_url(panel) if panel else None for panel in panels(run, item, SIDE)]
+    under = ["", *(scores.get(name, "") for name in ("plain", "advcam", "masks", "predictions"))]
+    return {"id": item.id, "cells": list(zip(PANELS, shown, under, strict=True))}
+
+
+def _curves(metrics: dict[str, Any], classify: dict[str, Any], segment: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lines to draw, each [(x, y)]: seeds against the threshold, trainings against the epoch."""
+    curves = []
+    seeds = {n: metrics[f"seed_{n}"]["curve"] for n in ("plain", "advcam") if f"seed_{n}" in metrics}
+    for key, title in (("mean_iou", "Seed mIoU against background threshold"), ("noise", "Noise against background threshold")):
+        if seeds:
+            curves.append(_curve(title, {n: list(zip(c["threshold"], c[key], strict=True)) for n, c in seeds.items()}))
+    for title, made, keys in (
+        ("Classifier: loss and average precision", classify, ("loss", "mean_average_precision")),
+        ("Segmentation: loss and held-out mIoU (pseudo masks)", segment, ("loss", "held_out_mean_iou")),
+    ):
+        history = made.get("history") or []
+        if history:
+            curves.append(_curve(title, {k: [(row["epoch"], row[k]) for row in history] for k in keys}))
+    return curves
+
+
+def _curve(title: str, lines: dict[str, list[tuple[float, float | None]]]) -> dict[str, Any]:
+    """One drawing in the page's units: points of each line, and the labels of its axes."""
+    points = {name: [(x, y) for x, y in line if y is not None] for name, line in lines.items()}
+    xs = [x for line in points.values() for x, _ in line] or [0.0]
+    ys = [y for line in points.values() for _, y in line] or [0.0]
+    low, high, top = min(xs), max(xs), max(*ys, 1e-9)
+
+    def place(x: float, y: float) -> str:
+        left = MARGIN + (x - low) / ((high - low) or 1) * (WIDTH - 2 * MARGIN)
+        return f"{left:.1f},{HEIGHT - MARGIN - y / top * (HEIGHT - 2 * MARGIN):.1f}"
+
+    drawn = [(name, " ".join(place(x, y) for x, y in line)) for name, line in points.items()]
+    return {"title": title, "lines": drawn, "x": (low, high), "top": top, "width": WIDTH, "height": HEIGHT, "margin": MARGIN}

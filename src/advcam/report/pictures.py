@@ -1,0 +1,77 @@
+"""Pictures of a result: the image, its maps as heat, its masks in colour."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from advcam.data import Item, read_image
+from advcam.store import RunFolder, load_maps, load_mask
+from advcam.store.masks import voc_palette
+
+PANELS = ("picture", "plain map", "AdvCAM", "mask", "prediction")
+_PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
+
+
+def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
+    """What there is of :data:`PANELS` for one picture, longer side ``side``; None for what was not made."""
+    picture = read_image(item.path)
+    factor = side / max(picture.size)
+    picture = picture.resize((max(1, round(picture.width * factor)), max(1, round(picture.height * factor))))
+    return [
+        picture,
+        *(_heat(run.maps(item.id, plain=plain), picture) for plain in (True, False)),
+        *(_colours(path, picture) for path in (run.mask(item.id), run.prediction(item.id))),
+    ]
+
+
+def grid(rows: Sequence[Sequence[Image.Image | None]], gap: int = 4) -> Image.Image:
+    """Rows of panels as one picture on white."""
+    width = max(sum(p.width + gap for p in row if p) for row in rows)
+    heights = [max(p.height for p in row if p) + gap for row in rows]
+    sheet = Image.new("RGB", (width - gap, sum(heights) - gap), "white")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for panel in row:
+            if panel:
+                sheet.paste(panel, (left, top))
+                left += panel.width + gap
+        top += height
+    return sheet
+
+
+def data_url(picture: Image.Image) -> str:
+    """The picture as a ``data:`` address, to stand in a page."""
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _heat(path: Path, picture: Image.Image) -> Image.Image | None:
+    """The strongest map over a darkened picture: black, red, yellow, white."""
+    if not path.is_file():
+        return None
+    maps = load_maps(path).maps.numpy()
+    strongest = maps.max(0) if len(maps) else np.zeros(maps.shape[1:], np.float32)
+    value = np.asarray(Image.fromarray(strongest).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
+    heat = np.clip(3 * value - np.arange(3), 0, 1) * 255
+    return _blend(np.asarray(picture.convert("L"))[..., None] * np.ones(3), heat, 0.25 + 0.6 * value)
+
+
+def _colours(path: Path, picture: Image.Image) -> Image.Image | None:
+    if not path.is_file():
+        return None
+    ids = np.asarray(Image.fromarray(load_mask(path)).resize(picture.size, Image.Resampling.NEAREST))
+    return _blend(np.asarray(picture), _PALETTE[ids], np.where(ids > 0, 0.65, 0.0)[..., None])
+
+
+def _blend(under: NDArray[Any], over: NDArray[Any], share: NDArray[Any]) -> Image.Image:
+    return Image.fromarray((under * (1 - share) + over * share).astype(np.uint8))

@@ -1,0 +1,190 @@
+"""Images with labels -> a multi-label classifier, and how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within, read_image
+from advcam.errors import NetworkError
+from advcam.models import Backbone, new_classifier, own_classifier, saved_classifier
+from advcam.store import digest, whole, write_json
+from advcam.training import Plan, fit
+
+from .context import Context
+
+from torchmetrics.functional.classification import multilabel_average_precision  # isort: skip  (needs the mend of advcam.models)
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """How the classifier is had.
+
+    Args:
+        backbone: a timm network.
+        weights: file to start from; None takes timm's pretrained weights.
+        from_scratch: start from neither; BatchNorm statistics are then trained.
+        classifier: a trained classifier, which skips training: weights of ``backbone`` with one output a class, or
+            ``FILE.py:FUNCTION`` that returns the network. Its outputs are in the order of the run's classes.
+        crop: side of the training crops, pixels.
+        scales: smallest and largest factor of the training views.
+        long_side: larger pictures are scaled down to it, here and in the climb.
+        holdout: share of the training pictures kept for measuring where no list for scoring is given.
+    """
+
+    backbone: Backbone = field(default_factory=lambda: Backbone("resnet50"))
+    weights: str | None = None
+    from_scratch: bool = False
+    classifier: str | None = None
+    epochs: int = 5
+    batch: int = 16
+    lr: float = 1e-4
+    head_lr: float = 3e-3
+    weight_decay: float = 1e-4
+    crop: int = 320
+    scales: tuple[float, float] = (0.75, 1.5)
+    long_side: int = 640
+    holdout: float = 0.1
+
+
+def run(context: Context, config: ClassifyConfig) -> None:
+    """Trains (or takes) the classifier; writes model.safetensors, model.json and metrics.json.
+
+    Multi-label soft-margin loss; average precision per class on the pictures for scoring, or on a held-out share.
+
+    Raises:
+        NetworkError: weights or a network that do not fit.
+    """
+    settings = asdict(config) | {"files": [_content(config.weights), _content(config.classifier)]}
+    with context.step("classify", settings) as todo:
+        if not todo:
+            return
+        folder, classes = context.run.folder("classify"), context.data.classes
+        train, scored, split = split_for_scoring(context, config.holdout)
+        mean, std = config.backbone.normalisation()
+        normalise = Normalisation(mean, std)
+        history: list[dict[str, Any]] = []
+        if config.classifier:
+            model = _given(config, len(classes))
+        else:
+            model, state, history = _train(context, config, normalise, train, scored)
+            model.load_state_dict(state)
+        model.eval().to(context.machine.torch_device())
+        metrics = average_precision(context, model, normalise, scored, config.long_side)
+        _save(folder, model, config, context, (mean, std))
+        write_json(
+            folder / "metrics.json",
+            {
+                "average_precision": metrics,
+                "split": split,
+                "images": len(scored),
+                "rule": "single view, whole picture",
+                "history": history,
+            },
+        )
+
+
+def split_for_scoring(context: Context, holdout: float) -> tuple[list[Item], list[Item], str]:
+    """Pictures to train on, pictures to measure on, and the name of the latter."""
+    train, scored = list(context.data.train), list(context.data.eval)
+    if scored:
+        return train, scored, "eval list"
+    held = {item.id for item in sorted(train, key=lambda item: digest([context.seed, item.id]))[: round(len(train) * holdout)]}
+    if len(held) < 2 or len(train) - len(held) < 2:
+        return train, train, "the training pictures themselves (too few to hold some out)"
+    return (
+        [item for item in train if item.id not in held],
+        [item for item in train if item.id in held],
+        f"{len(held)} training pictures held out (share {holdout}, by seed)",
+    )
+
+
+def _given(config: ClassifyConfig, classes: int) -> nn.Module:
+    assert config.classifier
+    if ".py:" in config.classifier:
+        return own_classifier(config.classifier)
+    return saved_classifier(config.backbone, classes, Path(config.classifier))
+
+
+def _train(
+    context: Context, config: ClassifyConfig, normalise: Normalisation, train: list[Item], scored: list[Item]
+) -> tuple[nn.Module, dict[str, Tensor], list[dict[str, Any]]]:
+    torch.manual_seed(context.seed)
+    classes = len(context.data.classes)
+    weights = Path(config.weights) if config.weights else None
+    model, head = new_classifier(config.backbone, classes, weights, pretrained=not config.from_scratch)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fresh = model.parameters() if config.from_scratch else [p for n, p in model.named_parameters() if n.startswith(head)]
+    views = TrainingViews(train, Augmentation(config.crop, config.scales, config.long_side), normalise, context.seed, classes)
+    plan = Plan(config.epochs, config.batch, config.lr, config.head_lr, config.weight_decay, not config.from_scratch)
+
+    def look(network: nn.Module) -> dict[str, Any]:
+        return {"mean_average_precision": average_precision(context, network, normalise, scored, config.long_side)["mean"]}
+
+    state, history = fit(
+        model, None, fresh, views, F.multilabel_soft_margin_loss, plan, look, "mean_average_precision",
+        context.run.folder("classify"), context.machine, context.reporter, "classify",
+    )  # fmt: skip
+    return model, state, history
+
+
+def average_precision(
+    context: Context, model: nn.Module, normalise: Normalisation, items: list[Item], long_side: int
+) -> dict[str, Any]:
+    """Average precision of every class over the pictures, and their mean over the classes that occur.
+
+    Raises:
+        NetworkError: the model's outputs are not one a class.
+    """
+    device, names = context.machine.torch_device(), context.data.classes.names
+    rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
+    with torch.no_grad():
+        for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
+            rows.append(model(normalise(fit_within(read_image(item.path), long_side))[None].to(device)).float().cpu()[0])
+            truth[at, list(item.labels)] = 1
+    logits = torch.stack(rows)
+    if logits.shape != truth.shape:
+        raise NetworkError(
+            f"the classifier returns {logits.shape[1]} outputs, the run has {len(names)} classes ({', '.join(names)}); it must"
+            " return one logit for each, in this order"
+        )
+    values = multilabel_average_precision(logits, truth, num_labels=len(names), average=None)
+    found = {name: float(v) if truth[:, at].any() else None for at, (name, v) in enumerate(zip(names, values, strict=True))}
+    there = [v for v in found.values() if v is not None]
+    return {"mean": sum(there) / len(there) if there else None, "per_class": found}
+
+
+def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Context, normalisation: Any) -> None:
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    with whole(folder / "model.safetensors") as temporary:
+        save_file(state, temporary)
+    backbone = config.backbone.record() | {"mean": normalisation[0], "std": normalisation[1]}
+    own = config.classifier if config.classifier and ".py:" in config.classifier else None
+    classes = context.data.classes
+    write_json(
+        folder / "model.json",
+        {
+            "backbone": backbone,
+            "own": own,
+            "classes": [{"id": i, "name": n} for i, n in zip(classes.ids, classes.names, strict=True)],
+            "long_side": config.long_side,
+            "weights": config.weights,
+            "from_scratch": config.from_scratch,
+        },
+    )
+
+
+def _content(reference: str | None) -> str | None:
+    """What a file holds, as a hash: a result depends on the contents, not on the name."""
+    if reference is None:
+        return None
+    path = Path(reference.rpartition(":")[0]) if ".py:" in reference else Path(reference)
+    if not path.is_file():
+        raise NetworkError(f"{path}: there is no such file of weights; check --weights or --classifier")
+    return digest(path.read_bytes().hex())

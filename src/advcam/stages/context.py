@@ -1,0 +1,89 @@
+"""What every step is given, and how a step is taken up and left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advcam.data import ClassTable, Dataset, Item, Skip
+from advcam.errors import RunError
+from advcam.machine import Machine
+from advcam.models import Backbone, own_classifier, saved_classifier
+from advcam.progress import Reporter
+from advcam.store import RunFolder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run: its folder, its data, what it may use of the machine, and where it reports."""
+
+    run: RunFolder
+    data: Dataset
+    seed: int
+    machine: Machine
+    reporter: Reporter
+
+    @contextmanager
+    def step(self, name: str, settings: dict[str, Any]) -> Iterator[bool]:
+        """Takes up a step; gives False where it is done already. Time is added up over resumptions.
+
+        Raises:
+            RunError: made with other settings, or an earlier step is not done.
+        """
+        todo = self.run.begin(name, settings)
+        start, done = time.monotonic(), False
+        try:
+            yield todo
+            done = True
+        finally:
+            if todo and self.run.root.is_dir():
+                self.run.end(name, time.monotonic() - start, done)
+        self.reporter.say(f"{name}: {'done' if todo else 'was done already'}")
+
+
+def save_data(run: RunFolder, data: Dataset) -> None:
+    """Keeps the data set as it was read, so that later steps need neither labels file nor a second look."""
+    parts = {"train": data.train, "eval": data.eval}
+    write_json(
+        run.root / "data.json",
+        {
+            "classes": [{"id": i, "name": n} for i, n in zip(data.classes.ids, data.classes.names, strict=True)],
+            **{
+                name: [{"id": i.id, "path": i.path, "labels": i.labels, "size": i.size} for i in items]
+                for name, items in parts.items()
+            },
+            "skipped": [{"image": s.image, "reason": s.reason} for s in data.skipped],
+        },
+    )
+
+
+def load_data(run: RunFolder) -> Dataset:
+    """What :func:`save_data` kept.
+
+    Raises:
+        RunError: the run was stopped before its pictures had been looked at.
+    """
+    path = run.root / "data.json"
+    if not path.is_file():
+        raise RunError(
+            f"{run.root}: its pictures were not looked at yet; give `advcam run` with the same --images and --labels again"
+        )
+    kept = read_json(path)
+    classes = ClassTable(tuple(c["id"] for c in kept["classes"]), tuple(c["name"] for c in kept["classes"]))
+    train, scored = (
+        tuple(Item(i["id"], Path(i["path"]), tuple(i["labels"]), (i["size"][0], i["size"][1])) for i in kept[name])
+        for name in ("train", "eval")
+    )
+    return Dataset(classes, train, scored, tuple(Skip(s["image"], s["reason"]) for s in kept["skipped"]))
+
+
+def trained_classifier(context: Context) -> tuple[Any, dict[str, Any]]:
+    """The classifier that the classify step left, in eval mode, and its record."""
+    record = read_json(context.run.folder("classify") / "model.json")
+    backbone, path = Backbone.from_record(record["backbone"]), context.run.classifier()
+    model = own_classifier(record["own"]) if record["own"] else saved_classifier(backbone, len(record["classes"]), path)
+    return model.eval().to(context.machine.torch_device()), record

@@ -1,0 +1,144 @@
+"""Masks -> a segmentation network, and its predictions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from advcam.data import IGNORE, Augmentation, Item, Normalisation, TrainingViews, read_image
+from advcam.metrics import confusion, mean_iou
+from advcam.models import Backbone, load_state, segmentation_network, start_encoder
+from advcam.segmenter import Segmenter
+from advcam.store import digest, load_mask, read_json, save_mask, whole, write_json
+from advcam.training import Plan, fit
+
+from .context import Context
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """How the network is trained.
+
+    Args:
+        network: of segmentation-models-pytorch, on the classifier's backbone, whose weights it starts from.
+        crop: side of the training crops, pixels.
+        scales: smallest and largest factor of the training views.
+        long_side: larger pictures are scaled down to it.
+        holdout: share of the training pictures whose masks choose the best epoch instead of training it.
+        predict_scales: factors whose predictions are averaged.
+        predict_mirror: average with the mirror image too.
+    """
+
+    network: str = "deeplabv3plus"
+    epochs: int = 10
+    batch: int = 16
+    lr: float = 1e-4
+    head_lr: float = 1e-3
+    weight_decay: float = 1e-4
+    crop: int = 320
+    scales: tuple[float, float] = (0.5, 1.5)
+    long_side: int = 640
+    holdout: float = 0.05
+    predict_scales: tuple[float, ...] = (1.0,)
+    predict_mirror: bool = True
+
+
+def run(context: Context, config: SegmentConfig) -> None:
+    """Trains the network on the masks of the training pictures; writes model.safetensors, model.json, metrics.json and
+    predictions/ID.png of the pictures for scoring (of all, where no list names them).
+
+    Cross entropy, pixels of 255 ignored. The epoch kept is the best by mIoU against held-out *pseudo* masks: no ground
+    truth is looked at.
+    """
+    with context.step("segment", asdict(config)) as todo:
+        if not todo:
+            return
+        folder = context.run.folder("segment")
+        made = read_json(context.run.folder("classify") / "model.json")
+        backbone = Backbone.from_record(made["backbone"])
+        if not (folder / "model.safetensors").is_file():
+            _train(context, config, backbone, made)
+        segmenter = Segmenter.load(folder, context.machine.torch_device())
+        wanted = context.data.eval or context.data.items
+        left = [item for item in wanted if not context.run.prediction(item.id).is_file()]
+        with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
+            for item in left:
+                save_mask(context.run.prediction(item.id), segmenter(read_image(item.path)))
+                advance(1)
+
+
+def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: dict[str, Any]) -> None:
+    torch.manual_seed(context.seed)
+    folder, ids = context.run.folder("segment"), (0, *context.data.classes.ids)
+    model = segmentation_network(config.network, backbone, len(ids))
+    _start(context, model, backbone, made)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    positions = np.full(256, IGNORE, dtype=np.uint8)
+    positions[list(ids)] = np.arange(len(ids))
+    train, held = _split(context, config.holdout)
+    normalise = Normalisation(*backbone.normalisation())
+    views = TrainingViews(
+        train, Augmentation(config.crop, config.scales, config.long_side), normalise, context.seed, len(ids),
+        masks=[context.run.mask(item.id) for item in train], remap=positions,
+    )  # fmt: skip
+    frozen = made["own"] is None or not made["from_scratch"]
+    plan = Plan(config.epochs, config.batch, config.lr, config.head_lr, config.weight_decay, frozen)
+
+    def look(network: nn.Module) -> dict[str, Any]:
+        segmenter = Segmenter(network, np.arange(len(ids)), normalise, config.long_side, mirror=False)
+        counts = torch.zeros(len(ids), len(ids), dtype=torch.long)
+        for item in context.reporter.track(held, len(held), "held-out pseudo masks"):
+            predicted = torch.from_numpy(segmenter(read_image(item.path)))
+            counts += confusion(predicted, torch.from_numpy(positions[load_mask(context.run.mask(item.id))]), len(ids))
+        return {"held_out_mean_iou": float(mean_iou(counts))}
+
+    encoding = {id(p) for p in encoder.parameters()}
+    state, history = fit(
+        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, _cross_entropy, plan, look,
+        "held_out_mean_iou", folder, context.machine, context.reporter, "segment",
+    )  # fmt: skip
+    classes = context.data.classes
+    write_json(
+        folder / "model.json",
+        {
+            "network": config.network,
+            "backbone": backbone.record(),
+            "classes": [{"id": i, "name": n} for i, n in zip(classes.ids, classes.names, strict=True)],
+            "long_side": config.long_side,
+            "predict_scales": config.predict_scales,
+            "predict_mirror": config.predict_mirror,
+        },
+    )
+    rule = "mIoU against held-out pseudo masks (no ground truth)"
+    write_json(folder / "metrics.json", {"history": history, "best_epoch_by": rule, "held_out": len(held)})
+    with whole(folder / "model.safetensors") as temporary:
+        save_file(state, temporary)
+
+
+def _start(context: Context, model: nn.Module, backbone: Backbone, made: dict[str, Any]) -> None:
+    """The encoder starts from the run's classifier; where that is a network of the user's own, from the backbone's weights."""
+    if made["own"] is None:
+        start_encoder(model, load_state(context.run.classifier()), str(context.run.classifier()))
+    elif made["weights"]:
+        start_encoder(model, load_state(Path(made["weights"])), made["weights"])
+    elif not made["from_scratch"]:
+        start_encoder(model, backbone.create(pretrained=True).state_dict(), f"timm's {backbone.name}")
+
+
+def _split(context: Context, holdout: float) -> tuple[list[Item], list[Item]]:
+    items = sorted(context.data.train, key=lambda item: digest([context.seed, "segment", item.id]))
+    held = max(1, round(len(items) * holdout))
+    return (items[held:], items[:held]) if len(items) > held + 1 else (items, items)
+
+
+def _cross_entropy(scores: Tensor, masks: Tensor) -> Tensor:
+    """Mean over the pixels that count; 0 where none does."""
+    return F.cross_entropy(scores, masks, ignore_index=IGNORE, reduction="sum") / (masks != IGNORE).sum().clamp_min(1)

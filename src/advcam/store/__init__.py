@@ -1,0 +1,21 @@
+"""Files: whole or not at all, no pickle."""
+
+from .atomic import read_json, whole, write_json, write_text
+from .maps import StoredMaps, load_maps, save_maps
+from .masks import load_mask, save_mask
+from .run import STEPS, RunFolder, digest
+
+__all__ = [
+    "STEPS",
+    "RunFolder",
+    "StoredMaps",
+    "digest",
+    "load_maps",
+    "load_mask",
+    "read_json",
+    "save_maps",
+    "save_mask",
+    "whole",
+    "write_json",
+    "write_text",
+]

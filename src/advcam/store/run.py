@@ -1,0 +1,160 @@
+"""A run folder: what was made, from what, and how far it got."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advcam.errors import RunError
+
+from .atomic import read_json, write_json
+
+STEPS = ("classify", "climb", "refine", "segment")
+"""The steps in order. The command line, the folder names and the report read it from here."""
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain data: equal for what gives equal results."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and state of one run; the state is in ``run.json`` and always on disk."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            RunError: the folder is not a run.
+        """
+        if not (root / "run.json").is_file():
+            raise RunError(
+                f"{root}: not a run folder (no run.json); `advcam run --images DIR --labels FILE --out {root}` makes one"
+            )
+        return cls(root)
+
+    @classmethod
+    def create(cls, root: Path, about: dict[str, Any], versions: dict[str, str]) -> RunFolder:
+        """A new run, or the same one again.
+
+        Args:
+            root: the folder.
+            about: what identifies the run: data set, classes, seed.
+            versions: of the libraries, recorded and not compared.
+
+        Raises:
+            RunError: the folder holds a run made from other data, or other files.
+        """
+        run, key = cls(root), digest(about)
+        if (root / "run.json").is_file():
+            state = run.state()
+            if state["key"] != key:
+                raise RunError(
+                    f"{root}: holds a run made from other data ({_difference(state['about'], about)}); give another --out"
+                )
+            return run
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise RunError(f"{root}: exists and is not a run folder; give another --out")
+        write_json(root / "run.json", {"key": key, "about": about, "versions": versions | _machine(), "steps": {}})
+        return run
+
+    def state(self) -> dict[str, Any]:
+        """The contents of ``run.json``."""
+        return dict(read_json(self.root / "run.json"))
+
+    def folder(self, step: str) -> Path:
+        """A step's folder, ``RUN/2-climb``."""
+        return self.root / f"{STEPS.index(step) + 1}-{step}"
+
+    def begin(self, step: str, settings: dict[str, Any]) -> bool:
+        """Takes up a step; False where it is done already with the same settings.
+
+        Raises:
+            RunError: an earlier step is not done, or this one was made with other settings.
+        """
+        state, at = self.state(), STEPS.index(step)
+        before = STEPS[at - 1] if at else None
+        if before and state["steps"].get(before, {}).get("state") != "done":
+            raise RunError(
+                f"{self.root}: {step} needs {before}, which is not done; `advcam {before} --run {self.root}` does it"
+            )
+        source = state["steps"][before]["key"] if before else state["key"]
+        key = digest({"settings": settings, "source": source})
+        made = state["steps"].get(step)
+        if made and made["key"] != key:
+            what = _difference(made["settings"], settings) if made["settings"] != settings else f"another {before}"
+            raise RunError(
+                f"{self.folder(step)}: was made with other settings ({what}); use another --out, or"
+                f" `advcam {step} --run {self.root} --redo ...` to drop it and what follows from it"
+            )
+        if made and made["state"] == "done":
+            return False
+        if not made:
+            state["steps"][step] = {"state": "running", "key": key, "settings": settings, "seconds": 0.0}
+            write_json(self.root / "run.json", state)
+        return True
+
+    def end(self, step: str, seconds: float, done: bool) -> None:
+        """Adds the time a step took this time, and says whether it is done."""
+        state = self.state()
+        state["steps"][step]["seconds"] += round(seconds, 2)
+        state["steps"][step]["state"] = "done" if done else "running"
+        write_json(self.root / "run.json", state)
+
+    def drop(self, step: str) -> list[str]:
+        """Removes a step and all that follow from it; returns the names of those that were there."""
+        state = self.state()
+        gone = [name for name in STEPS[STEPS.index(step) :] if name in state["steps"] or self.folder(name).exists()]
+        for name in reversed(gone):
+            state["steps"].pop(name, None)
+            write_json(self.root / "run.json", state)
+            shutil.rmtree(self.folder(name), ignore_errors=True)
+        return gone
+
+    def done(self, step: str) -> bool:
+        """Whether a step is done."""
+        return bool(self.state()["steps"].get(step, {}).get("state") == "done")
+
+    # Files of the steps.
+
+    def classifier(self) -> Path:
+        """Weights of the classifier."""
+        return self.folder("classify") / "model.safetensors"
+
+    def maps(self, name: str, plain: bool = False) -> Path:
+        """The maps of an image, by id; ``plain`` for those of one step."""
+        return self.folder("climb") / ("cam" if plain else "maps") / f"{name}.npz"
+
+    def mask(self, name: str) -> Path:
+        """The mask of an image, by id."""
+        return self.folder("refine") / "masks" / f"{name}.png"
+
+    def prediction(self, name: str) -> Path:
+        """The segmentation network's prediction for an image, by id."""
+        return self.folder("segment") / "predictions" / f"{name}.png"
+
+
+def _machine() -> dict[str, str]:
+    return {"python": platform.python_version(), "platform": platform.platform()}
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    plain_new = json.loads(json.dumps(new, default=str))
+    changed = [
+        f"{k}: {_short(old.get(k))} -> {_short(plain_new.get(k))}" for k in sorted(old | new) if old.get(k) != plain_new.get(k)
+    ]
+    return "; ".join(changed[:4]) or "nothing that is recorded"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
