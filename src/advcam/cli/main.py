@@ -28,14 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("advcam: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except AdvcamError as error:
-        line = str(error)
-    except Exception as error:  # a defect of ours: still no wall of text
-        line = f"unexpected {type(error).__name__}: {error}; --debug shows where. What is done is kept"
-    if args.debug:
-        traceback.print_exc()
-    print("advcam:", " ".join(line.split()), file=sys.stderr)
-    return COULD_NOT_START
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        ours = isinstance(error, AdvcamError)
+        line = str(error) if ours else f"unexpected {type(error).__name__}: {error}; --debug shows where. What is done is kept"
+        print("advcam:", " ".join(line.split()), file=sys.stderr)
+        return COULD_NOT_START
 
 
 def _parser() -> ArgumentParser:

@@ -102,9 +102,8 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
         raise NetworkError(f"the model must return logits as one tensor [N, K]; it returned {came}. Wrap it in one that does")
 
     head, pooled = _find_head(named, calls, logits)
-    maps = [(name, side, value) for name, side, value in calls if _is_map(value) and (layer in (None, name))]
-    if layer is not None:
-        maps = [found for found in maps if found[1] == "output"]
+    maps = [call for call in calls if _is_map(call[2]) and (layer is None or call[:2] == (layer, "output"))]
+    maps.sort(key=lambda call: call[1] == "output")  # a module's output is the better name for what goes into the next
     for name, side, value in reversed(maps):
         if value.shape[1] == pooled.shape[1] and _same(value.mean((2, 3)), pooled):
             return FeatureNetwork(model, name, side, head)

@@ -84,7 +84,7 @@ def _curves(metrics: dict[str, Any], classify: dict[str, Any], segment: dict[str
         if seeds:
             curves.append(_curve(title, {n: list(zip(c["threshold"], c[key], strict=True)) for n, c in seeds.items()}))
     for title, made, keys in (
-        ("Classifier: loss and average precision", classify, ("loss", "mean_average_precision")),
+        ("Classifier: loss", classify, ("loss",)),
         ("Segmentation: loss and held-out mIoU (pseudo masks)", segment, ("loss", "held_out_mean_iou")),
     ):
         history = made.get("history") or []

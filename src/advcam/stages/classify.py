@@ -73,7 +73,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
         if config.classifier:
             model = _given(config, len(classes))
         else:
-            model, state, history = _train(context, config, normalise, train, scored)
+            model, state, history = _train(context, config, normalise, train)
             model.load_state_dict(state)
         model.eval().to(context.machine.torch_device())
         metrics = average_precision(context, model, normalise, scored, config.long_side)
@@ -113,7 +113,7 @@ def _given(config: ClassifyConfig, classes: int) -> nn.Module:
 
 
 def _train(
-    context: Context, config: ClassifyConfig, normalise: Normalisation, train: list[Item], scored: list[Item]
+    context: Context, config: ClassifyConfig, normalise: Normalisation, train: list[Item]
 ) -> tuple[nn.Module, dict[str, Tensor], list[dict[str, Any]]]:
     torch.manual_seed(context.seed)
     classes = len(context.data.classes)
@@ -124,11 +124,8 @@ def _train(
     views = TrainingViews(train, Augmentation(config.crop, config.scales, config.long_side), normalise, context.seed, classes)
     plan = Plan(config.epochs, config.batch, config.lr, config.head_lr, config.weight_decay, not config.from_scratch)
 
-    def look(network: nn.Module) -> dict[str, Any]:
-        return {"mean_average_precision": average_precision(context, network, normalise, scored, config.long_side)["mean"]}
-
     state, history = fit(
-        model, None, fresh, views, F.multilabel_soft_margin_loss, plan, look, "mean_average_precision",
+        model, None, fresh, views, F.multilabel_soft_margin_loss, plan, lambda _network: {}, None,
         context.run.folder("classify"), context.machine, context.reporter, "classify",
     )  # fmt: skip
     return model, state, history

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip
-from advcam.errors import DataError, StoreError
+from advcam.errors import DataError, RunError, StoreError
 from advcam.metrics import SweepCounts, confusion, iou, mean_iou, noise, sweep_counts
 from advcam.store import load_maps, load_mask, read_json, write_json, write_text
 
@@ -43,7 +43,10 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
 
     Raises:
         DataError: no folder of masks, or none of the pictures has one.
+        RunError: the run was not climbed yet.
     """
+    if not context.run.done("climb"):
+        raise RunError(f"{context.run.root}: has no maps yet; `advcam climb --run {context.run.root}` makes them")
     if not config.masks.is_dir():
         raise DataError(f"{config.masks}: there is no such folder of ground-truth masks; check --masks")
     classes = context.data.classes

@@ -48,7 +48,7 @@ def load_maps(path: Path) -> StoredMaps:
         StoreError: missing, or not such a file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             height, width = file["size"].tolist()
             return StoredMaps(tuple(file["classes"].tolist()), torch.from_numpy(file["maps"]).float(), (height, width))
     except FileNotFoundError:

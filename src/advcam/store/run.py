@@ -98,6 +98,8 @@ class RunFolder:
             )
         if made and made["state"] == "done":
             return False
+        for left in self.folder(step).rglob(".*"):
+            left.unlink()  # temporary files of a run that was killed
         if not made:
             state["steps"][step] = {"state": "running", "key": key, "settings": settings, "seconds": 0.0}
             write_json(self.root / "run.json", state)

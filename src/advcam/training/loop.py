@@ -66,13 +66,13 @@ def fit(
     loss: Loss,
     plan: Plan,
     look: Look,
-    best_by: str,
+    best_by: str | None,
     folder: Path,
     machine: Machine,
     reporter: Reporter,
     what: str,
 ) -> tuple[State, list[dict[str, Any]]]:
-    """Trains a network and returns the weights of its best epoch with the history of all.
+    """Trains a network and returns the weights of its best (or last) epoch with the history of all.
 
     After every epoch model, optimizer, best weights and history are written to ``folder/training.pt``. A run that finds
     the file goes on behind it; views and dropout depend on seed and epoch alone, so it ends with the same weights.
@@ -85,7 +85,7 @@ def fit(
         loss: of (output, target), a scalar.
         plan: how.
         look: called with the model in eval mode after every epoch; its numbers go into the history.
-        best_by: the number of ``look`` that decides which epoch is best (higher; the first on ties).
+        best_by: the number of ``look`` that decides which epoch is best (higher; the first on ties); None takes the last.
         folder: where the state is kept.
         machine: what to run on.
         reporter: shows progress.
@@ -143,10 +143,8 @@ class _Progress:
                 part.load_state_dict(kept[name])
             self.history, self.best = kept["history"], kept["best"]
 
-    def save(self, record: dict[str, Any], best_by: str) -> None:
-        earlier = [past[best_by] for past in self.history if past[best_by] is not None]
-        value = record[best_by]
-        if not self.best or (value is not None and (not earlier or value > max(earlier))):
+    def save(self, record: dict[str, Any], best_by: str | None) -> None:
+        if best_by is None or not self.history or record[best_by] > max(past[best_by] for past in self.history):
             self.best = {n: v.detach().cpu().clone().contiguous() for n, v in self.parts["model"].state_dict().items()}
         self.history.append(record)
         kept = {name: part.state_dict() for name, part in self.parts.items()}

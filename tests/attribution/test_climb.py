@@ -1,0 +1,219 @@
+"""The climb itself: known answers, the equations written out, and properties."""
+
+import gc
+import weakref
+from itertools import islice
+
+import pytest
+import torch
+
+import advcam
+from advcam.attribution import Head, ascend, climb, gradient_scale, make_views, normalise, settings
+from advcam.attribution.objective import discriminative, penalty, suppressed
+from advcam.errors import SettingsError
+
+
+def identity(x):
+    """A network whose feature map is the picture."""
+    return x
+
+
+HEAD = Head(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]]), torch.zeros(2))
+
+
+def test_one_step_by_hand():
+    views = torch.zeros(1, 1, 3, 2, 2)
+    views[0, 0, 0] = torch.tensor([[0.0, 0.2], [0.4, 1.0]])
+    steps = climb(identity, HEAD, views, torch.tensor([0]), settings(mirror=False, suppress=0.0, step_size=0.1))
+    first, second = islice(steps, 2)
+    assert torch.equal(first.maps[0], views[0, 0, 0])  # w_0 . f
+    assert torch.allclose(first.scores, torch.tensor([[0.4, 0.0]]))
+    # dL/dx is 1/4 in channel 0 and 0 elsewhere; divided by its maximum, times 0.1 of the range 1, clipped at 1
+    assert torch.allclose(second.maps[0], torch.tensor([[0.1, 0.3], [0.5, 1.0]]))
+
+
+@pytest.mark.parametrize("preset", ["paper", "default", "official"])
+def test_equals_the_equations_written_out(net, images, preset):
+    """An independent loop, one image and class at a time, with full autograd and no shortcuts."""
+    s = settings(preset, scales=(1.0,), steps=4, restrain=2.0, step_size=5.0 if preset == "paper" else 0.05)
+    target = 2
+    net.eval()
+    x = torch.stack([images[0], images[0].flip(-1)]) if s.mirror else images[:1].clone()
+    expected, first = [], None
+    for _ in range(4):
+        x = x.detach().requires_grad_()
+        f = net.body(net.stem(x))
+        z = torch.einsum("kd,vdhw->vkhw", net.fc.weight, f)
+        weight = net.fc.weight[target].expand(len(x), -1)
+        if s.weights == "gradient":
+            probe = f.detach().requires_grad_()
+            total = torch.einsum("d,vdhw->vhw", net.fc.weight[target], probe).relu().sum()
+            (grad,) = torch.autograd.grad(total, probe)
+            weight = grad.sum((2, 3)) / (grad > 0).sum()
+        cam = torch.einsum("vd,vdhw->vhw", weight, f).relu()
+        cam = cam[0] + cam[1].flip(-1) if s.mirror else cam[0]
+        first = cam.detach() if first is None else first
+        y = z.relu().mean((2, 3)).sum(0) if s.score == "relu" else net(x).mean(0)
+        mask = (cam.detach() / cam.detach().max() > s.threshold).float()
+        change = (mask * (cam - first).abs()).flatten()
+        loss = y[target] - (y.sum() - y[target]) - 2.0 * (change.sum() if s.penalty == "sum" else change.mean())
+        (g,) = torch.autograd.grad(loss, x)
+        expected.append(cam.detach())
+        g = g / g.abs().max() if s.gradient == "maximum" else g
+        g = g * (x.max() - x.min()) if s.step_unit == "range" else g
+        moved = x + s.step_size * g
+        x = moved.clamp(x.min().item(), x.max().item()) if s.clip else moved
+    out = advcam.AdvCAM(net, preset, scales=(1.0,), steps=4, restrain=2.0, step_size=s.step_size)(
+        images[:1], [[target]], record=True
+    )
+    assert torch.allclose(out.steps[0], torch.stack(expected), rtol=1e-3, atol=1e-4 * float(expected[0].max()))
+    assert not torch.allclose(out.steps[0][0], out.steps[0][3], rtol=1e-3)  # it did climb
+
+
+def test_climbing_raises_the_score_and_the_published_penalty_restrains_the_map(net, images):
+    free = advcam.AdvCAM(net, steps=10, step_size=0.02, suppress=0.0)(images, [[0], [1], [2]], record=True)
+    rows = torch.arange(3)
+    own = free.scores[rows, :, free.target]
+    assert (own[:, -1] > own[:, 0]).all()
+    held = advcam.AdvCAM(net, steps=10, step_size=0.02, suppress=0.0, restrain=50.0)(images, [[0], [1], [2]], record=True)
+    strong = discriminative(free.steps[:, 0], 0.5)
+
+    def growth(out):
+        return float(((out.steps[:, -1] - out.steps[:, 0]).abs() * strong).sum())
+
+    assert growth(held) < growth(free)
+
+
+def test_suppressing_others_lowers_them(net, images):
+    kept = advcam.AdvCAM(net, steps=8, step_size=0.02, suppress=0.0)(images, [[0], [0], [0]], record=True)
+    pressed = advcam.AdvCAM(net, steps=8, step_size=0.02, suppress=1.0)(images, [[0], [0], [0]], record=True)
+    assert pressed.scores[:, -1, 1:].sum() < kept.scores[:, -1, 1:].sum()
+
+
+@pytest.mark.parametrize("preset", list(advcam.PRESETS))
+def test_a_batch_gives_what_one_at_a_time_gives(net, images, preset):
+    adv = advcam.AdvCAM(net, preset, steps=3)
+    together = adv(images, [[0, 3], [1], [2, 0]])
+    alone = [adv(images[i : i + 1], [[c]]).maps[0] for i, c in ((0, 0), (0, 3), (1, 1), (2, 2), (2, 0))]
+    assert torch.allclose(together.maps, torch.stack(alone), rtol=1e-4, atol=1e-4 * float(together.maps.max()))
+
+
+def test_memory_is_bounded_without_changing_the_result(net, images):
+    whole = advcam.AdvCAM(net, steps=3)(images, [[0, 1], [2], [3]], record=True)
+    pieces = advcam.AdvCAM(net, steps=3, max_pixels=1)(images, [[0, 1], [2], [3]], record=True)
+    for name in ("maps", "steps", "scores", "images"):
+        assert torch.allclose(getattr(whole, name), getattr(pieces, name), atol=1e-5)
+
+
+def test_mirror_equivariance(net, images):
+    adv = advcam.AdvCAM(net, steps=4, mirror=True)
+    there, back = adv(images, [[0], [1], [2]]), adv(images.flip(-1), [[0], [1], [2]])
+    assert torch.allclose(there.maps, back.maps.flip(-1), rtol=1e-4, atol=1e-4 * float(there.maps.max()))
+
+
+def test_one_step_is_the_plain_map(net, images):
+    net.eval()
+    weight = net.fc.weight[1]
+    expected = torch.einsum("d,ndhw->nhw", weight, net.body(net.stem(images))).relu().detach()
+    assert torch.allclose(advcam.cam(net, images, [[1]] * 3).maps, expected, atol=1e-5)
+    assert torch.allclose(advcam.AdvCAM(net, steps=1, mirror=False)(images, [[1]] * 3).maps, expected, atol=1e-5)
+    climbed = advcam.AdvCAM(net, steps=5, mirror=False)(images, [[1]] * 3)
+    assert torch.allclose(climbed.plain.maps, expected, atol=1e-5)
+
+
+def test_memory_does_not_grow_with_steps(net, images):
+    """Tensors alive after many steps, those the graph saved for its backward included, are those alive after few."""
+
+    class Saved:
+        def __init__(self, value):
+            self.value = value
+
+    saved = weakref.WeakSet()
+
+    def pack(value):
+        box = Saved(value.detach())  # an output that holds its own node would never be freed
+        saved.add(box)
+        return box
+
+    def alive(steps):
+        running = climb(
+            lambda x: net.body(net.stem(x)),
+            Head(net.fc.weight.detach(), net.fc.bias.detach()),
+            make_views(images, 1.0, True),
+            torch.tensor([0, 1, 2]),
+            settings(restrain=1.0),
+        )
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box.value):
+            for _ in islice(running, steps):
+                pass
+        gc.collect()
+        named = sum(t.numel() for t in gc.get_objects() if issubclass(type(t), torch.Tensor))
+        return named, sum(box.value.numel() for box in saved)
+
+    net.eval()
+    few, many = alive(4), alive(30)
+    assert few[1] > 0
+    assert few == many
+
+
+def test_nothing_to_climb_leaves_the_pixels(net, images):
+    s = settings("default")
+    x = make_views(images, 1.0, False)
+    assert torch.equal(ascend(x, torch.zeros_like(x), s), x)
+    flat = torch.ones(1, 1, 3, 4, 4)
+    assert torch.equal(ascend(flat, torch.rand_like(flat), s), flat)  # a constant picture has no range
+
+
+def test_pixels_stay_in_their_range(net, images):
+    out = advcam.AdvCAM(net, steps=5, step_size=0.5)(images, [[0], [1], [2]], record=True)
+    for row in range(3):
+        assert out.images[row].min() >= images[row].min()
+        assert out.images[row].max() <= images[row].max()
+
+
+def test_an_empty_map_stays_empty():
+    head = Head(-torch.ones(1, 3), torch.zeros(1))
+    views = torch.rand(1, 2, 3, 4, 4)
+    assert gradient_scale(views, head, torch.tensor([0])).abs().sum() == 0
+    (step,) = islice(climb(identity, head, views, torch.tensor([0]), settings("official")), 1)
+    assert step.maps.abs().sum() == 0
+    assert torch.isfinite(normalise(step.maps)).all()
+
+
+def test_objective_by_hand():
+    scores = torch.tensor([[3.0, 1.0, 2.0]])
+    assert suppressed(scores, torch.tensor([0]), 1.0).item() == 0.0
+    assert suppressed(scores, torch.tensor([2]), 0.5).item() == 0.0
+    maps, first = torch.tensor([[[1.0, 0.4], [0.6, 0.0]]]), torch.zeros(1, 2, 2)
+    assert penalty(maps, first, 0.5, "sum").item() == pytest.approx(1.6)  # cells above half the maximum
+    assert penalty(maps, first, 0.5, "mean").item() == pytest.approx(0.4)
+
+
+def test_small_scales_climb_half_the_steps_where_asked():
+    official = settings("official")
+    assert [official.steps_at(s) for s in (0.5, 1.0, 2.0)] == [13, 27, 27]
+    assert [settings("official", steps=t).steps_at(0.5) for t in (3, 8, 10, 11)] == [3, 5, 5, 5]
+    assert settings("default", steps=12).steps_at(0.5) == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1"),
+        ({"step_size": float("nan")}, "step_size must be a finite number"),
+        ({"restrain": -1.0}, "restrain must be a finite number of at least 0"),
+        ({"threshold": 2.0}, "threshold is a share of the map's maximum"),
+        ({"scales": ()}, "scales must be positive factors"),
+        ({"scales": (1.0, 0.0)}, "scales must be positive factors"),
+        ({"score": "softmax"}, "score is one of logit, relu, got 'softmax'"),
+        ({"step": 3}, "no setting 'step'; did you mean"),
+    ],
+)
+def test_settings_that_cannot_work(change, message):
+    with pytest.raises(SettingsError, match=message):
+        settings("default", **change)
+
+
+def test_unknown_preset_names_the_known():
+    with pytest.raises(SettingsError, match=r"no preset is called 'offical'; did you mean official"):
+        settings("offical")

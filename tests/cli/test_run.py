@@ -1,0 +1,322 @@
+"""The whole flow as people use it: ``python -m advcam`` on a folder of small scenes."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advcam.cli import main
+
+NETWORK = [
+    "--backbone", "test_resnet", "--output-stride", "8", "--from-scratch", "--epochs", "2", "--crop", "64", "--batch", "8",
+    "--lr", "3e-3", "--workers", "0", "--quiet",
+]  # fmt: skip
+SEGMENT = ["--segment-epochs", "1", "--segment-crop", "64", "--segment-batch", "8"]
+
+
+def arguments(scenes, out, *more):
+    files = {
+        "images": "images",
+        "labels": "labels.csv",
+        "classes": "classes.csv",
+        "train-list": "train.txt",
+        "eval-list": "eval.txt",
+    }
+    given = [part for name, file in files.items() for part in (f"--{name}", str(scenes / file))]
+    return ["run", *given, "--out", str(out), *NETWORK, *SEGMENT, "--steps", "3", *more]
+
+
+def command(*args, **options):
+    """As a process of its own, from outside."""
+    return subprocess.run(
+        [sys.executable, "-m", "advcam", *map(str, args)], capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(scenes, tmp_path_factory):
+    """A finished, evaluated run."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert main(arguments(scenes, out)) == 0
+    assert main(["evaluate", "--run", str(out), "--masks", str(scenes / "masks"), "--quiet"]) == 0
+    return out
+
+
+def names(folder):
+    return sorted(p.stem for p in folder.iterdir())
+
+
+def test_everything_promised_is_in_the_folder(finished, scenes):
+    everything = names(scenes / "images")
+    assert names(finished / "2-climb" / "maps") == names(finished / "2-climb" / "cam") == everything
+    assert names(finished / "3-refine" / "masks") == everything
+    assert names(finished / "4-segment" / "predictions") == (scenes / "eval.txt").read_text().split()
+    for name in (
+        "run.json",
+        "1-classify/model.safetensors",
+        "1-classify/metrics.json",
+        "4-segment/model.safetensors",
+        "report.html",
+    ):
+        assert (finished / name).is_file()
+    assert not (finished / "skipped.csv").exists()
+    run = json.loads((finished / "run.json").read_text())
+    assert [step["state"] for step in run["steps"].values()] == ["done"] * 4
+    assert run["about"]["seed"] == 0
+    assert {"torch", "timm", "advcam"} <= run["versions"].keys()
+
+
+def test_maps_and_masks_have_the_promised_form(finished, scenes):
+    rows = dict(line.split(",") for line in (scenes / "labels.csv").read_text().split()[1:])
+    ids = {name: int(i) for i, name in (line.split(",") for line in (scenes / "classes.csv").read_text().split()[1:])}
+    for name, labels in rows.items():
+        with np.load(finished / "2-climb" / "maps" / f"{name}.npz", allow_pickle=False) as file:
+            assert sorted(file["classes"].tolist()) == sorted(ids[label] for label in labels.split(";"))
+            assert file["maps"].shape == (len(file["classes"]), 16, 16)
+            assert file["size"].tolist() == [64, 64]
+            assert all(peak in (0, 1) for peak in file["maps"].max((1, 2)).tolist())
+        with Image.open(finished / "3-refine" / "masks" / f"{name}.png") as mask:
+            assert (mask.mode, mask.size) == ("P", (64, 64))
+            assert set(np.unique(mask).tolist()) <= {0, *(ids[label] for label in labels.split(";"))}
+
+
+def test_every_number_says_its_split_and_rule(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics.keys() == {"seed_plain", "seed_advcam", "masks", "predictions", "average_precision"}
+    for entry in metrics.values():
+        assert "8 images" in entry["split"] or entry["images"] == 8
+        assert entry["rule"]
+    assert "chosen with the ground truth" in metrics["seed_advcam"]["rule"]
+    assert metrics["masks"]["rule"] == "pamr, threshold 0.3 fixed beforehand"
+    assert 0 <= metrics["predictions"]["mean_iou"] <= 1
+    assert len((finished / "per-image.csv").read_text().split()) == 9
+
+
+def test_the_report_is_one_self_contained_page(finished):
+    page = (finished / "report.html").read_text()
+    assert not re.findall(r"(?:src|href)=[\"'](?!data:)", page)
+    assert page.count("data:image/jpeg;base64,") >= 8 * 5
+    for text in ("Seed, AdvCAM", "Best by mIoU", "Average precision", "<polyline", "test_resnet"):
+        assert text in page
+
+
+def test_a_finished_run_is_not_done_again(finished, scenes, capsys):
+    stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("*.npz")}
+    assert main(arguments(scenes, finished)) == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("*.npz")}
+    assert capsys.readouterr().out.strip() == f"report: {(finished / 'report.html').resolve()}"
+
+
+def test_other_settings_are_refused(finished, scenes, capsys):
+    assert main(arguments(scenes, finished, "--preset", "fast")) == 2
+    assert re.search(
+        r"advcam: .*2-climb: was made with other settings \(mirror: true -> false.*--redo", capsys.readouterr().err
+    )
+    assert main(arguments(scenes, finished, "--seed", "1")) == 2
+    assert "made from other data (seed: 0 -> 1)" in capsys.readouterr().err
+
+
+def test_one_step_again_with_other_settings(finished, scenes, tmp_path, capsys):
+    run = tmp_path / "copy"
+    shutil.copytree(finished, run)
+    assert main(["refine", "--run", str(run), "--quiet", "--redo", "--method", "threshold"]) == 0
+    assert not (run / "4-segment").exists()
+    assert names(run / "3-refine" / "masks") == names(scenes / "images")
+    assert main(["report", "--run", str(run), "--quiet"]) == 0
+    assert main(["segment", "--run", str(run), "--seed", "5", "--quiet"]) == 2
+    assert "was started with --seed 0" in capsys.readouterr().err
+
+
+def test_predict(finished, scenes, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.open(next((scenes / "images").iterdir())).resize((90, 50)).save(pictures / "größe.png")
+    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    done = command("predict", "--model", finished / "4-segment", "--images", pictures, "--out", tmp_path / "masks", "--quiet")
+    assert done.returncode == 1
+    assert done.stdout.strip().splitlines()[-1] == f"1 left out, listed with reasons in {tmp_path / 'masks' / 'skipped.csv'}"
+    with Image.open(tmp_path / "masks" / "größe.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (90, 50))
+    assert "broken" in (tmp_path / "masks" / "skipped.csv").read_text()
+    none = command("predict", "--model", tmp_path, "--images", pictures, "--out", tmp_path / "masks")
+    assert none.returncode == 2
+    assert "expected model.json and model.safetensors" in none.stderr
+
+
+def test_a_trained_classifier_skips_training(finished, scenes, tmp_path):
+    """The method is post hoc: weights of a timm network, or a network from the user's own file."""
+    weights = finished / "1-classify" / "model.safetensors"
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from safetensors.torch import load_file\nimport timm\n"
+        "def build():\n    net = timm.create_model('test_resnet', num_classes=5, output_stride=8)\n    net.fc.bias = None\n"
+        f"    net.load_state_dict(load_file({str(weights)!r}))\n    return net\n"
+    )
+    maps = {}
+    for name, what in (("weights", str(weights)), ("own", f"{own}:build")):
+        out = tmp_path / name
+        arguments_ = ["classify", "--run", out, "--images", scenes / "images", "--labels", scenes / "labels.csv",
+                      "--classes", scenes / "classes.csv", "--classifier", what, *NETWORK]  # fmt: skip
+        assert main([str(a) for a in arguments_]) == 0
+        assert main(["climb", "--run", str(out), "--steps", "3", "--quiet"]) == 0
+        maps[name] = {p.name: np.load(p)["maps"] for p in (out / "2-climb" / "maps").iterdir()}
+        assert json.loads((out / "1-classify" / "metrics.json").read_text())["history"] == []
+    reference = {p.name: np.load(p)["maps"] for p in (finished / "2-climb" / "maps").iterdir()}
+    for name, expected in reference.items():
+        assert np.allclose(maps["weights"][name], expected, atol=2e-2)
+        assert np.allclose(maps["own"][name], expected, atol=2e-2)
+
+
+def test_killed_in_the_climb_it_ends_with_the_same_result(finished, scenes, tmp_path):
+    out = tmp_path / "killed"
+    out.mkdir()
+    for name in ("run.json", "data.json"):
+        shutil.copy(finished / name, out / name)
+    shutil.copytree(finished / "1-classify", out / "1-classify")
+    state = json.loads((out / "run.json").read_text())
+    state["steps"] = {"classify": state["steps"]["classify"]}
+    (out / "run.json").write_text(json.dumps(state))
+    words = [sys.executable, "-m", "advcam", "climb", "--run", out, "--steps", "3", "--max-pixels", "4096", "--quiet"]
+    running = subprocess.Popen([str(w) for w in words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    maps = out / "2-climb" / "maps"
+    deadline = time.monotonic() + 60
+    while not (maps.is_dir() and len(list(maps.glob("[!.]*.npz"))) >= 2) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    early = {p.name: p.stat().st_mtime_ns for p in maps.glob("[!.]*.npz")}
+    assert len(early) >= 2
+    assert main([str(w) for w in words[3:]]) == 0
+    assert all((maps / name).stat().st_mtime_ns == stamp for name, stamp in list(early.items())[:-1])
+    assert names(maps) == names(finished / "2-climb" / "maps")
+    for path in (finished / "2-climb" / "maps").iterdir():
+        assert np.allclose(np.load(maps / path.name)["maps"], np.load(path)["maps"], atol=2e-2)
+
+
+def test_what_cannot_be_used_is_listed(scenes, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    (data / "images" / "scene-00003.png").write_bytes((data / "images" / "scene-00003.png").read_bytes()[:900])
+    Image.new("RGB", (64, 64)).save(data / "images" / "nobody.png")
+    with (data / "labels.csv").open("a") as labels:
+        labels.write("ghost,ring\n")
+    with (data / "classes.csv").open("a") as classes:
+        classes.write("6,hexagon\n")
+    words = arguments(data, tmp_path / "run")
+    assert main(["classify", *words[1 : words.index("--out")], "--run", str(tmp_path / "run"), *NETWORK]) == 1
+    listed = (tmp_path / "run" / "skipped.csv").read_text()
+    for word in ("ghost", "nobody", "hexagon", "scene-00003"):
+        assert word in listed
+    assert capsys.readouterr().out.splitlines()[-1] == f"4 left out, listed with reasons in {tmp_path / 'run' / 'skipped.csv'}"
+    assert main(["evaluate", "--run", str(tmp_path / "run"), "--masks", str(data / "masks"), "--quiet"]) == 2
+    assert "has no maps yet; `advcam climb" in capsys.readouterr().err
+    assert main(["climb", "--run", str(tmp_path / "run"), "--steps", "2", "--quiet"]) == 1
+    (data / "masks" / "scene-00016.png").unlink()
+    Image.new("L", (3, 3)).save(data / "masks" / "scene-00017.png")
+    assert main(["evaluate", "--run", str(tmp_path / "run"), "--masks", str(data / "masks"), "--quiet"]) == 1
+    listed = (tmp_path / "run" / "skipped-evaluate.csv").read_text()
+    assert "there is no such mask" in listed
+    assert "is (h, w) (3, 3)" in listed
+
+
+def run_with(scenes, out, **changes):
+    words = arguments(scenes, out)
+    for flag, value in changes.items():
+        at = words.index(f"--{flag.replace('_', '-')}")
+        words[at : at + 2] = [words[at], str(value)] if value is not None else []
+    return words
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": "/nowhere"}, "/nowhere: there is no such folder of images; check --images"),
+        ({"labels": "/nowhere.csv"}, "/nowhere.csv: there is no such labels file"),
+        ({"backbone": "resnet51"}, "timm has no network 'resnet51'; did you mean"),
+        ({"eval_list": "/nowhere.txt"}, "there is no such list of images"),
+        ({"epochs": 0}, "epochs and batch must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number of at least 1"),
+    ],
+)
+def test_one_clear_line_and_status_2(scenes, tmp_path, changes, message, capsys):
+    assert main(run_with(scenes, tmp_path / "run", **changes)) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert error.startswith("advcam: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(scenes, tmp_path, capsys):
+    assert main([*run_with(scenes, tmp_path / "run", images="/nowhere"), "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there(scenes, tmp_path, capsys):
+    assert main(arguments(scenes, tmp_path / "run", "--device", "tpu")) == 2
+    assert "--device is one of auto, cuda, mps, cpu; got 'tpu'" in capsys.readouterr().err
+
+
+def test_no_hub_and_no_weights(scenes, tmp_path):
+    """Without a network the pretrained weights cannot be had; the error says what to do."""
+    words = [w for w in arguments(scenes, tmp_path / "run") if w != "--from-scratch"]
+    words[words.index("test_resnet")] = "resnet18"
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    done = command(*words, env=offline)
+    assert done.returncode == 2
+    assert "cannot be had from the hub" in done.stderr
+    assert "--weights FILE" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_evaluate_without_truth(finished, tmp_path, capsys):
+    assert main(["evaluate", "--run", str(finished), "--masks", str(tmp_path / "none"), "--quiet"]) == 2
+    assert "there is no such folder of ground-truth masks" in capsys.readouterr().err
+    assert main(["evaluate", "--run", str(finished), "--masks", str(tmp_path), "--quiet"]) == 2
+    assert "no ground-truth mask for any of 8 pictures" in capsys.readouterr().err
+
+
+def test_a_full_disk_keeps_what_is_done(finished, tmp_path):
+    """On a real file system of 400 kB: the climb stops with one line, the maps made before are whole, and it goes on."""
+    run = tmp_path / "small"
+    script = f"""
+        set -e
+        mkdir {run}; mount -t tmpfs -o size=400k none {run}
+        cp {finished}/data.json {run}/; cp -r {finished}/1-classify {tmp_path}/classify; ln -s {tmp_path}/classify {run}/1-classify
+        {sys.executable} - <<'EOF'
+import json
+state = json.load(open("{finished}/run.json")); state["steps"] = {{"classify": state["steps"]["classify"]}}
+json.dump(state, open("{run}/run.json", "w"))
+EOF
+        dd if=/dev/zero of={run}/filler bs=1k count=350 2>/dev/null
+        set +e
+        {sys.executable} -m advcam climb --run {run} --steps 2 --quiet; echo status $?
+        ls {run}/2-climb/maps | wc -l
+        rm {run}/filler
+        {sys.executable} -m advcam climb --run {run} --steps 2 --quiet; echo status $?
+    """
+    probe = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("this machine lets no one mount a small file system (unshare -rm mount -t tmpfs)")
+    done = subprocess.run(["unshare", "-rm", "bash", "-c", script], capture_output=True, text=True, check=False)
+    assert "the disk is full" in done.stderr, done
+    assert "what is done is kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stdout.split("\n")
+    assert lines[0] == "status 2"
+    assert 0 < int(lines[1]) < 24
+    assert "status 0" in lines
+
+
+@pytest.mark.parametrize("verb", ["demo", "run", "classify", "climb", "refine", "segment", "report", "evaluate", "predict"])
+def test_help_has_an_example(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    assert f"example:\n  advcam {verb} " in capsys.readouterr().out

@@ -1,0 +1,103 @@
+"""Files whole or not at all; a run folder that knows what it was made from."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from advcam.errors import RunError, StoreError
+from advcam.store import RunFolder, StoredMaps, load_maps, load_mask, save_maps, save_mask, whole, write_json
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    with whole(path) as temporary:
+        temporary.write_text("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+    with pytest.raises(ZeroDivisionError), whole(path) as temporary:
+        temporary.write_text("half")
+        1 / 0  # noqa: B018
+    assert path.read_text() == "first"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_json_has_no_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": (1, 2), "p": tmp_path})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [1, 2], "p": str(tmp_path)}
+
+
+def test_maps_have_the_promised_form(tmp_path):
+    maps = torch.rand(2, 5, 7)
+    save_maps(tmp_path / "m.npz", StoredMaps((8, 12), maps, (20, 28)))
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
+        assert {name: (file[name].dtype.name, file[name].shape) for name in file} == {
+            "classes": ("int16", (2,)),
+            "maps": ("float16", (2, 5, 7)),
+            "size": ("int32", (2,)),
+        }
+    read = load_maps(tmp_path / "m.npz")
+    assert (read.classes, read.size) == ((8, 12), (20, 28))
+    assert torch.allclose(read.maps, maps, atol=1e-3)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 rubbish", b"text"])
+def test_damaged_maps(tmp_path, content):
+    (tmp_path / "m.npz").write_bytes(content)
+    with pytest.raises(StoreError, match=r"m.npz: not a map file"):
+        load_maps(tmp_path / "m.npz")
+    with pytest.raises(StoreError, match="`advcam climb` makes it"):
+        load_maps(tmp_path / "none.npz")
+
+
+def test_masks_are_palette_pngs_in_voc_colours(tmp_path):
+    ids = np.array([[0, 1, 15], [255, 8, 20]], np.uint8)
+    save_mask(tmp_path / "m.png", ids)
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "P"
+        colours = np.array(image.convert("RGB"))
+    assert np.array_equal(load_mask(tmp_path / "m.png"), ids)
+    assert colours[0, 1].tolist() == [128, 0, 0]  # aeroplane
+    assert colours[0, 2].tolist() == [192, 128, 128]  # person
+    assert colours[1, 0].tolist() == [224, 224, 192]  # the border
+
+
+def test_a_colour_picture_is_no_mask(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "m.png")
+    with pytest.raises(StoreError, match="palette or greyscale PNG of class ids, this is RGB"):
+        load_mask(tmp_path / "m.png")
+
+
+def test_run_is_taken_up_again_only_for_the_same_data(tmp_path):
+    RunFolder.create(tmp_path / "run", {"images": "a", "seed": 0}, {})
+    RunFolder.create(tmp_path / "run", {"images": "a", "seed": 0}, {"torch": "another"})
+    with pytest.raises(RunError, match=r'made from other data \(images: "a" -> "b"\); give another --out'):
+        RunFolder.create(tmp_path / "run", {"images": "b", "seed": 0}, {})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="exists and is not a run folder"):
+        RunFolder.create(tmp_path / "other", {}, {})
+    with pytest.raises(RunError, match=r"not a run folder \(no run.json\)"):
+        RunFolder.open(tmp_path / "other")
+
+
+def test_steps_in_order_and_with_the_same_settings(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {"seed": 0}, {})
+    with pytest.raises(RunError, match="climb needs classify, which is not done"):
+        run.begin("climb", {})
+    assert run.begin("classify", {"epochs": 2})
+    assert run.begin("classify", {"epochs": 2})  # stopped and started again
+    run.end("classify", 2.0, done=True)
+    run.folder("classify").mkdir()
+    assert not run.begin("classify", {"epochs": 2})
+    with pytest.raises(
+        RunError, match=r"other settings \(epochs: 2 -> 3\); use another --out, or `advcam classify --run .* --redo"
+    ):
+        run.begin("classify", {"epochs": 3})
+    assert run.begin("climb", {})
+    run.end("climb", 1.0, done=True)
+    assert run.drop("classify") == ["classify", "climb"]
+    assert not run.folder("classify").exists()
+    assert run.begin("classify", {"epochs": 3})
