@@ -289,7 +289,8 @@ def test_a_full_disk_keeps_what_is_done(finished, tmp_path):
     script = f"""
         set -e
         mkdir {run}; mount -t tmpfs -o size=400k none {run}
-        cp {finished}/data.json {run}/; cp -r {finished}/1-classify {tmp_path}/classify; ln -s {tmp_path}/classify {run}/1-classify
+        cp {finished}/data.json {run}/; cp -r {finished}/1-classify {tmp_path}/classify
+        ln -s {tmp_path}/classify {run}/1-classify
         {sys.executable} - <<'EOF'
 import json
 state = json.load(open("{finished}/run.json")); state["steps"] = {{"classify": state["steps"]["classify"]}}
@@ -302,8 +303,9 @@ EOF
         rm {run}/filler
         {sys.executable} -m advcam climb --run {run} --steps 2 --quiet; echo status $?
     """
-    probe = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True, check=False)
-    if probe.returncode:
+    if subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True, check=False
+    ).returncode:
         pytest.skip("this machine lets no one mount a small file system (unshare -rm mount -t tmpfs)")
     done = subprocess.run(["unshare", "-rm", "bash", "-c", script], capture_output=True, text=True, check=False)
     assert "the disk is full" in done.stderr, done

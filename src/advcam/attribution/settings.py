@@ -11,7 +11,7 @@ from advcam.errors import SettingsError, known
 PRESETS: dict[str, dict[str, Any]] = {
     # Ours: every quantity is relative (to the pixel range, to a mean over cells), so the numbers mean the same anywhere.
     "default": {
-        "steps": 8, "step_size": 0.005, "suppress": 1.0, "restrain": 0.0, "threshold": 0.5,
+        "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": True,
         "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
         "clip": True, "halve_small": False, "grid": 1, "precision": "float32",
@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # `default` in bfloat16 and without the mirror image: half the views.
     "fast": {
-        "steps": 8, "step_size": 0.005, "suppress": 1.0, "restrain": 0.0, "threshold": 0.5,
+        "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": False,
         "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
         "clip": True, "halve_small": False, "grid": 1, "precision": "bfloat16",

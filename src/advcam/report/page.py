@@ -9,11 +9,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from advcam.data import Dataset, Item
-from advcam.store import STEPS, RunFolder, read_json, write_text
+from advcam.store import STEPS, RunFolder, read_json, whole, write_text
 
-from .pictures import PANELS, data_url, panels
+from .pictures import PANELS, data_url, grid, panels
 
 ROWS = 6
+SHEET = 4  # rows of report.png
 SIDE = 200
 WIDTH, HEIGHT = 420, 200  # of a curve
 MARGIN = 34
@@ -22,9 +23,12 @@ MARGIN = 34
 def write_report(run: RunFolder, data: Dataset) -> Path:
     """Writes ``report.html``: settings, numbers, curves, and pictures, the best and the worst where there is ground truth.
 
+    Beside it ``report.png``: four pictures from the best to the worst at equal steps, with their maps and masks.
+
     Returns:
-        Its path.
+        The path of the page.
     """
+    scored = _scored(run, data)
     environment = Environment(loader=PackageLoader("advcam.report"), autoescape=True, undefined=StrictUndefined)
     state = run.state()
     metrics = _optional(run.root / "metrics.json")
@@ -39,11 +43,16 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         metrics=metrics,
         classify=classify,
         curves=_curves(metrics, classify, segment),
-        groups=_groups(run, data),
+        groups=_groups(run, scored),
         panels=PANELS,
     )
     path = run.root / "report.html"
     write_text(path, page)
+    ordered = [item for item, _ in scored]
+    chosen = [ordered[round(at * (len(ordered) - 1) / (SHEET - 1))] for at in range(SHEET)] if ordered else []
+    if chosen:
+        with whole(run.root / "report.png") as temporary:
+            grid([panels(run, item, SIDE) for item in chosen]).save(temporary, optimize=True)
     return path
 
 
@@ -51,23 +60,26 @@ def _optional(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.is_file() else {}
 
 
-def _groups(run: RunFolder, data: Dataset) -> list[dict[str, Any]]:
-    """Pictures to show: best and worst AdvCAM seed by mIoU, or simply the first where nothing was scored."""
+Scored = list[tuple[Item, dict[str, str]]]
+
+
+def _scored(run: RunFolder, data: Dataset) -> Scored:
+    """Pictures that show a class, best AdvCAM seed by mIoU first; in their own order, with no scores, before an evaluation."""
     items = {item.id: item for item in data.eval or data.items if item.labels}
     path = run.root / "per-image.csv"
-    scored: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            scored = [row for row in csv.DictReader(file) if row["image"] in items and row["advcam"]]
-    if not scored:
-        return [{"title": "Pictures", "rows": [_row(run, item, {}) for item in list(items.values())[: 2 * ROWS]]}]
-    scored.sort(key=lambda row: float(row["advcam"]), reverse=True)
+    if not path.is_file():
+        return [(item, {}) for item in items.values()]
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["image"] in items and row["advcam"]]
+    return [(items[row["image"]], row) for row in sorted(rows, key=lambda row: float(row["advcam"]), reverse=True)]
+
+
+def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
+    """Pictures to show: the best and the worst, or simply the first where nothing was scored."""
+    if not any(row for _, row in scored):
+        return [{"title": "Pictures", "rows": [_row(run, item, {}) for item, _ in scored[: 2 * ROWS]]}]
     chosen = {"Best by mIoU of the AdvCAM seed": scored[:ROWS], "Worst by mIoU of the AdvCAM seed": scored[ROWS:][-ROWS:]}
-    return [
-        {"title": title, "rows": [_row(run, items[row["image"]], row) for row in rows]}
-        for title, rows in chosen.items()
-        if rows
-    ]
+    return [{"title": title, "rows": [_row(run, item, row) for item, row in rows]} for title, rows in chosen.items() if rows]
 
 
 def _row(run: RunFolder, item: Item, scores: dict[str, str]) -> dict[str, Any]:
