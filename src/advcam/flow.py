@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
+
 from advcam.data import SceneSettings, Skip, list_images, load, read_image, write_dataset
 from advcam.errors import ImageError, RunError
 from advcam.machine import Machine
-from advcam.models import Backbone
+from advcam.models import find
+from advcam.models.classifiers import Backbone, own_classifier
+from advcam.models.segmentation import segmentation_network
 from advcam.progress import Reporter
 from advcam.report import write_report
 from advcam.segmenter import Segmenter
@@ -90,12 +94,29 @@ def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter) -
 
 
 def take_all(context: Context, steps: Steps) -> Path:
-    """Every step in order, then the report; what is done already is not done again. Returns the report's path."""
+    """Every step in order, then the report; what is done already is not done again. Returns the report's path.
+
+    What would fail at the end of hours is tried first: whether the network has a class activation map, and whether the
+    segmentation network can be built on the backbone.
+
+    Raises:
+        AdvcamError: any step's; what is done is kept.
+    """
+    _try_networks(context, steps)
     classify.run(context, steps.classify)
     climb.run(context, steps.climb)
     refine.run(context, steps.refine)
     segment.run(context, steps.segment)
     return write_report(context.run, context.data)
+
+
+def _try_networks(context: Context, steps: Steps) -> None:
+    if not context.run.done("climb"):
+        given = steps.classify.classifier
+        own = own_classifier(given) if given and ".py:" in given else None
+        find(own or steps.classify.backbone.create(num_classes=len(context.data.classes)), torch.rand(1, 3, 128, 128))
+    if not context.run.done("segment"):
+        segmentation_network(steps.segment.network, steps.classify.backbone, len(context.data.classes) + 1)
 
 
 def score(context: Context, masks: Path) -> list[Skip]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from advcam.data import Normalisation, fit_within
 from advcam.errors import RunError
-from advcam.models import STRIDE, Backbone, load_state, segmentation_network
-from advcam.models.weights import fill
+from advcam.models.classifiers import Backbone
+from advcam.models.segmentation import STRIDE, segmentation_network
+from advcam.models.weights import fill, load_state
 from advcam.store import read_json
 
 

@@ -243,6 +243,10 @@ def run_with(scenes, out, **changes):
         ({"backbone": "resnet51"}, "timm has no network 'resnet51'; did you mean"),
         ({"eval_list": "/nowhere.txt"}, "there is no such list of images"),
         ({"epochs": 0}, "epochs and batch must be at least 1"),
+        ({"segment_epochs": 0}, "epochs and batch must be at least 1"),
+        ({"backbone": "mobilenetv3_small_050"}, "not supported yet"),
+        ({"backbone": "vit_tiny_patch16_224"}, "fails on a picture of (1, 3, 128, 128)"),
+        ({"backbone": "densenet121"}, "choose another --backbone"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
     ],
 )
@@ -252,6 +256,7 @@ def test_one_clear_line_and_status_2(scenes, tmp_path, changes, message, capsys)
     assert message in error
     assert error.startswith("advcam: ")
     assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run" / "1-classify").exists()  # before any work is done
 
 
 def test_debug_shows_the_traceback(scenes, tmp_path, capsys):

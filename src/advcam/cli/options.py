@@ -12,7 +12,8 @@ from advcam.attribution import PRESETS
 from advcam.errors import SettingsError
 from advcam.flow import DataConfig, Steps
 from advcam.machine import Machine
-from advcam.models import NETWORKS, Backbone
+from advcam.models.classifiers import Backbone
+from advcam.models.segmentation import NETWORKS
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
 from advcam.stages.refine import METHODS, RefineConfig

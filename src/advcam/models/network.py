@@ -96,7 +96,11 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
     probe = F.interpolate(images[:1].detach(), size=size, mode="bilinear", align_corners=False)
 
     with lent(model), torch.no_grad(), _watch(named) as calls:
-        logits = model(probe)
+        try:
+            logits = model(probe)
+        except Exception as error:  # whatever another's network raises
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise NetworkError(f"{type(model).__name__} fails on a picture of {tuple(probe.shape)}: {reason}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         came = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise NetworkError(f"the model must return logits as one tensor [N, K]; it returned {came}. Wrap it in one that does")

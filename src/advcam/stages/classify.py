@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within, read_image
 from advcam.errors import NetworkError
-from advcam.models import Backbone, new_classifier, own_classifier, saved_classifier
+from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
 from advcam.store import digest, whole, write_json
 from advcam.training import Plan, fit
 
@@ -51,6 +51,13 @@ class ClassifyConfig:
     scales: tuple[float, float] = (0.75, 1.5)
     long_side: int = 640
     holdout: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.plan()  # what cannot work is said before hours are spent on what comes first
+
+    def plan(self) -> Plan:
+        """How the training goes."""
+        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, not self.from_scratch)
 
 
 def run(context: Context, config: ClassifyConfig) -> None:
@@ -122,10 +129,9 @@ def _train(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fresh = model.parameters() if config.from_scratch else [p for n, p in model.named_parameters() if n.startswith(head)]
     views = TrainingViews(train, Augmentation(config.crop, config.scales, config.long_side), normalise, context.seed, classes)
-    plan = Plan(config.epochs, config.batch, config.lr, config.head_lr, config.weight_decay, not config.from_scratch)
 
     state, history = fit(
-        model, None, fresh, views, F.multilabel_soft_margin_loss, plan, lambda _network: {}, None,
+        model, None, fresh, views, F.multilabel_soft_margin_loss, config.plan(), lambda _network: {}, None,
         context.run.folder("classify"), context.machine, context.reporter, "classify",
     )  # fmt: skip
     return model, state, history

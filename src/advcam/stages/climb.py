@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from advcam.attribution import settings, strided_size
+from advcam.attribution import ClimbSettings, settings, strided_size
 from advcam.data import Item, Normalisation, fit_within, read_image
 from advcam.explain import AdvCAM, Maps
 from advcam.store import StoredMaps, save_maps
@@ -28,6 +28,13 @@ class ClimbConfig:
     preset: str = "default"
     changes: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.settings()  # what cannot work is said before hours are spent on what comes first
+
+    def settings(self) -> ClimbSettings:
+        """The preset's settings with the changes."""
+        return settings(self.preset, **self.changes)
+
 
 def run(context: Context, config: ClimbConfig) -> None:
     """Climbs every class that a picture has; writes maps/ID.npz and, of the same views, the plain maps cam/ID.npz.
@@ -38,7 +45,7 @@ def run(context: Context, config: ClimbConfig) -> None:
     Raises:
         NetworkError: a classifier without a class activation map.
     """
-    climb = settings(config.preset, **config.changes)
+    climb = config.settings()
     with context.step("climb", asdict(climb)) as todo:
         if not todo:
             return

@@ -12,7 +12,7 @@ from typing import Any
 from advcam.data import ClassTable, Dataset, Item, Skip
 from advcam.errors import RunError
 from advcam.machine import Machine
-from advcam.models import Backbone, own_classifier, saved_classifier
+from advcam.models.classifiers import Backbone, own_classifier, saved_classifier
 from advcam.progress import Reporter
 from advcam.store import RunFolder, read_json, write_json
 

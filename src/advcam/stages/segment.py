@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from advcam.data import IGNORE, Augmentation, Item, Normalisation, TrainingViews, read_image
 from advcam.metrics import confusion, mean_iou
-from advcam.models import Backbone, load_state, segmentation_network, start_encoder
+from advcam.models.classifiers import Backbone
+from advcam.models.segmentation import segmentation_network, start_encoder
+from advcam.models.weights import load_state
 from advcam.segmenter import Segmenter
 from advcam.store import digest, load_mask, read_json, save_mask, whole, write_json
 from advcam.training import Plan, fit
@@ -48,6 +50,13 @@ class SegmentConfig:
     holdout: float = 0.05
     predict_scales: tuple[float, ...] = (1.0,)
     predict_mirror: bool = True
+
+    def __post_init__(self) -> None:
+        self.plan()  # what cannot work is said before hours are spent on what comes first
+
+    def plan(self, frozen: bool = True) -> Plan:
+        """How the training goes."""
+        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, frozen)
 
 
 def run(context: Context, config: SegmentConfig) -> None:
@@ -89,8 +98,7 @@ def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: di
         train, Augmentation(config.crop, config.scales, config.long_side), normalise, context.seed, len(ids),
         masks=[context.run.mask(item.id) for item in train], remap=positions,
     )  # fmt: skip
-    frozen = made["own"] is None or not made["from_scratch"]
-    plan = Plan(config.epochs, config.batch, config.lr, config.head_lr, config.weight_decay, frozen)
+    plan = config.plan(frozen=made["own"] is None or not made["from_scratch"])
 
     def look(network: nn.Module) -> dict[str, Any]:
         segmenter = Segmenter(network, np.arange(len(ids)), normalise, config.long_side, mirror=False)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Subset
 from advcam.data import TrainingViews
 from advcam.errors import SettingsError
 from advcam.machine import Machine
-from advcam.models import State
+from advcam.models.weights import State
 from advcam.progress import Reporter
 from advcam.store import whole
 
