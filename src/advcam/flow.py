@@ -161,7 +161,7 @@ def list_skips(path: Path, skips: list[Skip] | tuple[Skip, ...]) -> None:
     write_text(path, text.getvalue())
 
 
-def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int = 700, scored: int = 150) -> Path:
+def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int = 600, scored: int = 150) -> Path:
     """The main job on generated scenes: makes them, takes every step, scores, reports. Returns the report's path.
 
     The classifier is a very small timm network from scratch; the climb's settings are stated here because they are not
@@ -178,11 +178,19 @@ def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int 
     backbone = Backbone("test_resnet", output_stride=8)
     steps = Steps(
         ClassifyConfig(
-            backbone, from_scratch=True, epochs=20, batch=32, lr=3e-3, weight_decay=1e-2, crop=128, scales=(1.0, 1.0)
+            backbone,
+            from_scratch=True,
+            epochs=20,
+            batch=32,
+            lr=3e-3,
+            weight_decay=1e-2,
+            crop=128,
+            scales=(1.0, 1.0),
+            precision="bfloat16",
         ),
-        ClimbConfig(changes={"steps": 12, "step_size": 0.01, "suppress": 0.0, "restrain": 3.0, "mirror": False}),
+        ClimbConfig(changes={"steps": 12, "step_size": 0.02, "suppress": 0.0, "restrain": 3.0, "mirror": False}),
         RefineConfig(threshold=0.3),
-        SegmentConfig(epochs=6, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(0.8, 1.2)),
+        SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0), precision="bfloat16"),
     )
     report = take_all(context, steps)
     score(context, data / "masks")

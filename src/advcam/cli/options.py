@@ -115,6 +115,8 @@ def _add_training(group: Any, prefix: str, config: type) -> None:
     for name, kind in kinds.items():
         flag = f"--{prefix}{name.replace('_', '-')}"
         group.add_argument(flag, type=kind, default=_default(config, name), help="default: %(default)s")
+    flag = f"--{prefix or 'train-'}precision"
+    group.add_argument(flag, default="float32", choices=("float32", "bfloat16"), help="of the training (default: float32)")
     flag = "--train-scales" if not prefix else f"--{prefix}scales"
     group.add_argument(
         flag, type=numbers, default=_default(config, "scales"), help="range of the training views' scale, e.g. 0.75,1.5"
@@ -176,7 +178,8 @@ def steps(args: Namespace) -> Steps:
 
 def _training(args: Namespace, prefix: str) -> dict[str, Any]:
     names = ("epochs", "batch", "crop", "long_side", "lr", "head_lr")
-    return {name: vars(args)[f"{prefix}{name}".replace("-", "_")] for name in names}
+    given = {name: vars(args)[f"{prefix}{name}".replace("-", "_")] for name in names}
+    return given | {"precision": vars(args)[f"{prefix or 'train-'}precision".replace("-", "_")]}
 
 
 def _pair(values: tuple[float, ...]) -> tuple[float, float]:

@@ -153,11 +153,18 @@ def _grid(n: int) -> tuple[Picture, Picture]:
 
 
 def _texture(rng: Generator, kind: int, contrast: tuple[float, float], n: int) -> Picture:
-    """Wavy stripes in a random colour. Kinds 0 to 4 are the classes': five directions; 5 to 9 are wider and no class's."""
+    """Waves in a random colour, alike in the mirror. Kinds 0 to 4 are the classes'; 5 to 9 the same, wider, and no class's.
+
+    Stripes upright, level, or aslant to either side; checks upright or aslant.
+    """
     y, x = _grid(n)
-    angle, period = np.pi * (kind % 5) / 5 + rng.normal(0, 0.1), (10 if kind < 5 else 18) * n / 128
+    period = (10 if kind < 5 else 18) * n / 128
+    slope = (0, np.pi / 2, rng.choice((-1, 1)) * np.pi / 4, 0, np.pi / 4)[kind % 5] + rng.normal(0, 0.1)
     bend = 6 * n / 128 * (_smooth(rng, n, 4) - 0.5)
-    wave = np.sin((x * np.cos(angle) + y * np.sin(angle) + bend) * 2 * np.pi / period + rng.uniform(0, 2 * np.pi))
+    along, across = x * np.cos(slope) + y * np.sin(slope) + bend, -x * np.sin(slope) + y * np.cos(slope) + bend
+    wave = np.sin(along * 2 * np.pi / period + rng.uniform(0, 2 * np.pi))
+    if kind % 5 > 2:
+        wave = wave * np.sin(across * 2 * np.pi / period + rng.uniform(0, 2 * np.pi)) * 1.4
     colour, tint = rng.uniform(0.35, 0.65, 3), 1 + rng.normal(0, 0.2, 3)
     shade = 0.06 * (_smooth(rng, n, 8) - 0.5)
     stripes: Picture = (colour + wave[..., None] * rng.uniform(*contrast) * tint + shade[..., None]).astype(np.float32)

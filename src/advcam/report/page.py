@@ -14,7 +14,7 @@ from advcam.store import STEPS, RunFolder, read_json, whole, write_text
 from .pictures import PANELS, data_url, grid, panels
 
 ROWS = 6
-SHEET = 4  # rows of report.png
+SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the side of its panels
 SIDE = 200
 WIDTH, HEIGHT = 420, 200  # of a curve
 MARGIN = 34
@@ -52,7 +52,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
     chosen = [ordered[round(at * (len(ordered) - 1) / (SHEET - 1))] for at in range(SHEET)] if ordered else []
     if chosen:
         with whole(run.root / "report.png") as temporary:
-            grid([panels(run, item, SIDE) for item in chosen]).save(temporary, optimize=True)
+            grid([panels(run, item, SHEET_SIDE) for item in chosen]).save(temporary, optimize=True)
     return path
 
 

@@ -36,6 +36,7 @@ class ClassifyConfig:
         scales: smallest and largest factor of the training views.
         long_side: larger pictures are scaled down to it, here and in the climb.
         holdout: share of the training pictures kept for measuring where no list for scoring is given.
+        precision: of the training, ``float32`` or ``bfloat16``.
     """
 
     backbone: Backbone = field(default_factory=lambda: Backbone("resnet50"))
@@ -51,13 +52,14 @@ class ClassifyConfig:
     scales: tuple[float, float] = (0.75, 1.5)
     long_side: int = 640
     holdout: float = 0.1
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         self.plan()  # what cannot work is said before hours are spent on what comes first
 
     def plan(self) -> Plan:
         """How the training goes."""
-        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, not self.from_scratch)
+        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, not self.from_scratch, self.precision)
 
 
 def run(context: Context, config: ClassifyConfig) -> None:
@@ -140,7 +142,9 @@ def _train(
 def average_precision(
     context: Context, model: nn.Module, normalise: Normalisation, items: list[Item], long_side: int
 ) -> dict[str, Any]:
-    """Average precision of every class over the pictures, and their mean over the classes that occur.
+    """Average precision of every class over the pictures, and their ``mean`` over the classes that occur.
+
+    ``micro`` ranks all (picture, class) pairs together.
 
     Raises:
         NetworkError: the model's outputs are not one a class.
@@ -160,7 +164,8 @@ def average_precision(
     values = multilabel_average_precision(logits, truth, num_labels=len(names), average=None)
     found = {name: float(v) if truth[:, at].any() else None for at, (name, v) in enumerate(zip(names, values, strict=True))}
     there = [v for v in found.values() if v is not None]
-    return {"mean": sum(there) / len(there) if there else None, "per_class": found}
+    micro = float(multilabel_average_precision(logits, truth, num_labels=len(names), average="micro")) if there else None
+    return {"mean": sum(there) / len(there) if there else None, "micro": micro, "per_class": found}
 
 
 def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Context, normalisation: Any) -> None:

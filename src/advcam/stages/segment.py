@@ -36,6 +36,7 @@ class SegmentConfig:
         holdout: share of the training pictures whose masks choose the best epoch instead of training it.
         predict_scales: factors whose predictions are averaged.
         predict_mirror: average with the mirror image too.
+        precision: of the training, ``float32`` or ``bfloat16``.
     """
 
     network: str = "deeplabv3plus"
@@ -50,13 +51,14 @@ class SegmentConfig:
     holdout: float = 0.05
     predict_scales: tuple[float, ...] = (1.0,)
     predict_mirror: bool = True
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         self.plan()  # what cannot work is said before hours are spent on what comes first
 
     def plan(self, frozen: bool = True) -> Plan:
         """How the training goes."""
-        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, frozen)
+        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, frozen, self.precision)
 
 
 def run(context: Context, config: SegmentConfig) -> None:

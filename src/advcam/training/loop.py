@@ -35,6 +35,7 @@ class Plan:
         head_lr: of what starts from nothing.
         weight_decay: AdamW's.
         frozen_batch_norm: keep the statistics of BatchNorm as they are (pretrained networks).
+        precision: of the network's arithmetic, ``float32`` or ``bfloat16`` (autocast); weights stay float32.
     """
 
     epochs: int
@@ -43,10 +44,13 @@ class Plan:
     head_lr: float
     weight_decay: float
     frozen_batch_norm: bool
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
             raise SettingsError(f"epochs and batch must be at least 1; got {self.epochs} and {self.batch}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise SettingsError(f"precision is float32 or bfloat16, got {self.precision!r}")
         if not (self.lr > 0 and self.head_lr > 0 and self.weight_decay >= 0):
             raise SettingsError(f"learning rates must be positive, weight decay at least 0; got {self}")
 
@@ -115,7 +119,9 @@ def fit(
         total = 0.0
         for images, targets in reporter.track(loader, len(loader), f"{what}, epoch {epoch + 1} of {plan.epochs}"):
             images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
-            value = loss(model(images), targets.to(accelerator.device))
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+                output = model(images)
+            value = loss(output.float(), targets.to(accelerator.device))
             optimizer.zero_grad()
             accelerator.backward(value)
             optimizer.step()

@@ -1,0 +1,22 @@
+"""The demo as README gives it: in time, and climbing does on generated scenes what it does on photographs."""
+
+import json
+import time
+
+from advcam.cli import main
+
+
+def test_demo(tmp_path, capsys):
+    start = time.monotonic()
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--quiet"]) == 0
+    minutes = (time.monotonic() - start) / 60
+    report = tmp_path / "demo" / "run" / "report.html"
+    assert capsys.readouterr().out.strip().splitlines()[-1] == f"report: {report.resolve()}"
+    assert report.is_file()
+    metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
+    gain = metrics["seed_advcam"]["mean_iou"] - metrics["seed_plain"]["mean_iou"]
+    assert metrics["average_precision"]["mean"] > 0.95  # the classifier works, and yet
+    assert metrics["seed_plain"]["threshold"] < 0.3  # its plain map covers the part: little else comes near its maximum
+    assert gain >= 0.03
+    assert metrics["masks"]["mean_iou"] > metrics["seed_plain"]["mean_iou"]
+    assert minutes < 8  # five on an idle machine; CI's is not always idle
