@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check format bench docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -31,8 +31,11 @@ format: $(STAMP)  ## put the code into form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## the benchmarks; prints what benchmarks/*.md record
-	$(BIN)/python benchmarks/climb.py
+bench: $(STAMP)  ## the benchmark on ../shared/photos, about an hour; benchmarks/photographs.md records it
+	benchmarks/photographs.sh
+
+docs: $(STAMP)  ## the reference of the Python names, as pages in site/
+	$(BIN)/pdoc --docformat google --output-directory site advcam
 
 clean:  ## remove .venv and what tests leave
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -98,7 +98,7 @@ def test_record_keeps_every_step(net, images):
     assert out.scores.shape == (3, 4, 4)
     assert out.images.shape == (3, 3, 40, 56)
     assert torch.allclose(out.steps.sum(1), out.maps, atol=1e-6)
-    assert advcam.AdvCAM(net, steps=4)(images, [[0]] * 3, record=True).images.shape == (3, 2, 3, 40, 56)
+    assert advcam.AdvCAM(net, steps=4, mirror=True)(images, [[0]] * 3, record=True).images.shape == (3, 2, 3, 40, 56)
 
 
 def test_named_layer_and_repr(net, images):

@@ -10,7 +10,8 @@ AdvcamError
 └── RunError         a run folder is missing something or was made with other settings
 
 Every message says what was expected, what came, and what to do. The command line prints it on one line and
-exits with status 2; only :class:`ImageError` is collected (the item is skipped, listed, and the status is 1).
+exits with status 2. An :class:`ImageError` met while a data set or a folder is first read is collected instead: the picture
+is left out and listed, and the status is 1.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ class AdvCAM:
         model: any module that returns logits [N, K] and ends in global average pooling and a linear or 1x1 head.
         preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the last feature map; None finds it at the first call.
-        max_pixels: most pixels (views included) in one forward pass; bounds memory, never changes the result.
+        max_pixels: most pixels (views included) in one forward pass; bounds memory, never changes the result. None is
+            2^18 on a CPU, whose caches are small, and 2^22 elsewhere.
         changes: settings to change, see :class:`~advcam.attribution.ClimbSettings`.
 
     Raises:
@@ -91,9 +92,15 @@ class AdvCAM:
     """
 
     def __init__(
-        self, model: nn.Module, preset: str = "default", *, layer: str | None = None, max_pixels: int = 2**22, **changes: Any
+        self,
+        model: nn.Module,
+        preset: str = "default",
+        *,
+        layer: str | None = None,
+        max_pixels: int | None = None,
+        **changes: Any,
     ) -> None:
-        if max_pixels < 1:
+        if max_pixels is not None and max_pixels < 1:
             raise SettingsError(f"max_pixels must be at least 1, got {max_pixels}")
         self.model, self.layer, self.max_pixels = model, layer, max_pixels
         self.settings: ClimbSettings = settings(preset, **changes)
@@ -139,7 +146,8 @@ class AdvCAM:
         s, head = self.settings, network.linear()
         views = make_views(images, scale, s.mirror)
         sums, firsts, kept = [], [], []
-        for rows in _chunks(len(image), views[0, :, 0].numel(), self.max_pixels):
+        limit = self.max_pixels or (2**18 if images.device.type == "cpu" else 2**22)
+        for rows in _chunks(len(image), views[0, :, 0].numel(), limit):
             steps = climb(network.features, head, views[image[rows]], target[rows], s)
             first = next(steps)
             total, maps, scores = first.maps.clone(), [first.maps], [first.scores]
@@ -181,9 +189,9 @@ def cam(model: nn.Module, images: Float[Tensor, "n 3 y x"], targets: Targets = N
         model: as for :class:`AdvCAM`.
         images: as for :class:`AdvCAM`.
         targets: as for :class:`AdvCAM`.
-        options: as for :class:`AdvCAM`; no mirror image unless asked for.
+        options: as for :class:`AdvCAM`.
     """
-    return AdvCAM(model, **({"mirror": False} | options | {"steps": 1}))(images, targets)
+    return AdvCAM(model, **(options | {"steps": 1}))(images, targets)
 
 
 def _check_images(images: Tensor) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from advcam.data import SceneSettings, Skip, list_images, load, read_image, write_dataset
-from advcam.errors import ImageError, RunError
+from advcam.errors import ImageError, NetworkError, RunError, SettingsError
 from advcam.machine import Machine
 from advcam.models import find
-from advcam.models.classifiers import Backbone, own_classifier
+from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
 from advcam.progress import Reporter
 from advcam.report import write_report
@@ -26,7 +26,7 @@ from advcam.stages.context import Context, load_data, save_data
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
-from advcam.store import RunFolder, digest, save_mask, write_text
+from advcam.store import RunFolder, digest, read_json, save_mask, write_json, write_text
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
 
@@ -66,15 +66,15 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         "eval_name": data.eval_list.name if data.eval_list else None,
         "seed": seed,
     }
-    known = (root / "run.json").is_file()
-    loaded = None if known else load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
-    run = RunFolder.create(root, about, _versions())
-    if loaded is None and (root / "data.json").is_file():
-        loaded = load_data(run)
-    else:
-        loaded = loaded or load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
-        save_data(run, loaded)
-        list_skips(root / "skipped.csv", loaded.skipped)
+    if seed < 0:
+        raise SettingsError(f"--seed must be at least 0, got {seed}")
+    known = RunFolder.create(root, about, _versions()) if (root / "run.json").is_file() else None
+    if known and known.begun("classify"):
+        return Context(known, load_data(known), seed, machine, reporter)
+    loaded = load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
+    run = known or RunFolder.create(root, about, _versions())
+    save_data(run, loaded)
+    list_skips(root / "skipped.csv", loaded.skipped)
     return Context(run, loaded, seed, machine, reporter)
 
 
@@ -96,13 +96,11 @@ def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter) -
 def take_all(context: Context, steps: Steps) -> Path:
     """Every step in order, then the report; what is done already is not done again. Returns the report's path.
 
-    What would fail at the end of hours is tried first: whether the network has a class activation map, and whether the
-    segmentation network can be built on the backbone.
-
     Raises:
         AdvcamError: any step's; what is done is kept.
     """
-    _try_networks(context, steps)
+    if not context.run.done("classify"):
+        try_networks(context, steps)
     classify.run(context, steps.classify)
     climb.run(context, steps.climb)
     refine.run(context, steps.refine)
@@ -110,13 +108,24 @@ def take_all(context: Context, steps: Steps) -> Path:
     return write_report(context.run, context.data)
 
 
-def _try_networks(context: Context, steps: Steps) -> None:
-    if not context.run.done("climb"):
-        given = steps.classify.classifier
-        own = own_classifier(given) if given and ".py:" in given else None
-        find(own or steps.classify.backbone.create(num_classes=len(context.data.classes)), torch.rand(1, 3, 128, 128))
-    if not context.run.done("segment"):
-        segmentation_network(steps.segment.network, steps.classify.backbone, len(context.data.classes) + 1)
+def try_networks(context: Context, steps: Steps) -> None:
+    """Tries at once what would else fail at the end of hours: the classifier is built, its class activation map found, and
+    the segmentation network built on the backbone and started from it.
+
+    Raises:
+        NetworkError: weights that do not fit, no class activation map, or another number of classes.
+        SettingsError: a network that cannot be built.
+    """
+    config, classes = steps.classify, len(context.data.classes)
+    model, _ = classify.build(config, classes)
+    outputs = len(find(model, torch.rand(1, 3, 128, 128)).linear().weight)
+    if outputs != classes:
+        raise NetworkError(
+            f"the classifier has {outputs} outputs, the run {classes} classes ({', '.join(context.data.classes.names)}); it"
+            " must have one for each, in this order; --classes FILE lists all of them where the labels do not"
+        )
+    network = segmentation_network(steps.segment.network, config.backbone, classes + 1)
+    segment.start(network, config.backbone, None if config.own else model.state_dict(), config.weights, config.from_scratch)
 
 
 def score(context: Context, masks: Path) -> list[Skip]:
@@ -136,9 +145,15 @@ def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Re
 
     Raises:
         DataError: no pictures.
-        RunError: no trained network.
+        RunError: no trained network, or masks of another one in OUT.
     """
     segmenter, files = Segmenter.load(model, machine.torch_device()), list_images(images)
+    if out.resolve() == images.resolve():
+        raise RunError(f"{out}: --out is the folder of pictures; masks would stand among them, give another")
+    key = {"model": digest((model / "model.safetensors").read_bytes().hex())}
+    if (out / "predict.json").is_file() and read_json(out / "predict.json") != key:
+        raise RunError(f"{out}: holds masks of another model; give another --out")
+    write_json(out / "predict.json", key)
     skipped = []
     for name, path in reporter.track(files.items(), len(files), "predict"):
         if (out / f"{name}.png").is_file():

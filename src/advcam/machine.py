@@ -17,7 +17,7 @@ class Machine:
     Args:
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), ``cpu``, ``cuda`` or ``mps``.
         workers: processes that read pictures while a network trains; 0 reads in the training process.
-        max_pixels: most pixels in one forward pass of a climb; bounds memory.
+        max_pixels: most pixels in one forward pass of a climb; bounds memory. None leaves it to the climb.
 
     Raises:
         SettingsError: a device that is not there.
@@ -25,7 +25,7 @@ class Machine:
 
     device: str = "auto"
     workers: int = field(default_factory=lambda: min(2, (os.cpu_count() or 1) - 1))
-    max_pixels: int = 2**21
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -35,7 +35,7 @@ class Machine:
             raise SettingsError(
                 f"--device {self.device}: there is none here; use {', '.join(d for d, on in there.items() if on)}"
             )
-        if self.workers < 0 or self.max_pixels < 1:
+        if self.workers < 0 or (self.max_pixels is not None and self.max_pixels < 1):
             raise SettingsError(
                 f"workers must be at least 0 and max_pixels at least 1; got {self.workers} and {self.max_pixels}"
             )

@@ -74,11 +74,9 @@ class Segmenter:
                     for view in self._views(image, scale)
                 ]
             )
-            mean = F.interpolate(
-                probability.mean(0)[None], size=(picture.height, picture.width), mode="bilinear", align_corners=False
-            )
-        found: np.ndarray[Any, Any] = self.ids[mean[0].argmax(0).cpu().numpy()]
-        return found
+            strongest = _strongest(probability.mean(0), (picture.height, picture.width))
+        ids: np.ndarray[Any, Any] = self.ids[strongest.cpu().numpy()]
+        return ids
 
     def _views(self, image: Tensor, scale: float) -> list[tuple[Tensor, bool]]:
         if scale != 1:
@@ -94,3 +92,16 @@ class Segmenter:
         scores = self.network(padded)[:, :, :height, :width].float()
         scores = scores.flip(-1) if mirrored else scores
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).softmax(1)[0]
+
+
+def _strongest(probability: Tensor, size: tuple[int, int]) -> Tensor:
+    """``argmax`` over classes of [L, h, w] enlarged to a size, one class at a time: large pictures need no L copies."""
+    best, index = (
+        torch.full(size, -1.0, device=probability.device),
+        torch.zeros(size, dtype=torch.uint8, device=probability.device),
+    )
+    for at, one in enumerate(probability):
+        enlarged = F.interpolate(one[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+        index[enlarged > best] = at
+        best = torch.maximum(best, enlarged)
+    return index

@@ -32,10 +32,12 @@ def test_one_step_by_hand():
     assert torch.allclose(second.maps[0], torch.tensor([[0.1, 0.3], [0.5, 1.0]]))
 
 
-@pytest.mark.parametrize("preset", ["paper", "default", "official"])
-def test_equals_the_equations_written_out(net, images, preset):
+@pytest.mark.parametrize(("preset", "mirror"), [("paper", False), ("default", False), ("default", True), ("official", True)])
+def test_equals_the_equations_written_out(net, images, preset, mirror):
     """An independent loop, one image and class at a time, with full autograd and no shortcuts."""
-    s = settings(preset, scales=(1.0,), steps=4, restrain=2.0, step_size=5.0 if preset == "paper" else 0.05)
+    step = 5.0 if preset == "paper" else 0.05
+    changes = {"scales": (1.0,), "steps": 4, "restrain": 2.0, "suppress": 0.7, "step_size": step, "mirror": mirror}
+    s = settings(preset, **changes)
     target = 2
     net.eval()
     x = torch.stack([images[0], images[0].flip(-1)]) if s.mirror else images[:1].clone()
@@ -56,16 +58,15 @@ def test_equals_the_equations_written_out(net, images, preset):
         y = z.relu().mean((2, 3)).sum(0) if s.score == "relu" else net(x).mean(0)
         mask = (cam.detach() / cam.detach().max() > s.threshold).float()
         change = (mask * (cam - first).abs()).flatten()
-        loss = y[target] - (y.sum() - y[target]) - 2.0 * (change.sum() if s.penalty == "sum" else change.mean())
+        penalised = change.sum() if s.penalty == "sum" else change.mean() / len(x)
+        loss = y[target] - 0.7 * (y.sum() - y[target]) - 2.0 * penalised
         (g,) = torch.autograd.grad(loss, x)
         expected.append(cam.detach())
         g = g / g.abs().max() if s.gradient == "maximum" else g
         g = g * (x.max() - x.min()) if s.step_unit == "range" else g
         moved = x + s.step_size * g
         x = moved.clamp(x.min().item(), x.max().item()) if s.clip else moved
-    out = advcam.AdvCAM(net, preset, scales=(1.0,), steps=4, restrain=2.0, step_size=s.step_size)(
-        images[:1], [[target]], record=True
-    )
+    out = advcam.AdvCAM(net, preset, **changes)(images[:1], [[target]], record=True)
     assert torch.allclose(out.steps[0], torch.stack(expected), rtol=1e-3, atol=1e-4 * float(expected[0].max()))
     assert not torch.allclose(out.steps[0][0], out.steps[0][3], rtol=1e-3)  # it did climb
 
@@ -185,8 +186,9 @@ def test_objective_by_hand():
     assert suppressed(scores, torch.tensor([0]), 1.0).item() == 0.0
     assert suppressed(scores, torch.tensor([2]), 0.5).item() == 0.0
     maps, first = torch.tensor([[[1.0, 0.4], [0.6, 0.0]]]), torch.zeros(1, 2, 2)
-    assert penalty(maps, first, 0.5, "sum").item() == pytest.approx(1.6)  # cells above half the maximum
-    assert penalty(maps, first, 0.5, "mean").item() == pytest.approx(0.4)
+    assert penalty(maps, first, 0.5, "sum", 1).item() == pytest.approx(1.6)  # cells above half the maximum
+    assert penalty(maps, first, 0.5, "mean", 1).item() == pytest.approx(0.4)
+    assert penalty(maps, first, 0.5, "mean", 2).item() == pytest.approx(0.2)  # maps added over two views
 
 
 def test_small_scales_climb_half_the_steps_where_asked():

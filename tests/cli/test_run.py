@@ -95,7 +95,7 @@ def test_every_number_says_its_split_and_rule(finished):
         assert "8 images" in entry["split"] or entry["images"] == 8
         assert entry["rule"]
     assert "chosen with the ground truth" in metrics["seed_advcam"]["rule"]
-    assert metrics["masks"]["rule"] == "pamr, threshold 0.3 fixed beforehand"
+    assert metrics["masks"]["rule"] == "pamr, background threshold 0.3 as given; image labels given"
     assert 0 <= metrics["predictions"]["mean_iou"] <= 1
     assert len((finished / "per-image.csv").read_text().split()) == 9
 
@@ -116,9 +116,9 @@ def test_a_finished_run_is_not_done_again(finished, scenes, capsys):
 
 
 def test_other_settings_are_refused(finished, scenes, capsys):
-    assert main(arguments(scenes, finished, "--preset", "fast")) == 2
+    assert main(arguments(scenes, finished, "--mirror")) == 2
     assert re.search(
-        r"advcam: .*2-climb: was made with other settings \(mirror: true -> false.*--redo", capsys.readouterr().err
+        r"advcam: .*2-climb: was made with other settings \(mirror: false -> true.*--redo", capsys.readouterr().err
     )
     assert main(arguments(scenes, finished, "--seed", "1")) == 2
     assert "made from other data (seed: 0 -> 1)" in capsys.readouterr().err
@@ -257,6 +257,65 @@ def test_one_clear_line_and_status_2(scenes, tmp_path, changes, message, capsys)
     assert error.startswith("advcam: ")
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run" / "1-classify").exists()  # before any work is done
+
+
+def test_a_mistake_in_redo_costs_nothing(finished, scenes, tmp_path, capsys):
+    run = tmp_path / "copy"
+    shutil.copytree(finished, run)
+    for wrong in (["--weights", "/nowhere.pt"], ["--backbone", "densenet121", "--from-scratch"]):
+        assert main(["classify", "--run", str(run), "--redo", "--quiet", *wrong]) == 2
+        assert "Error" not in capsys.readouterr().err
+    assert names(run / "4-segment" / "predictions")
+    assert (run / "metrics.json").is_file()
+
+
+def test_the_remedy_of_an_error_is_taken(scenes, tmp_path, capsys):
+    """The learning rate was too high: the same command with a lower one goes on."""
+    words = arguments(scenes, tmp_path / "run")
+    words[words.index("3e-3")] = "1e30"
+    assert main(words) == 2
+    assert "lower the learning rate" in capsys.readouterr().err
+    assert main(["classify", *arguments(scenes, "")[1:11], "--run", str(tmp_path / "run"), *NETWORK]) == 0
+
+
+def test_one_class_and_a_few_pictures(scenes, tmp_path):
+    """A data set of five pictures and one class, no lists, no class list, in sub-folders, some showing nothing."""
+    folder = tmp_path / "images" / "sub"
+    folder.mkdir(parents=True)
+    pictures = sorted((scenes / "images").iterdir())[:5]
+    for at, path in enumerate(pictures):
+        Image.open(path).resize((40 + 8 * at, 64)).save(folder / f"{at}.jpg")
+    (tmp_path / "labels.csv").write_text("image,labels\n" + "".join(f"sub/{at},{'thing' if at else ''}\n" for at in range(5)))
+    out = tmp_path / "run"
+    words = ["run", "--images", tmp_path / "images", "--labels", tmp_path / "labels.csv", "--out", out, *NETWORK, *SEGMENT]
+    assert main([str(word) for word in words]) == 0
+    with Image.open(out / "3-refine" / "masks" / "sub" / "0.png") as mask:
+        assert set(np.unique(mask)) == {0}  # it shows no class
+    assert len(list((out / "4-segment" / "predictions" / "sub").iterdir())) == 5
+    assert json.loads((out / "run.json").read_text())["classes"] == [{"id": 1, "name": "thing"}]
+
+
+def test_a_classifier_with_classes_that_no_picture_has(finished, scenes, tmp_path, capsys):
+    rows = (scenes / "labels.csv").read_text().split()
+    some = [rows[0], *(row for row in rows[1:] if "ring" in row or "cross" in row)]
+    (tmp_path / "labels.csv").write_text("\n".join(some))
+    words = ["classify", "--images", scenes / "images", "--labels", tmp_path / "labels.csv", "--classifier",
+             finished / "1-classify" / "model.safetensors", *NETWORK]  # fmt: skip
+    assert main([str(w) for w in [*words, "--classes", scenes / "classes.csv", "--run", tmp_path / "all"]]) == 1
+    capsys.readouterr()
+    (tmp_path / "labels.csv").write_text("image,labels\nscene-00001,ring\nscene-00002,cross\n")
+    assert main([str(w) for w in [*words, "--run", tmp_path / "two"]]) == 2
+    assert "another number of classes" in capsys.readouterr().err
+
+
+def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp_path, capsys):
+    words = ["predict", "--model", str(finished / "4-segment"), "--images", str(scenes / "images"), "--quiet"]
+    assert main([*words, "--out", str(scenes / "images")]) == 2
+    assert "is the folder of pictures" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predict.json").write_text('{"model": "another"}')
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert "holds masks of another model" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(scenes, tmp_path, capsys):

@@ -48,8 +48,8 @@ def test_json(folder):
 def test_class_list_gives_ids_and_a_label_may_be_an_id(folder):
     classes = write(folder, "id,name\n8,cat\n12,dog\n13,horse\n", "classes.csv")
     data = read(folder, ALL.replace("d.png,dog", "d.png,12"), classes=classes)
-    assert (data.classes.ids, data.classes.names) == ((8, 12), ("cat", "dog"))
-    assert [(s.image, s.reason) for s in data.skipped] == [("horse", "class: no picture has it; it is left out")]
+    assert (data.classes.ids, data.classes.names) == ((8, 12, 13), ("cat", "dog", "horse"))  # a classifier may have all
+    assert [(s.image, s.reason) for s in data.skipped] == [("horse", "class: no picture to train on has it")]
 
 
 def test_lists(folder):
@@ -73,6 +73,13 @@ def test_image_without_label_and_label_without_image(folder):
     assert {s.image: s.reason.rsplit(": ", 1)[-1] for s in data.skipped}.keys() == {"ghost", "d"}
     assert "labels.csv:3: there is no such image" in data.skipped[0].reason
     assert "has no label for d.png" in data.skipped[1].reason
+
+
+def test_hidden_files_and_folders_are_passed_over(folder):
+    (folder / "images" / ".thumbnails").mkdir()
+    for name in ("._a.png", ".thumbnails/a.png"):
+        Image.new("RGB", (24, 20)).save(folder / "images" / name)
+    assert not read(folder, ALL).skipped
 
 
 def test_broken_pictures_are_listed(folder):
@@ -114,7 +121,9 @@ def test_labels_that_cannot_be_used(folder, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": "cat"}', "image 'a': expected a list of labels"),
+        ('{"a": "cat"}', "image 'a': expected a list of names or ids"),
+        ('{"a": {"cat": 1, "dog": 0}}', "image 'a': expected a list of names or ids"),
+        ('{"a": [true]}', "image 'a': expected a list of names or ids"),
         ('{"a": ["cat"],\n "b" }', r"labels.json:2: not valid JSON"),
         ('[["a", "cat"]]', "expected a JSON object"),
         ('{"a": ["cat"], "a": ["dog"]}', "was given already"),

@@ -117,6 +117,17 @@ def test_segmentation_starts_from_the_classifier(weights):
     assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 6, 64, 64)
 
 
+@pytest.mark.parametrize("name", ["test_byobnet", "resnetv2_50", "mobilenetv2_100"])
+def test_encoders_that_timm_names_otherwise(name):
+    """timm flattens ``stages.0`` to ``stages_0`` in some networks when it takes features only."""
+    backbone = Backbone(name)
+    model = backbone.create(num_classes=3)
+    network = segmentation_network("deeplabv3plus", backbone, 4)
+    start_encoder(network, model.state_dict(), "the classifier")
+    inner, outer = network.encoder.model.state_dict(), {n.replace(".", "_"): v for n, v in model.state_dict().items()}
+    assert all(torch.equal(value, outer[name.replace(".", "_")]) for name, value in inner.items())
+
+
 def test_segmentation_networks_that_cannot_be():
     with pytest.raises(SettingsError, match=r"no segmentation network is called 'deeplab'; did you mean deeplabv3plus"):
         segmentation_network("deeplab", SMALL, 3)

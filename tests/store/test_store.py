@@ -98,6 +98,35 @@ def test_steps_in_order_and_with_the_same_settings(tmp_path):
         run.begin("classify", {"epochs": 3})
     assert run.begin("climb", {})
     run.end("climb", 1.0, done=True)
+    write_json(run.root / "metrics.json", {})
     assert run.drop("classify") == ["classify", "climb"]
     assert not run.folder("classify").exists()
+    assert not (run.root / "metrics.json").exists()  # numbers of what is gone
     assert run.begin("classify", {"epochs": 3})
+    assert run.begin("classify", {"epochs": 4})  # stopped by an error before it made anything: the remedy may be a setting
+
+
+def test_a_kill_while_a_step_is_dropped_leaves_nothing_to_be_taken_for_new(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {"seed": 0}, {})
+    run.begin("classify", {"epochs": 2})
+    old = run.folder("classify") / "training.pt"
+    write_json(old, {})
+    state = run.state()
+    del state["steps"]["classify"]  # dropped from the record, killed before the files went
+    write_json(run.root / "run.json", state)
+    assert run.begin("classify", {"epochs": 3})
+    assert not old.exists()
+
+
+def test_a_kill_while_the_run_is_made(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".run.json.abcd.json").write_text("{")
+    RunFolder.create(tmp_path / "run", {}, {})
+
+
+def test_hidden_folders_do_not_stop_a_resumed_step(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {}, {})
+    run.begin("classify", {})
+    write_json(run.folder("classify") / ".odd.folder" / "file.json", {})
+    assert run.begin("classify", {})
+    assert (run.folder("classify") / ".odd.folder" / "file.json").is_file()

@@ -89,10 +89,16 @@ def test_frozen_batch_norm_keeps_its_statistics(tmp_path, views):
     assert not torch.equal(trained["stem.1.running_mean"], fresh)
 
 
+def test_a_single_picture(tmp_path, views):
+    views.items = views.items[:1]
+    _, _, history = train(tmp_path, views, epochs=2)
+    assert len(history) == 2
+
+
 def test_plans_that_cannot_work(tmp_path, views):
     with pytest.raises(SettingsError, match="epochs and batch must be at least 1"):
         train(tmp_path, views, epochs=0)
     with pytest.raises(SettingsError, match="learning rates must be positive"):
         train(tmp_path, views, lr=0.0)
-    with pytest.raises(SettingsError, match=r"the loss is (nan|inf) in epoch \d; lower --lr"):
+    with pytest.raises(SettingsError, match=r"the loss is (nan|inf) in epoch \d; lower the learning rate"):
         train(tmp_path / "wild", views, lr=1e30, head_lr=1e30)

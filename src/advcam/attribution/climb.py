@@ -64,7 +64,7 @@ def climb(
         with torch.enable_grad():
             objective = suppressed(y, target, s.suppress)
             if s.restrain:
-                objective = objective - s.restrain * penalty(cam, first, s.threshold, s.penalty)
+                objective = objective - s.restrain * penalty(cam, first, s.threshold, s.penalty, x.shape[1])
             (gradient,) = torch.autograd.grad(objective.sum(), x)
         del f, cam, y, objective
         x = ascend(x.detach(), gradient, s)

@@ -32,8 +32,11 @@ def discriminative(maps: Float[Tensor, "c h w"], threshold: float) -> Float[Tens
 
 
 def penalty(
-    maps: Float[Tensor, "c h w"], first: Float[Tensor, "c h w"], threshold: float, reduction: str
+    maps: Float[Tensor, "c h w"], first: Float[Tensor, "c h w"], threshold: float, reduction: str, views: int
 ) -> Float[Tensor, " c"]:
-    """``|| M * |CAM(x) - CAM(x^0)| ||_1`` (AdvCAM equation 6), a ``sum`` over cells or their ``mean``."""
+    """``|| M * |CAM(x) - CAM(x^0)| ||_1`` (AdvCAM equation 6) of maps added over views.
+
+    A ``sum`` over cells and views, as published, or the ``mean``, in which lambda means the same with and without mirror.
+    """
     change = (maps - first).abs() * discriminative(maps, threshold)
-    return change.sum((1, 2)) if reduction == "sum" else change.mean((1, 2))
+    return change.sum((1, 2)) if reduction == "sum" else change.mean((1, 2)) / views

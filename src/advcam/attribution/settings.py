@@ -12,7 +12,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Ours: every quantity is relative (to the pixel range, to a mean over cells), so the numbers mean the same anywhere.
     "default": {
         "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
-        "scales": (1.0,), "mirror": True,
+        "scales": (1.0,), "mirror": False,
         "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
         "clip": True, "halve_small": False, "grid": 1, "precision": "float32",
     },
@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
         "clip": True, "halve_small": True, "grid": 16, "precision": "float32",
     },
-    # `default` in bfloat16 and without the mirror image: half the views.
+    # `default` in bfloat16.
     "fast": {
         "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": False,
@@ -65,7 +65,7 @@ class ClimbSettings:
             summed over views.
         weights: of the channels in a map. ``head``: the head's row w_c; ``gradient``: the gradient rule of the
             published code (SPEC section 1, point 1), about 2 K+ times smaller.
-        penalty: L1 as a ``mean`` over cells, in which lambda means the same on any grid, or as a ``sum``.
+        penalty: L1 as a ``mean`` over cells and views, in which lambda means the same on any grid, or as a ``sum``.
         gradient: ``maximum`` divides it by its largest magnitude in this climb; ``raw`` takes it as it is.
         step_unit: ``range``: xi is a share of the climb's own pixel range; ``pixel``: in units of the given pixels.
         clip: keep the pixels within the range that the climb's pixels have.

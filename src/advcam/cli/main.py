@@ -166,6 +166,8 @@ def _step(args: Namespace) -> int:
         context = flow.start(args.run, o.data(args), args.seed or 0, machine, reporter)
     else:
         context = flow.reopen(args.run, args.seed, machine, reporter)
+    if args.step == "classify" and (args.redo or not context.run.done("classify")):
+        flow.try_networks(context, flow.Steps(made))
     if args.redo:
         gone = context.run.drop(args.step)
         reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")

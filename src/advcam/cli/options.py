@@ -131,7 +131,9 @@ def machine(args: Namespace) -> Machine:
 
 def data(args: Namespace) -> DataConfig:
     """Where the data set is."""
-    return DataConfig(args.images, args.labels, args.classes, args.train_list, args.eval_list)
+    lists = {name: getattr(args, name) for name in ("classes", "train_list", "eval_list")}
+    absolute = {name: path.resolve() for name, path in lists.items() if path}
+    return DataConfig(args.images.resolve(), args.labels.resolve(), **absolute)
 
 
 def classify(args: Namespace) -> ClassifyConfig:
@@ -147,7 +149,12 @@ def classify(args: Namespace) -> ClassifyConfig:
             raise SettingsError(f"--{name} takes three numbers, got {getattr(args, name)}")
     backbone = Backbone(args.backbone, options, args.output_stride, args.mean, args.std)
     return ClassifyConfig(
-        backbone, args.weights, args.from_scratch, args.classifier, scales=_pair(args.train_scales), **_training(args, "")
+        backbone,
+        _absolute(args.weights),
+        args.from_scratch,
+        _absolute(args.classifier),
+        scales=_pair(args.train_scales),
+        **_training(args, ""),
     )
 
 
@@ -186,6 +193,11 @@ def _pair(values: tuple[float, ...]) -> tuple[float, float]:
     if len(values) != 2 or not 0 < values[0] <= values[1]:
         raise SettingsError(f"a range of scales is two ascending numbers, e.g. 0.75,1.5; got {values}")
     return values[0], values[1]
+
+
+def _absolute(reference: str | None) -> str | None:
+    """A file's name that holds from any folder."""
+    return reference and str(Path(reference).resolve())
 
 
 def _literal(text: str) -> Any:

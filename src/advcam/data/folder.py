@@ -39,7 +39,7 @@ class Dataset:
     """What a run works on.
 
     Args:
-        classes: the classes that some image has.
+        classes: the classes of the class list, or those that some image has.
         train: pictures to train on.
         eval: pictures to score on; empty where no list named them.
         skipped: what was left out, and why.
@@ -66,9 +66,10 @@ def list_images(folder: Path) -> dict[str, Path]:
         raise DataError(f"{folder}: there is no such folder of images; check --images")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+        below = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in below.parts) or not path.is_file():
             continue
-        name = normal(path.relative_to(folder).with_suffix("").as_posix())
+        name = normal(below.with_suffix("").as_posix())
         if name in found:
             raise DataError(
                 f"{path}: {found[name].name} has the same name without suffix, and would have the same mask; rename one"
@@ -121,17 +122,12 @@ def load(
 
     used = sorted(scored | trained)
     items, broken = _open_all([(key, files[key], found[key][1]) for key in used], track)
-    present = {label for item in items.values() for label in item.labels}
-    if not any(items[key].labels for key in trained if key in items):
+    learnt = {label for key in trained if key in items for label in items[key].labels}
+    if not learnt:
         raise DataError(f"{labels}: no usable picture to train on has a label" + (f" ({broken[0].reason})" if broken else ""))
-    nobody = [
-        Skip(table.names[at], "class: no picture has it; it is left out") for at in range(len(table)) if at not in present
-    ]
-    kept = sorted(present)
-    new = {old: at for at, old in enumerate(kept)}
-    items = {k: Item(i.id, i.path, tuple(new[c] for c in i.labels), i.size) for k, i in items.items()}
+    nobody = [Skip(name, "class: no picture to train on has it") for at, name in enumerate(table.names) if at not in learnt]
     return Dataset(
-        ClassTable(tuple(table.ids[at] for at in kept), tuple(table.names[at] for at in kept)),
+        table,
         tuple(items[key] for key in sorted(trained) if key in items),
         tuple(items[key] for key in sorted(scored) if key in items),
         tuple(missing + broken + nobody),

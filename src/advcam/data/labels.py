@@ -8,6 +8,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from advcam.errors import DataError, known
 
@@ -124,18 +125,24 @@ def _split(cell: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normal(label) for label in cell.split(";") if label.strip()))
 
 
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as pairs, so that an image given twice is seen."""
+
+
 def _json_rows(path: Path, text: str) -> list[Row]:
     try:
-        pairs = json.loads(text, object_pairs_hook=list)
+        pairs = json.loads(text, object_pairs_hook=_Object)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
-    if text.lstrip()[0] != "{":
+    if not isinstance(pairs, _Object):
         raise DataError(f"{path}: expected a JSON object {{image: [labels]}}, got {type(pairs).__name__}")
     rows = []
     for name, labels in pairs:
-        if not isinstance(labels, list) or any(isinstance(label, (list, dict)) or label is None for label in labels):
-            raise DataError(f"{path}: image {name!r}: expected a list of labels, got {json.dumps(labels)}")
-        rows.append(Row(normal(name), tuple(dict.fromkeys(normal(str(label)) for label in labels)), f"{path} (image {name!r})"))
+        plain = type(labels) is list and all(type(label) in (str, int) for label in labels)
+        if not plain:
+            raise DataError(f"{path}: image {name!r}: expected a list of names or ids, got {json.dumps(labels)}")
+        found = tuple(dict.fromkeys(normal(str(label)) for label in labels if str(label).strip()))
+        rows.append(Row(normal(name), found, f"{path} (image {name!r})"))
     return rows
 
 

@@ -15,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from advcam.errors import SettingsError
+
 from .folder import Item
-from .images import fit_within, read_image
+from .images import MIN_SIDE, fit_within, read_image
 from .labels import IGNORE
 
 
@@ -47,6 +49,12 @@ class Augmentation:
     crop: int
     scales: tuple[float, float]
     long_side: int
+
+    def __post_init__(self) -> None:
+        if self.crop < MIN_SIDE or self.long_side < MIN_SIDE:
+            raise SettingsError(f"crop and long side must be at least {MIN_SIDE} pixels; got {self.crop} and {self.long_side}")
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise SettingsError(f"a range of scales is two ascending factors, e.g. (0.75, 1.5); got {self.scales}")
 
     def __call__(
         self, picture: Image.Image, mask: Image.Image | None, normalise: Normalisation, rng: Generator

@@ -126,10 +126,10 @@ def sweep(
         >>> [round(v, 2) for v in found.mean_iou.tolist()], found.thresholds[found.best]
         ([0.33, 1.0, 0.5], 0.2)
     """
-    parts = [sweep_counts(maps, classes, truth, num_classes, thresholds, ignore) for maps, classes, truth in samples]
-    if not parts:
+    total: SweepCounts | None = None
+    for maps, classes, truth in samples:
+        counts = sweep_counts(maps, classes, truth, num_classes, thresholds, ignore)
+        total = counts if total is None else total + counts
+    if total is None:
         raise InputError("there is nothing to sweep: expected at least one (maps, classes, truth)")
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
     return total.result()

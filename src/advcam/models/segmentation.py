@@ -50,4 +50,5 @@ def start_encoder(network: nn.Module, state: State, source: str) -> None:
     body = getattr(encoder, "model", None)
     if not isinstance(body, nn.Module):
         raise NetworkError(f"{type(network).__name__} has no timm encoder to start from {source}")
-    fill(body, state, source)
+    known_as = {name.replace(".", "_"): value for name, value in state.items()}  # timm flattens stages.0 to stages_0 here
+    fill(body, {name: known_as[flat] for name in body.state_dict() if (flat := name.replace(".", "_")) in known_as}, source)

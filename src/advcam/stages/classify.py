@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within, read_image
 from advcam.errors import NetworkError
 from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
-from advcam.store import digest, whole, write_json
+from advcam.store import digest, write_bytes, write_json
 from advcam.training import Plan, fit
 
 from .context import Context
 
-from torchmetrics.functional.classification import multilabel_average_precision  # isort: skip  (needs the mend of advcam.models)
+from torchmetrics.functional.classification import binary_average_precision  # isort: skip  (needs the mend of advcam.models)
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,20 @@ class ClassifyConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        self.plan()  # what cannot work is said before hours are spent on what comes first
+        self.plan(), self.augmentation()  # what cannot work is said before hours are spent on what comes first
 
     def plan(self) -> Plan:
         """How the training goes."""
         return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, not self.from_scratch, self.precision)
+
+    def augmentation(self) -> Augmentation:
+        """How training views are taken."""
+        return Augmentation(self.crop, self.scales, self.long_side)
+
+    @property
+    def own(self) -> str | None:
+        """``FILE.py:FUNCTION`` where the classifier is a network of the user's own."""
+        return self.classifier if self.classifier and ".py:" in self.classifier else None
 
 
 def run(context: Context, config: ClassifyConfig) -> None:
@@ -70,7 +79,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
     Raises:
         NetworkError: weights or a network that do not fit.
     """
-    settings = asdict(config) | {"files": [_content(config.weights), _content(config.classifier)]}
+    settings = asdict(config) | {"weights": _content(config.weights), "classifier": _content(config.classifier)}
     with context.step("classify", settings) as todo:
         if not todo:
             return
@@ -79,10 +88,10 @@ def run(context: Context, config: ClassifyConfig) -> None:
         mean, std = config.backbone.normalisation()
         normalise = Normalisation(mean, std)
         history: list[dict[str, Any]] = []
-        if config.classifier:
-            model = _given(config, len(classes))
-        else:
-            model, state, history = _train(context, config, normalise, train)
+        torch.manual_seed(context.seed)
+        model, head = build(config, len(classes))
+        if not config.classifier:
+            state, history = _train(context, config, model, head, normalise, train)
             model.load_state_dict(state)
         model.eval().to(context.machine.torch_device())
         metrics = average_precision(context, model, normalise, scored, config.long_side)
@@ -114,29 +123,35 @@ def split_for_scoring(context: Context, holdout: float) -> tuple[list[Item], lis
     )
 
 
-def _given(config: ClassifyConfig, classes: int) -> nn.Module:
-    assert config.classifier
-    if ".py:" in config.classifier:
-        return own_classifier(config.classifier)
-    return saved_classifier(config.backbone, classes, Path(config.classifier))
+def build(config: ClassifyConfig, classes: int) -> tuple[nn.Module, tuple[str, ...]]:
+    """The classifier before any training, and the prefixes of its head's parameters where that is new.
+
+    Raises:
+        NetworkError: weights that do not fit, a hub that cannot be reached, a file that fails.
+    """
+    if config.own:
+        return own_classifier(config.own), ()
+    if config.classifier:
+        return saved_classifier(config.backbone, classes, Path(config.classifier)), ()
+    weights = Path(config.weights) if config.weights else None
+    return new_classifier(config.backbone, classes, weights, pretrained=not config.from_scratch)
 
 
 def _train(
-    context: Context, config: ClassifyConfig, normalise: Normalisation, train: list[Item]
-) -> tuple[nn.Module, dict[str, Tensor], list[dict[str, Any]]]:
-    torch.manual_seed(context.seed)
-    classes = len(context.data.classes)
-    weights = Path(config.weights) if config.weights else None
-    model, head = new_classifier(config.backbone, classes, weights, pretrained=not config.from_scratch)
+    context: Context,
+    config: ClassifyConfig,
+    model: nn.Module,
+    head: tuple[str, ...],
+    normalise: Normalisation,
+    train: list[Item],
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    fresh = model.parameters() if config.from_scratch else [p for n, p in model.named_parameters() if n.startswith(head)]
-    views = TrainingViews(train, Augmentation(config.crop, config.scales, config.long_side), normalise, context.seed, classes)
-
-    state, history = fit(
+    fresh = [] if config.from_scratch else [p for name, p in model.named_parameters() if name.startswith(head)]
+    views = TrainingViews(train, config.augmentation(), normalise, context.seed, len(context.data.classes))
+    return fit(
         model, None, fresh, views, F.multilabel_soft_margin_loss, config.plan(), lambda _network: {}, None,
         context.run.folder("classify"), context.machine, context.reporter, "classify",
     )  # fmt: skip
-    return model, state, history
 
 
 def average_precision(
@@ -161,25 +176,26 @@ def average_precision(
             f"the classifier returns {logits.shape[1]} outputs, the run has {len(names)} classes ({', '.join(names)}); it must"
             " return one logit for each, in this order"
         )
-    values = multilabel_average_precision(logits, truth, num_labels=len(names), average=None)
-    found = {name: float(v) if truth[:, at].any() else None for at, (name, v) in enumerate(zip(names, values, strict=True))}
+    scores = logits.double().sigmoid()
+    found = {
+        name: float(binary_average_precision(scores[:, at], truth[:, at])) if truth[:, at].any() else None
+        for at, name in enumerate(names)
+    }
     there = [v for v in found.values() if v is not None]
-    micro = float(multilabel_average_precision(logits, truth, num_labels=len(names), average="micro")) if there else None
+    micro = float(binary_average_precision(scores.flatten(), truth.flatten())) if there else None
     return {"mean": sum(there) / len(there) if there else None, "micro": micro, "per_class": found}
 
 
 def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Context, normalisation: Any) -> None:
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    with whole(folder / "model.safetensors") as temporary:
-        save_file(state, temporary)
+    write_bytes(folder / "model.safetensors", save(state))
     backbone = config.backbone.record() | {"mean": normalisation[0], "std": normalisation[1]}
-    own = config.classifier if config.classifier and ".py:" in config.classifier else None
     classes = context.data.classes
     write_json(
         folder / "model.json",
         {
             "backbone": backbone,
-            "own": own,
+            "own": config.own,
             "classes": [{"id": i, "name": n} for i, n in zip(classes.ids, classes.names, strict=True)],
             "long_side": config.long_side,
             "weights": config.weights,
@@ -189,10 +205,10 @@ def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Conte
 
 
 def _content(reference: str | None) -> str | None:
-    """What a file holds, as a hash: a result depends on the contents, not on the name."""
+    """What a file holds, as a hash: a result depends on its contents (and the function called), not on its name."""
     if reference is None:
         return None
-    path = Path(reference.rpartition(":")[0]) if ".py:" in reference else Path(reference)
-    if not path.is_file():
-        raise NetworkError(f"{path}: there is no such file of weights; check --weights or --classifier")
-    return digest(path.read_bytes().hex())
+    file, _, function = reference.rpartition(":") if ".py:" in reference else (reference, "", "")
+    if not Path(file).is_file():
+        raise NetworkError(f"{file}: there is no such file; check --weights or --classifier")
+    return digest([Path(file).read_bytes().hex(), function])

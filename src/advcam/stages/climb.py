@@ -56,7 +56,7 @@ def run(context: Context, config: ClimbConfig) -> None:
         left = [item for item in everything if not _done(context, item)]
         reporter = context.reporter
         with reporter.bar("climb", len(everything), done=len(everything) - len(left)) as advance:
-            for batch in _batches(left, context.machine.max_pixels // (4 if climb.mirror else 2)):
+            for batch in _batches(left, context.machine.max_pixels or 2**20):
                 _climb_batch(context, climber, normalise, batch, record["long_side"])
                 advance(len(batch))
 

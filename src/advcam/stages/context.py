@@ -47,11 +47,13 @@ class Context:
 
 def save_data(run: RunFolder, data: Dataset) -> None:
     """Keeps the data set as it was read, so that later steps need neither labels file nor a second look."""
+    classes = [{"id": i, "name": n} for i, n in zip(data.classes.ids, data.classes.names, strict=True)]
+    run.name_classes(classes)
     parts = {"train": data.train, "eval": data.eval}
     write_json(
         run.root / "data.json",
         {
-            "classes": [{"id": i, "name": n} for i, n in zip(data.classes.ids, data.classes.names, strict=True)],
+            "classes": classes,
             **{
                 name: [{"id": i.id, "path": i.path, "labels": i.labels, "size": i.size} for i in items]
                 for name, items in parts.items()

@@ -68,54 +68,53 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
         raise DataError(
             f"{config.masks}: no ground-truth mask for any of {len(items)} pictures; the first: {skipped[0].reason}"
         )
-    part = "" if len(scores.rows) == len(items) else f" of {len(items)}"
-    split = f"{config.name}, {len(scores.rows)}{part} images"
-    write_json(context.run.root / "metrics.json", scores.numbers(split))
+    write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(items)))
     write_text(context.run.root / "per-image.csv", scores.table())
     return skipped
 
 
 class _Scores:
-    """Counts over images."""
+    """Counts over images; of each image by itself only its mIoU is kept."""
 
     def __init__(self, context: Context, outputs: int) -> None:
         self.context, self.outputs = context, outputs
         self.sweeps: dict[str, SweepCounts] = {}
         self.counts: dict[str, Tensor] = {}
         self.rows: list[dict[str, Any]] = []
-        self.single: dict[str, list[SweepCounts]] = {"plain": [], "advcam": []}
+        self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions"), 0)
 
     def add(self, item: Item, truth: Tensor, positions: np.ndarray[Any, Any]) -> None:
-        run = self.context.run
+        run, size = self.context.run, (truth.shape[0], truth.shape[1])
         row: dict[str, Any] = {"image": item.id}
         for name in ("plain", "advcam"):
             path = run.maps(item.id, plain=name == "plain")
-            if not path.is_file():
-                continue
-            stored = load_maps(path)
-            size = (truth.shape[0], truth.shape[1])
-            maps = stored.maps
-            if len(maps):
-                maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-            counts = sweep_counts(maps.reshape(-1, *size), [int(positions[c]) for c in stored.classes], truth, self.outputs)
-            self.sweeps[name] = self.sweeps[name] + counts if name in self.sweeps else counts
-            self.single[name].append(counts)
+            if path.is_file():
+                stored = load_maps(path)
+                maps = stored.maps.new_zeros(0, *size)
+                if len(stored.maps):
+                    maps = F.interpolate(stored.maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+                counts = sweep_counts(maps, [int(positions[c]) for c in stored.classes], truth, self.outputs)
+                self.sweeps[name] = self.sweeps[name] + counts if name in self.sweeps else counts
+                self.images[name] += 1
+                row[name] = mean_iou(counts.counts)
         for name, path in (("masks", run.mask(item.id)), ("predictions", run.prediction(item.id))):
-            if not path.is_file():
-                continue
-            ids = torch.from_numpy(positions[load_mask(path)])
-            counted = torch.where(ids == IGNORE, IGNORE, truth)  # a pixel our mask leaves open does not count
-            confused = confusion(ids, counted, self.outputs)
-            self.counts[name] = self.counts.get(name, torch.zeros_like(confused)) + confused
-            row[name] = float(mean_iou(confused))
+            if path.is_file():
+                ids = load_mask(path)
+                ours = torch.from_numpy(np.where(ids == IGNORE, 0, positions[ids]))  # left open counts as background
+                confused = confusion(ours, truth, self.outputs)
+                self.counts[name] = self.counts.get(name, torch.zeros_like(confused)) + confused
+                self.images[name] += 1
+                row[name] = float(mean_iou(confused))
         self.rows.append(row)
 
-    def numbers(self, split: str) -> dict[str, Any]:
+    def numbers(self, split: str, wanted: int) -> dict[str, Any]:
         """Everything measured, each with its split and the rule it was measured by."""
         names = ("background", *self.context.data.classes.names)
-        state = self.context.run.state()["steps"]
-        fixed = state.get("refine", {}).get("settings", {})
         numbers: dict[str, Any] = {}
+
+        def described(name: str) -> str:
+            return f"{split}, {self.images[name]} images" + (f" of {wanted}" if self.images[name] < wanted else "")
+
         for name, counts in self.sweeps.items():
             found = counts.result()
             best = found.best
@@ -123,35 +122,38 @@ class _Scores:
                 "mean_iou": float(found.mean_iou[best]),
                 "noise": float(found.noise[best]),
                 "threshold": found.thresholds[best],
-                "split": split,
-                "rule": f"best of {len(found.thresholds)} background thresholds, chosen with the ground truth of this split",
+                "split": described(name),
+                "rule": f"best of {len(found.thresholds)} background thresholds, chosen with the ground truth of this split;"
+                " image labels given",
                 "per_class": dict(zip(names, found.iou[best].tolist(), strict=True)),
                 "curve": {"threshold": found.thresholds, "mean_iou": found.mean_iou.tolist(), "noise": found.noise.tolist()},
             }
-            for row, single in zip(self.rows, self.single[name], strict=False):
-                row[name] = float(mean_iou(single.counts[best]))
-        rules = {
-            "masks": f"{fixed.get('method')}, threshold {fixed.get('threshold')} fixed beforehand",
-            "predictions": "as written by the network, no threshold",
-        }
+            for row in self.rows:
+                if name in row:
+                    row[name] = float(row[name][best])
         for name, confused in self.counts.items():
             numbers[name] = {
                 "mean_iou": float(mean_iou(confused)),
                 "noise": float(noise(confused)),
-                "split": split,
-                "rule": rules[name],
+                "split": described(name),
+                "rule": self._rule(name),
                 "per_class": dict(zip(names, iou(confused).tolist(), strict=True)),
             }
-        classify = self.context.run.folder("classify") / "metrics.json"
-        if classify.is_file():
-            made = read_json(classify)
-            numbers["average_precision"] = {k: made[k] for k in ("split", "images", "rule")} | made["average_precision"]
+        made = read_json(self.context.run.folder("classify") / "metrics.json")
+        numbers["average_precision"] = {k: made[k] for k in ("split", "images", "rule")} | made["average_precision"]
         return numbers
+
+    def _rule(self, name: str) -> str:
+        refine = self.context.run.state()["steps"].get("refine", {}).get("settings", {})
+        if name == "masks":
+            return f"{refine.get('method')}, background threshold {refine.get('threshold')} as given; image labels given"
+        seen = "" if self.context.data.eval else "; pictures it was trained on"
+        return f"as written by the network, no threshold, no image labels{seen}"
 
     def table(self) -> str:
         """MIoU of every picture by itself, as CSV."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["image", "plain", "advcam", "masks", "predictions"], restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, ["image", *self.images], restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows)
         return text.getvalue()

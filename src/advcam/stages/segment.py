@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from advcam.data import IGNORE, Augmentation, Item, Normalisation, TrainingViews, read_image
+from advcam.errors import SettingsError
 from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network, start_encoder
-from advcam.models.weights import load_state
+from advcam.models.weights import State, load_state
 from advcam.segmenter import Segmenter
-from advcam.store import digest, load_mask, read_json, save_mask, whole, write_json
+from advcam.store import digest, load_mask, read_json, save_mask, write_bytes, write_json
 from advcam.training import Plan, fit
 
 from .context import Context
@@ -54,11 +55,17 @@ class SegmentConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        self.plan()  # what cannot work is said before hours are spent on what comes first
+        self.plan(), self.augmentation()  # what cannot work is said before hours are spent on what comes first
+        if self.batch < 2:
+            raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
 
     def plan(self, frozen: bool = True) -> Plan:
         """How the training goes."""
         return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, frozen, self.precision)
+
+    def augmentation(self) -> Augmentation:
+        """How training views are taken."""
+        return Augmentation(self.crop, self.scales, self.long_side)
 
 
 def run(context: Context, config: SegmentConfig) -> None:
@@ -89,7 +96,8 @@ def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: di
     torch.manual_seed(context.seed)
     folder, ids = context.run.folder("segment"), (0, *context.data.classes.ids)
     model = segmentation_network(config.network, backbone, len(ids))
-    _start(context, model, backbone, made)
+    own = made["own"] is not None
+    start(model, backbone, None if own else load_state(context.run.classifier()), made["weights"], made["from_scratch"])
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     positions = np.full(256, IGNORE, dtype=np.uint8)
@@ -97,10 +105,10 @@ def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: di
     train, held = _split(context, config.holdout)
     normalise = Normalisation(*backbone.normalisation())
     views = TrainingViews(
-        train, Augmentation(config.crop, config.scales, config.long_side), normalise, context.seed, len(ids),
+        train, config.augmentation(), normalise, context.seed, len(ids),
         masks=[context.run.mask(item.id) for item in train], remap=positions,
     )  # fmt: skip
-    plan = config.plan(frozen=made["own"] is None or not made["from_scratch"])
+    plan = config.plan(frozen=not (own and made["from_scratch"]))
 
     def look(network: nn.Module) -> dict[str, Any]:
         segmenter = Segmenter(network, np.arange(len(ids)), normalise, config.long_side, mirror=False)
@@ -129,18 +137,21 @@ def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: di
     )
     rule = "mIoU against held-out pseudo masks (no ground truth)"
     write_json(folder / "metrics.json", {"history": history, "best_epoch_by": rule, "held_out": len(held)})
-    with whole(folder / "model.safetensors") as temporary:
-        save_file(state, temporary)
+    write_bytes(folder / "model.safetensors", save(state))
 
 
-def _start(context: Context, model: nn.Module, backbone: Backbone, made: dict[str, Any]) -> None:
-    """The encoder starts from the run's classifier; where that is a network of the user's own, from the backbone's weights."""
-    if made["own"] is None:
-        start_encoder(model, load_state(context.run.classifier()), str(context.run.classifier()))
-    elif made["weights"]:
-        start_encoder(model, load_state(Path(made["weights"])), made["weights"])
-    elif not made["from_scratch"]:
-        start_encoder(model, backbone.create(pretrained=True).state_dict(), f"timm's {backbone.name}")
+def start(network: nn.Module, backbone: Backbone, classifier: State | None, weights: str | None, from_scratch: bool) -> None:
+    """The encoder starts from the run's classifier; where that is a network of the user's own, from the backbone's weights.
+
+    Raises:
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+    """
+    if classifier is not None:
+        start_encoder(network, classifier, "the classifier")
+    elif weights:
+        start_encoder(network, load_state(Path(weights)), weights)
+    elif not from_scratch:
+        start_encoder(network, backbone.create(pretrained=True).state_dict(), f"timm's {backbone.name}")
 
 
 def _split(context: Context, holdout: float) -> tuple[list[Item], list[Item]]:

@@ -1,6 +1,6 @@
 """Files: whole or not at all, no pickle."""
 
-from .atomic import read_json, whole, write_json, write_text
+from .atomic import read_json, whole, write_bytes, write_json, write_text
 from .maps import StoredMaps, load_maps, save_maps
 from .masks import load_mask, save_mask
 from .run import STEPS, RunFolder, digest
@@ -16,6 +16,7 @@ __all__ = [
     "save_maps",
     "save_mask",
     "whole",
+    "write_bytes",
     "write_json",
     "write_text",
 ]

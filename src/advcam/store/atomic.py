@@ -46,6 +46,12 @@ def _refused(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path}: cannot be written ({what}); {remedy} and give the same command again: what is done is kept")
 
 
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
     with whole(path) as temporary:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advcam.errors import RunError
+from advcam.errors import RunError, StoreError
 
 from .atomic import read_json, write_json
 
@@ -62,10 +62,16 @@ class RunFolder:
                     f"{root}: holds a run made from other data ({_difference(state['about'], about)}); give another --out"
                 )
             return run
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(not p.name.startswith(".run.json.") for p in root.iterdir())):
             raise RunError(f"{root}: exists and is not a run folder; give another --out")
-        write_json(root / "run.json", {"key": key, "about": about, "versions": versions | _machine(), "steps": {}})
+        write_json(
+            root / "run.json", {"key": key, "about": about, "versions": versions | _machine(), "classes": [], "steps": {}}
+        )
         return run
+
+    def name_classes(self, classes: list[dict[str, Any]]) -> None:
+        """Records the classes, each with id and name."""
+        write_json(self.root / "run.json", self.state() | {"classes": classes})
 
     def state(self) -> dict[str, Any]:
         """The contents of ``run.json``."""
@@ -90,6 +96,8 @@ class RunFolder:
         source = state["steps"][before]["key"] if before else state["key"]
         key = digest({"settings": settings, "source": source})
         made = state["steps"].get(step)
+        if made and made["state"] != "done" and not any(path.is_file() for path in self.folder(step).rglob("*")):
+            made = None  # it was stopped before it had made anything, by an error whose remedy is another setting
         if made and made["key"] != key:
             what = _difference(made["settings"], settings) if made["settings"] != settings else f"another {before}"
             raise RunError(
@@ -98,9 +106,11 @@ class RunFolder:
             )
         if made and made["state"] == "done":
             return False
-        for left in self.folder(step).rglob(".*"):
-            left.unlink()  # temporary files of a run that was killed
+        for left in self.folder(step).rglob(".*.*"):
+            if left.is_file():
+                left.unlink()  # temporary files of a run that was killed
         if not made:
+            _remove(self.folder(step))  # what a dropped step may have left
             state["steps"][step] = {"state": "running", "key": key, "settings": settings, "seconds": 0.0}
             write_json(self.root / "run.json", state)
         return True
@@ -119,8 +129,14 @@ class RunFolder:
         for name in reversed(gone):
             state["steps"].pop(name, None)
             write_json(self.root / "run.json", state)
-            shutil.rmtree(self.folder(name), ignore_errors=True)
+            _remove(self.folder(name))
+        for name in ("metrics.json", "per-image.csv", "report.html", "report.png"):
+            (self.root / name).unlink(missing_ok=True)  # they speak of what is gone
         return gone
+
+    def begun(self, step: str) -> bool:
+        """Whether a step was taken up."""
+        return step in self.state()["steps"]
 
     def done(self, step: str) -> bool:
         """Whether a step is done."""
@@ -143,6 +159,16 @@ class RunFolder:
     def prediction(self, name: str) -> Path:
         """The segmentation network's prediction for an image, by id."""
         return self.folder("segment") / "predictions" / f"{name}.png"
+
+
+def _remove(folder: Path) -> None:
+    try:
+        if folder.is_symlink() or folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be removed ({error.strerror}); remove it by hand and give the command again"
+        ) from None
 
 
 def _machine() -> dict[str, str]:

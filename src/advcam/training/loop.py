@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from advcam.errors import SettingsError
 from advcam.machine import Machine
 from advcam.models.weights import State
 from advcam.progress import Reporter
-from advcam.store import whole
+from advcam.store import write_bytes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Look = Callable[[nn.Module], dict[str, Any]]
@@ -102,15 +103,15 @@ def fit(
         {"params": [p for p in model.parameters() if id(p) in fresh], "lr": plan.head_lr},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
-    batch = min(plan.batch, len(views))
-    steps = plan.epochs * (len(views) // batch)
+    batch = min(plan.batch, max(len(views), 2))  # BatchNorm needs two; a single picture is shown twice
+    steps = plan.epochs * max(1, len(views) // batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: max(0.0, 1 - i / steps) ** 0.9)
     model, optimizer = accelerator.prepare(model, optimizer)
     state = _Progress(folder, model, optimizer, schedule)
     for epoch in range(len(state.history), plan.epochs):
         views.epoch = epoch
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
-        order = torch.randperm(len(views), generator=generator).tolist()
+        order = torch.randperm(len(views), generator=generator).tolist() * (2 if len(views) == 1 else 1)
         torch.manual_seed(views.seed * 100_003 + epoch)
         loader = DataLoader(Subset(views, order), batch, drop_last=True, num_workers=machine.workers)
         model.train()
@@ -128,7 +129,7 @@ def fit(
             schedule.step()
             total += float(value.detach())
         if not total < float("inf"):
-            raise SettingsError(f"{what}: the loss is {total} in epoch {epoch + 1}; lower --lr")
+            raise SettingsError(f"{what}: the loss is {total} in epoch {epoch + 1}; lower the learning rate")
         model.eval()
         with torch.no_grad():
             record = {"epoch": epoch + 1, "loss": total / len(loader), **look(model)}
@@ -154,5 +155,6 @@ class _Progress:
             self.best = {n: v.detach().cpu().clone().contiguous() for n, v in self.parts["model"].state_dict().items()}
         self.history.append(record)
         kept = {name: part.state_dict() for name, part in self.parts.items()}
-        with whole(self.path) as temporary:
-            torch.save(kept | {"history": self.history, "best": self.best}, temporary)
+        stream = io.BytesIO()  # torch's own writer turns a full disk into a riddle
+        torch.save(kept | {"history": self.history, "best": self.best}, stream)
+        write_bytes(self.path, stream.getbuffer())
