@@ -129,7 +129,11 @@ def test_bfloat16_is_close(images):
         (torch.rand(2, 3, 32, 32), [[0]], "each of the 2 images; got 1"),
         (torch.rand(1, 3, 32, 32), [[]], "no class at all"),
         (torch.rand(1, 3, 32, 32), [0], "a list of class ids for each image"),
-        (torch.rand(1, 3, 32, 32), torch.tensor([0]), r"0/1 \[N, K\]"),
+        (torch.rand(1, 3, 32, 32), torch.tensor([0]), r"0/1 \[N, 4\]; got \(1,\). Class ids go in lists"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([[3], [1]]), r"0/1 \[N, 4\]; got \(2, 1\)"),
+        (torch.rand(1, 3, 32, 32), torch.tensor([[0, 0, 2, 1]]), r"0/1 \[N, 4\]"),
+        (torch.rand(1, 3, 32, 32), [["cat"]], "a list of class ids for each image"),
+        (torch.rand(1, 3, 32, 32), [[1.5]], "a list of class ids for each image"),
     ],
 )
 def test_bad_input(net, images, targets, message):

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import index
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ class AdvCAM:
         model: any module that returns logits [N, K] and ends in global average pooling and a linear or 1x1 head.
         preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the last feature map; None finds it at the first call.
-        max_pixels: most pixels (views included) in one forward pass; bounds memory, never changes the result. None is
+        max_pixels: most pixels (views included) in one forward pass; bounds memory; changes results by rounding alone. None is
             2^18 on a CPU, whose caches are small, and 2^22 elsewhere.
         changes: settings to change, see :class:`~advcam.attribution.ClimbSettings`.
 
@@ -146,8 +147,7 @@ class AdvCAM:
         s, head = self.settings, network.linear()
         views = make_views(images, scale, s.mirror)
         sums, firsts, kept = [], [], []
-        limit = self.max_pixels or (2**18 if images.device.type == "cpu" else 2**22)
-        for rows in _chunks(len(image), views[0, :, 0].numel(), limit):
+        for rows in self._chunks(len(image), views):
             steps = climb(network.features, head, views[image[rows]], target[rows], s)
             first = next(steps)
             total, maps, scores = first.maps.clone(), [first.maps], [first.scores]
@@ -169,10 +169,10 @@ class AdvCAM:
     def _pairs(self, images: Tensor, targets: Targets, network: FeatureNetwork) -> tuple[Tensor, Tensor]:
         """Row and class of every pair, checked."""
         classes = len(network.linear().weight)
-        lists = _found(self.model, images) if targets is None else _as_lists(targets)
+        lists = self._found(images) if targets is None else _as_lists(targets, classes)
         if len(lists) != len(images):
             raise InputError(f"targets must name the classes of each of the {len(images)} images; got {len(lists)} of them")
-        pairs = [(row, int(c)) for row, names in enumerate(lists) for c in names]
+        pairs = [(row, c) for row, names in enumerate(lists) for c in names]
         if not pairs:
             raise InputError("targets name no class at all: expected at least one class of one image")
         for row, c in pairs:
@@ -180,6 +180,20 @@ class AdvCAM:
                 raise InputError(f"image {row}: class id {c} is out of range; the model has classes 0 to {classes - 1}")
         rows, ids = zip(*pairs, strict=True)
         return torch.tensor(rows, device=images.device), torch.tensor(ids, device=images.device)
+
+    def _found(self, images: Tensor) -> list[list[int]]:
+        """The classes that the model itself finds in each image."""
+        with torch.no_grad():
+            logits = torch.cat([self.model(images[rows]) for rows in self._chunks(len(images), images)])
+        likely = (logits > 0) & (logits.softmax(1) >= 0.1)
+        likely.scatter_(1, logits.argmax(1, keepdim=True), True)
+        return [row.nonzero()[:, 0].tolist() for row in likely]
+
+    def _chunks(self, count: int, like: Tensor) -> Iterator[slice]:
+        """Slices of ``count`` rows such as ``like`` has, at most ``max_pixels`` pixels together, at least one row each."""
+        limit = self.max_pixels or (2**18 if like.device.type == "cpu" else 2**22)
+        at_once = max(1, limit * 3 // like[0].numel())
+        return (slice(start, start + at_once) for start in range(0, count, at_once))
 
 
 def cam(model: nn.Module, images: Float[Tensor, "n 3 y x"], targets: Targets = None, **options: Any) -> Maps:
@@ -204,26 +218,15 @@ def _check_images(images: Tensor) -> None:
         raise InputError("images hold NaN or infinite pixels; look at how they were normalised")
 
 
-def _as_lists(targets: Sequence[Sequence[int]] | Tensor) -> list[list[int]]:
+def _as_lists(targets: Sequence[Sequence[int]] | Tensor, classes: int) -> list[list[int]]:
     if isinstance(targets, Tensor):
-        if targets.ndim != 2:
-            raise InputError(f"targets as a tensor must be 0/1 [N, K]; got {tuple(targets.shape)}")
+        if targets.ndim != 2 or targets.shape[1] != classes or not ((targets == 0) | (targets == 1)).all():
+            raise InputError(
+                f"targets as a tensor must be 0/1 [N, {classes}]; got {tuple(targets.shape)}."
+                " Class ids go in lists, e.g. [[0, 2], [1]]"
+            )
         return [row.nonzero()[:, 0].tolist() for row in targets]
     try:
-        return [list(names) for names in targets]
+        return [[index(name) for name in names] for names in targets]
     except TypeError:
         raise InputError(f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {targets!r}") from None
-
-
-def _found(model: nn.Module, images: Tensor) -> list[list[int]]:
-    with torch.no_grad():
-        logits = model(images)
-    likely = (logits > 0) & (logits.softmax(1) >= 0.1)
-    likely.scatter_(1, logits.argmax(1, keepdim=True), True)
-    return [row.nonzero()[:, 0].tolist() for row in likely]
-
-
-def _chunks(climbs: int, pixels: int, max_pixels: int) -> Iterator[slice]:
-    """Slices of climbs whose views have at most ``max_pixels`` pixels together, at least one climb each."""
-    at_once = max(1, max_pixels // pixels)
-    return (slice(start, start + at_once) for start in range(0, climbs, at_once))

@@ -13,7 +13,7 @@ import torch
 from advcam.data import SceneSettings, Skip, list_images, load, read_image, write_dataset
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError
 from advcam.machine import Machine
-from advcam.models import find
+from advcam.models import find, lent
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
 from advcam.progress import Reporter
@@ -100,7 +100,8 @@ def take_all(context: Context, steps: Steps) -> Path:
         AdvcamError: any step's; what is done is kept.
     """
     if not context.run.done("classify"):
-        try_networks(context, steps)
+        try_classifier(context, steps.classify)
+        try_network(context, steps)
     classify.run(context, steps.classify)
     climb.run(context, steps.climb)
     refine.run(context, steps.refine)
@@ -108,24 +109,40 @@ def take_all(context: Context, steps: Steps) -> Path:
     return write_report(context.run, context.data)
 
 
-def try_networks(context: Context, steps: Steps) -> None:
-    """Tries at once what would else fail at the end of hours: the classifier is built, its class activation map found, and
-    the segmentation network built on the backbone and started from it.
+def try_classifier(context: Context, config: ClassifyConfig) -> None:
+    """Tries at once what would else fail after the training: the classifier is built and its class activation map found.
 
     Raises:
         NetworkError: weights that do not fit, no class activation map, or another number of classes.
         SettingsError: a network that cannot be built.
     """
-    config, classes = steps.classify, len(context.data.classes)
-    model, _ = classify.build(config, classes)
-    outputs = len(find(model, torch.rand(1, 3, 128, 128)).linear().weight)
+    model, classes = classify.build(config, len(context.data.classes))[0], len(context.data.classes)
+    probe = torch.rand(1, 3, 128, 128)
+    with lent(model), torch.no_grad():
+        found = find(model, probe)
+        outputs, stride = len(found.linear().weight), 128 // found.features(probe).shape[-1]
+    if not config.own and stride != config.backbone.output_stride:
+        context.reporter.say(
+            f"{config.backbone.name} has {stride} pixels a cell, not the {config.backbone.output_stride} asked for"
+        )
     if outputs != classes:
         raise NetworkError(
             f"the classifier has {outputs} outputs, the run {classes} classes ({', '.join(context.data.classes.names)}); it"
             " must have one for each, in this order; --classes FILE lists all of them where the labels do not"
         )
+
+
+def try_network(context: Context, steps: Steps) -> None:
+    """Tries at once what would else fail at the end of hours: the segmentation network is built on the backbone and started.
+
+    Raises:
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+        SettingsError: a network that cannot be built.
+    """
+    config, classes = steps.classify, len(context.data.classes)
     network = segmentation_network(steps.segment.network, config.backbone, classes + 1)
-    segment.start(network, config.backbone, None if config.own else model.state_dict(), config.weights, config.from_scratch)
+    state = None if config.own else classify.build(config, classes)[0].state_dict()
+    segment.start(network, config.backbone, state, config.weights, config.from_scratch)
 
 
 def score(context: Context, masks: Path) -> list[Skip]:
@@ -148,11 +165,15 @@ def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Re
         RunError: no trained network, or masks of another one in OUT.
     """
     segmenter, files = Segmenter.load(model, machine.torch_device()), list_images(images)
-    if out.resolve() == images.resolve():
-        raise RunError(f"{out}: --out is the folder of pictures; masks would stand among them, give another")
-    key = {"model": digest((model / "model.safetensors").read_bytes().hex())}
-    if (out / "predict.json").is_file() and read_json(out / "predict.json") != key:
-        raise RunError(f"{out}: holds masks of another model; give another --out")
+    if out.resolve().is_relative_to(images.resolve()):
+        raise RunError(f"{out}: --out is in the folder of pictures; masks would stand among them, give another")
+    key = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
+    key["images"] = str(images.resolve())
+    known = read_json(out / "predict.json") if (out / "predict.json").is_file() else None
+    if known and known != key:
+        raise RunError(f"{out}: holds masks of another {_another(known, key)}; give another --out")
+    if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):
+        raise RunError(f"{out}: holds pictures that `advcam predict` did not make; give another --out")
     write_json(out / "predict.json", key)
     skipped = []
     for name, path in reporter.track(files.items(), len(files), "predict"):
@@ -164,6 +185,10 @@ def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Re
             skipped.append(Skip(name, str(error)))
     list_skips(out / "skipped.csv", skipped)
     return skipped
+
+
+def _another(old: dict[str, str], new: dict[str, str]) -> str:
+    return "folder of pictures" if all(old.get(name) == new[name] for name in new if name != "images") else "model"
 
 
 def list_skips(path: Path, skips: list[Skip] | tuple[Skip, ...]) -> None:

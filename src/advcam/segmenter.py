@@ -17,6 +17,7 @@ from advcam.errors import RunError
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import STRIDE, segmentation_network
 from advcam.models.weights import fill, load_state
+from advcam.refinement import label
 from advcam.store import read_json
 
 
@@ -74,8 +75,8 @@ class Segmenter:
                     for view in self._views(image, scale)
                 ]
             )
-            strongest = _strongest(probability.mean(0), (picture.height, picture.width))
-        ids: np.ndarray[Any, Any] = self.ids[strongest.cpu().numpy()]
+            strongest = label(probability.mean(0), self.ids.tolist(), -1.0, (picture.height, picture.width))
+        ids: np.ndarray[Any, Any] = strongest.cpu().numpy()
         return ids
 
     def _views(self, image: Tensor, scale: float) -> list[tuple[Tensor, bool]]:
@@ -92,16 +93,3 @@ class Segmenter:
         scores = self.network(padded)[:, :, :height, :width].float()
         scores = scores.flip(-1) if mirrored else scores
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).softmax(1)[0]
-
-
-def _strongest(probability: Tensor, size: tuple[int, int]) -> Tensor:
-    """``argmax`` over classes of [L, h, w] enlarged to a size, one class at a time: large pictures need no L copies."""
-    best, index = (
-        torch.full(size, -1.0, device=probability.device),
-        torch.zeros(size, dtype=torch.uint8, device=probability.device),
-    )
-    for at, one in enumerate(probability):
-        enlarged = F.interpolate(one[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-        index[enlarged > best] = at
-        best = torch.maximum(best, enlarged)
-    return index

@@ -201,6 +201,10 @@ def test_small_scales_climb_half_the_steps_where_asked():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"steps": "5"}, "steps must be a number, got '5'"),
+        ({"scales": 1.5}, "scales must be a tuple of factors"),
+        ({"mirror": "no"}, "mirror is True or False, got 'no'"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"step_size": float("nan")}, "step_size must be a finite number"),
         ({"restrain": -1.0}, "restrain must be a finite number of at least 0"),

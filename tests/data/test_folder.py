@@ -1,6 +1,7 @@
 """Folder and labels file as a data set: what is read, what is refused, what is left out and listed."""
 
 import json
+import os
 import unicodedata
 
 import pytest
@@ -88,6 +89,14 @@ def test_broken_pictures_are_listed(folder):
     data = read(folder, ALL)
     assert [item.id for item in data.items] == ["b", "sub/c"]
     assert {s.image for s in data.skipped} == {"a", "d"}
+
+
+def test_a_name_that_is_not_utf8(folder):
+    path = os.path.join(os.fsencode(folder / "images"), b"caf\xe9.png")
+    Image.new("RGB", (24, 20)).save(folder / "images" / "cafe.png")
+    os.rename(folder / "images" / "cafe.png", path)
+    with pytest.raises(DataError, match=r"caf\\udce9.png': its name is not UTF-8; rename the file"):
+        read(folder, ALL)
 
 
 def test_names_beyond_ascii_composed_or_not(folder):

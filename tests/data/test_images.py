@@ -1,5 +1,7 @@
 """Pictures of every kind people have, and what is said of those that cannot be used."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,6 +85,21 @@ def test_truncated(tmp_path, name):
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(ImageError, match="damaged or truncated"):
         read_image(path)
+
+
+def test_a_damaged_exif_block(tmp_path):
+    """Pixels are whole, yet Pillow raises ``TypeError`` or ``struct.error``: which way up is not known, so it is refused."""
+    exif = Image.Exif()
+    exif[274] = 6
+    good = exif.tobytes()
+    refused = []
+    for at in range(6, len(good)):
+        path = saved(tmp_path, Image.new("RGB", (32, 20)), "exif.jpg", exif=good[:at] + b"\x02" + good[at + 1 :])
+        with contextlib.suppress(ImageError):
+            read_image(path)
+            continue
+        refused.append(at)
+    assert refused
 
 
 def test_float_pixels(tmp_path):

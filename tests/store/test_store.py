@@ -1,6 +1,7 @@
 """Files whole or not at all; a run folder that knows what it was made from."""
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from advcam.errors import RunError, StoreError
-from advcam.store import RunFolder, StoredMaps, load_maps, load_mask, save_maps, save_mask, whole, write_json
+from advcam.store import RunFolder, StoredMaps, load_maps, load_mask, save_maps, save_mask, whole, write_bytes, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -22,6 +23,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         1 / 0  # noqa: B018
     assert path.read_text() == "first"
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_full_disk(tmp_path):
+    """The system refuses to write on: what was there stays, no half file, and the error says what to do."""
+    path = tmp_path / "file.bin"
+    write_bytes(path, b"first")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"file.bin: cannot be written \(the disk is full\); free some space"):
+            write_bytes(path, bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.bin"]
 
 
 def test_json_has_no_nan(tmp_path):
@@ -71,7 +87,8 @@ def test_a_colour_picture_is_no_mask(tmp_path):
 
 
 def test_run_is_taken_up_again_only_for_the_same_data(tmp_path):
-    RunFolder.create(tmp_path / "run", {"images": "a", "seed": 0}, {})
+    RunFolder.create(tmp_path / "run", {"images": "c", "seed": 0}, {})  # no step was taken: gives way
+    RunFolder.create(tmp_path / "run", {"images": "a", "seed": 0}, {}).begin("classify", {})
     RunFolder.create(tmp_path / "run", {"images": "a", "seed": 0}, {"torch": "another"})
     with pytest.raises(RunError, match=r'made from other data \(images: "a" -> "b"\); give another --out'):
         RunFolder.create(tmp_path / "run", {"images": "b", "seed": 0}, {})

@@ -1,11 +1,13 @@
 """The training loop: it learns, keeps the best, and a killed training ends with the same weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews
-from advcam.errors import SettingsError
+from advcam.errors import ImageError, SettingsError
 from advcam.machine import Machine
 from advcam.progress import Reporter
 from advcam.training import Plan, fit
@@ -23,7 +25,7 @@ def views(scenes):
     return TrainingViews(items, Augmentation(32, (0.5, 1.0), 640), Normalisation((0.5,) * 3, (0.5,) * 3), 0, 4)
 
 
-def train(folder, views, stop_after=None, best=None, epochs=4, **plan):
+def train(folder, views, stop_after=None, best=None, epochs=4, workers=0, **plan):
     torch.manual_seed(0)
     net, seen = SmallNet(), []
 
@@ -44,7 +46,7 @@ def train(folder, views, stop_after=None, best=None, epochs=4, **plan):
     } | plan
     state, history = fit(
         net, None, net.fc.parameters(), views, F.multilabel_soft_margin_loss, Plan(**settings), look, best,
-        folder, Machine("cpu", workers=0), Reporter(quiet=True), "test",
+        folder, Machine("cpu", workers=workers), Reporter(quiet=True), "test",
     )  # fmt: skip
     return net, state, history
 
@@ -87,6 +89,17 @@ def test_frozen_batch_norm_keeps_its_statistics(tmp_path, views):
     _, trained, _ = train(tmp_path / "trained", views)
     assert torch.equal(frozen["stem.1.running_mean"], fresh)
     assert not torch.equal(trained["stem.1.running_mean"], fresh)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_breaks_on_the_way(tmp_path, views, workers):
+    """The error is the picture's own, from a worker process too."""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    views.items[3] = replace(views.items[3], path=broken)
+    with pytest.raises(ImageError) as raised:
+        train(tmp_path / "a", views, workers=workers)
+    assert str(raised.value) == f"{broken}: the file is empty (0 bytes); copy it again"
 
 
 def test_a_single_picture(tmp_path, views):

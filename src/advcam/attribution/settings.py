@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -95,8 +96,16 @@ class ClimbSettings:
     precision: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.scales, Sequence) or not all(isinstance(s, (int, float)) for s in self.scales):
+            raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {self.scales!r}")
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
-        if self.steps < 1 or self.steps != int(self.steps):
+        for name in ("steps", "step_size", "suppress", "restrain", "threshold", "grid"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), (int, float)):
+                raise SettingsError(f"{name} must be a number, got {getattr(self, name)!r}")
+        for name in ("mirror", "clip", "halve_small"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} is True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.steps, int) or self.steps < 1:
             raise SettingsError(f"steps must be a whole number of at least 1 (1 = the plain map), got {self.steps}")
         if not self.scales or any(not (math.isfinite(s) and s > 0) for s in self.scales):
             raise SettingsError(f"scales must be positive factors, for example (1.0, 1.5), got {self.scales}")

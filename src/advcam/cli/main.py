@@ -167,7 +167,7 @@ def _step(args: Namespace) -> int:
     else:
         context = flow.reopen(args.run, args.seed, machine, reporter)
     if args.step == "classify" and (args.redo or not context.run.done("classify")):
-        flow.try_networks(context, flow.Steps(made))
+        flow.try_classifier(context, made)
     if args.redo:
         gone = context.run.drop(args.step)
         reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")

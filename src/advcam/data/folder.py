@@ -60,7 +60,7 @@ def list_images(folder: Path) -> dict[str, Path]:
     """The pictures below a folder, by id.
 
     Raises:
-        DataError: no such folder, no picture in it, or two files with one id.
+        DataError: no such folder, no picture in it, two files with one id, or a name that is not UTF-8.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of images; check --images")
@@ -70,6 +70,10 @@ def list_images(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in below.parts) or not path.is_file():
             continue
         name = normal(below.with_suffix("").as_posix())
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{str(path)!a}: its name is not UTF-8; rename the file") from None
         if name in found:
             raise DataError(
                 f"{path}: {found[name].name} has the same name without suffix, and would have the same mask; rename one"
@@ -122,6 +126,8 @@ def load(
 
     used = sorted(scored | trained)
     items, broken = _open_all([(key, files[key], found[key][1]) for key in used], track)
+    if scored and not scored & items.keys():
+        raise DataError(f"{eval_list}: none of its pictures can be opened ({broken[0].reason})")
     learnt = {label for key in trained if key in items for label in items[key].labels}
     if not learnt:
         raise DataError(f"{labels}: no usable picture to train on has a label" + (f" ({broken[0].reason})" if broken else ""))

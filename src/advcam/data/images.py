@@ -39,7 +39,9 @@ def read_image(path: Path) -> Image.Image:
         raise ImageError(f"{path}: not a picture that Pillow can read; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise anything, struct.error and TypeError among it
         raise ImageError(f"{path}: damaged or truncated ({error}); copy it again") from None
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from advcam.errors import DataError, known
 
 IGNORE = 255
@@ -29,6 +32,21 @@ class ClassTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def positions(self, others: int) -> NDArray[np.uint8]:
+        """[256]: where each id of a mask stands among a network's outputs, background first; ``others`` for ids not listed."""
+        table: NDArray[np.uint8] = np.full(256, others, dtype=np.uint8)
+        table[[0, *self.ids, IGNORE]] = [*range(len(self) + 1), IGNORE]
+        return table
+
+    def record(self) -> list[dict[str, Any]]:
+        """Plain data, for a file; :meth:`from_record` reads it."""
+        return [{"id": i, "name": name} for i, name in zip(self.ids, self.names, strict=True)]
+
+    @classmethod
+    def from_record(cls, record: list[dict[str, Any]]) -> ClassTable:
+        """The classes that :meth:`record` described."""
+        return cls(tuple(c["id"] for c in record), tuple(c["name"] for c in record))
 
 
 @dataclass(frozen=True)

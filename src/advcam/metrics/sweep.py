@@ -38,10 +38,6 @@ class SweepResult:
         """Position of the threshold with the highest mIoU. It was found with ground truth: say so beside the number."""
         return int(self.mean_iou.nan_to_num(-1).argmax())
 
-    def at(self, threshold: float) -> int:
-        """Position of the threshold closest to one."""
-        return min(range(len(self.thresholds)), key=lambda i: abs(self.thresholds[i] - threshold))
-
 
 @dataclass(frozen=True)
 class SweepCounts:
@@ -86,12 +82,15 @@ def sweep_counts(
         raise InputError(f"maps {tuple(maps.shape)} do not fit {len(classes)} classes and a truth of {tuple(truth.shape)}")
     if any(not 1 <= c < num_classes for c in classes):
         raise InputError(f"classes are positions 1 to {num_classes - 1}, got {list(classes)}")
+    if not len(thresholds) or list(thresholds) != sorted(thresholds):
+        raise InputError(f"thresholds must be ascending, got {tuple(thresholds)}")
     edges = torch.tensor(thresholds, dtype=maps.dtype, device=maps.device)
     t, bins = len(edges), len(edges) + 1
     counted = truth != ignore
     true = truth[counted].long()
-    if true.numel() and int(true.max()) >= num_classes:
-        raise InputError(f"the truth holds class {int(true.max())}; expected 0 to {num_classes - 1}, or {ignore}")
+    strange = true[(true < 0) | (true >= num_classes)]
+    if len(strange):
+        raise InputError(f"the truth holds class {int(strange[0])}; expected 0 to {num_classes - 1}, or {ignore}")
     total = torch.bincount(true, minlength=num_classes)
     counts = torch.zeros(t, num_classes, num_classes, dtype=torch.long, device=maps.device)
     if len(maps):

@@ -1,4 +1,4 @@
-"""Classifiers: any timm backbone with a fresh bias-free head, or the user's own network."""
+"""Classifiers: a timm backbone with a fresh bias-free head, or the user's own network."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class Backbone:
     output_stride: int = 16
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.output_stride not in (8, 16, 32):
+            raise SettingsError(f"output_stride is 8, 16 or 32 pixels a cell, got {self.output_stride}")
 
     def create(self, **more: Any) -> nn.Module:
         """The network from timm.

@@ -28,7 +28,7 @@ def mend() -> list[str]:
     spec = importlib.util.find_spec("torchvision")
     if _kept or spec is None or spec.origin is None:
         return []
-    for binary in Path(spec.origin).parent.glob("_C*.so"):
+    for binary in (b for suffix in ("so", "pyd") for b in Path(spec.origin).parent.glob(f"_C*.{suffix}")):
         try:
             torch.ops.load_library(str(binary))  # a matching pair: the extension brings the schemas itself
         except OSError:

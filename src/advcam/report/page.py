@@ -44,7 +44,6 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         classify=classify,
         curves=_curves(metrics, classify, segment),
         groups=_groups(run, scored),
-        panels=PANELS,
     )
     path = run.root / "report.html"
     write_text(path, page)

@@ -190,13 +190,12 @@ def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Conte
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
     backbone = config.backbone.record() | {"mean": normalisation[0], "std": normalisation[1]}
-    classes = context.data.classes
     write_json(
         folder / "model.json",
         {
             "backbone": backbone,
             "own": config.own,
-            "classes": [{"id": i, "name": n} for i, n in zip(classes.ids, classes.names, strict=True)],
+            "classes": context.data.classes.record(),
             "long_side": config.long_side,
             "weights": config.weights,
             "from_scratch": config.from_scratch,

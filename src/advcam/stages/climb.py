@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,8 +39,8 @@ class ClimbConfig:
 def run(context: Context, config: ClimbConfig) -> None:
     """Climbs every class that a picture has; writes maps/ID.npz and, of the same views, the plain maps cam/ID.npz.
 
-    A picture whose two files are there is not climbed again. Pictures of one size go together, as many as
-    ``machine.max_pixels`` admits, which changes no result.
+    Pictures of one size go together, as many as ``machine.max_pixels`` admits; a batch whose files are all there is not
+    climbed again. Batches are the same after a kill, so results are, to the last bit.
 
     Raises:
         NetworkError: a classifier without a class activation map.
@@ -53,10 +53,10 @@ def run(context: Context, config: ClimbConfig) -> None:
         normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
         climber = AdvCAM(model, config.preset, max_pixels=context.machine.max_pixels, **config.changes)
         everything = context.data.items
-        left = [item for item in everything if not _done(context, item)]
-        reporter = context.reporter
-        with reporter.bar("climb", len(everything), done=len(everything) - len(left)) as advance:
-            for batch in _batches(left, context.machine.max_pixels or 2**20):
+        batches = list(_batches(everything, context.machine.max_pixels or 2**20))
+        left = [batch for batch in batches if not all(_done(context, item) for item in batch)]
+        with context.reporter.bar("climb", len(everything), done=len(everything) - sum(map(len, left))) as advance:
+            for batch in left:
                 _climb_batch(context, climber, normalise, batch, record["long_side"])
                 advance(len(batch))
 
@@ -65,7 +65,7 @@ def _done(context: Context, item: Item) -> bool:
     return context.run.maps(item.id).is_file() and context.run.maps(item.id, plain=True).is_file()
 
 
-def _batches(items: list[Item], pixels: int) -> Iterator[list[Item]]:
+def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
     """Pictures of one size, at most so many pixels (at least one picture) together."""
     by_size: dict[tuple[int, int], list[Item]] = {}
     for item in items:

@@ -13,6 +13,7 @@ from advcam.data import ClassTable, Dataset, Item, Skip
 from advcam.errors import RunError
 from advcam.machine import Machine
 from advcam.models.classifiers import Backbone, own_classifier, saved_classifier
+from advcam.models.weights import fill, load_state
 from advcam.progress import Reporter
 from advcam.store import RunFolder, read_json, write_json
 
@@ -47,7 +48,7 @@ class Context:
 
 def save_data(run: RunFolder, data: Dataset) -> None:
     """Keeps the data set as it was read, so that later steps need neither labels file nor a second look."""
-    classes = [{"id": i, "name": n} for i, n in zip(data.classes.ids, data.classes.names, strict=True)]
+    classes = data.classes.record()
     run.name_classes(classes)
     parts = {"train": data.train, "eval": data.eval}
     write_json(
@@ -75,7 +76,7 @@ def load_data(run: RunFolder) -> Dataset:
             f"{run.root}: its pictures were not looked at yet; give `advcam run` with the same --images and --labels again"
         )
     kept = read_json(path)
-    classes = ClassTable(tuple(c["id"] for c in kept["classes"]), tuple(c["name"] for c in kept["classes"]))
+    classes = ClassTable.from_record(kept["classes"])
     train, scored = (
         tuple(Item(i["id"], Path(i["path"]), tuple(i["labels"]), (i["size"][0], i["size"][1])) for i in kept[name])
         for name in ("train", "eval")
@@ -87,5 +88,9 @@ def trained_classifier(context: Context) -> tuple[Any, dict[str, Any]]:
     """The classifier that the classify step left, in eval mode, and its record."""
     record = read_json(context.run.folder("classify") / "model.json")
     backbone, path = Backbone.from_record(record["backbone"]), context.run.classifier()
-    model = own_classifier(record["own"]) if record["own"] else saved_classifier(backbone, len(record["classes"]), path)
+    if record["own"]:
+        model = own_classifier(record["own"])
+        fill(model, load_state(path), str(path))  # what was measured, whatever has become of the user's files
+    else:
+        model = saved_classifier(backbone, len(record["classes"]), path)
     return model.eval().to(context.machine.torch_device()), record

@@ -49,11 +49,8 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
         raise RunError(f"{context.run.root}: has no maps yet; `advcam climb --run {context.run.root}` makes them")
     if not config.masks.is_dir():
         raise DataError(f"{config.masks}: there is no such folder of ground-truth masks; check --masks")
-    classes = context.data.classes
-    positions = np.zeros(256, dtype=np.uint8)
-    positions[list(classes.ids)] = np.arange(1, len(classes) + 1)
-    positions[IGNORE] = IGNORE
-    scores, skipped = _Scores(context, len(classes) + 1), []
+    positions = context.data.classes.positions(others=0)
+    scores, skipped = _Scores(context, len(context.data.classes) + 1), []
     items = context.data.eval or context.data.items
     for item in context.reporter.track(items, len(items), "evaluate"):
         try:
@@ -155,5 +152,7 @@ class _Scores:
         text = io.StringIO()
         writer = csv.DictWriter(text, ["image", *self.images], restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows)
+        for row in self.rows:
+            scores = {name: value for name, value in row.items() if value == value}  # nan: nothing of the picture counts
+            writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in scores.items()})
         return text.getvalue()

@@ -67,7 +67,7 @@ def refine(context: Context, item: Item, config: RefineConfig) -> np.ndarray[Any
         device = context.machine.torch_device()
         image = torch.from_numpy(np.array(picture)).to(device).permute(2, 0, 1)[None].float()
         maps = pamr(image, maps[None].to(device), config.iterations)[0].cpu()
-    ids: np.ndarray[Any, Any] = label(resize(maps, item.size), stored.classes, config.threshold).numpy().astype(np.uint8)
+    ids: np.ndarray[Any, Any] = label(maps, stored.classes, config.threshold, item.size).numpy()
     return ids
 
 

@@ -56,6 +56,8 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         self.plan(), self.augmentation()  # what cannot work is said before hours are spent on what comes first
+        if not self.predict_scales or not all(0.1 <= scale <= 10 for scale in self.predict_scales):
+            raise SettingsError(f"predict_scales are factors from 0.1 to 10, e.g. (0.75, 1.0, 1.25); got {self.predict_scales}")
         if self.batch < 2:
             raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
 
@@ -100,8 +102,7 @@ def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: di
     start(model, backbone, None if own else load_state(context.run.classifier()), made["weights"], made["from_scratch"])
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
-    positions = np.full(256, IGNORE, dtype=np.uint8)
-    positions[list(ids)] = np.arange(len(ids))
+    positions = context.data.classes.positions(others=IGNORE)
     train, held = _split(context, config.holdout)
     normalise = Normalisation(*backbone.normalisation())
     views = TrainingViews(
@@ -123,13 +124,12 @@ def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: di
         model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, _cross_entropy, plan, look,
         "held_out_mean_iou", folder, context.machine, context.reporter, "segment",
     )  # fmt: skip
-    classes = context.data.classes
     write_json(
         folder / "model.json",
         {
             "network": config.network,
             "backbone": backbone.record(),
-            "classes": [{"id": i, "name": n} for i, n in zip(classes.ids, classes.names, strict=True)],
+            "classes": context.data.classes.record(),
             "long_side": config.long_side,
             "predict_scales": config.predict_scales,
             "predict_mirror": config.predict_mirror,

@@ -44,7 +44,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, about: dict[str, Any], versions: dict[str, str]) -> RunFolder:
-        """A new run, or the same one again.
+        """A new run, or the same one again; one that was refused before its first step gives way to another.
 
         Args:
             root: the folder.
@@ -57,12 +57,13 @@ class RunFolder:
         run, key = cls(root), digest(about)
         if (root / "run.json").is_file():
             state = run.state()
-            if state["key"] != key:
+            if state["key"] == key:
+                return run
+            if state["steps"]:
                 raise RunError(
                     f"{root}: holds a run made from other data ({_difference(state['about'], about)}); give another --out"
                 )
-            return run
-        if root.exists() and (not root.is_dir() or any(not p.name.startswith(".run.json.") for p in root.iterdir())):
+        elif root.exists() and (not root.is_dir() or any(not p.name.startswith(".run.json.") for p in root.iterdir())):
             raise RunError(f"{root}: exists and is not a run folder; give another --out")
         write_json(
             root / "run.json", {"key": key, "about": about, "versions": versions | _machine(), "classes": [], "steps": {}}

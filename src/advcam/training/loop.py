@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import TrainingViews
-from advcam.errors import SettingsError
+from advcam.errors import AdvcamError, SettingsError
 from advcam.machine import Machine
 from advcam.models.weights import State
 from advcam.progress import Reporter
@@ -113,12 +113,15 @@ def fit(
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
         order = torch.randperm(len(views), generator=generator).tolist() * (2 if len(views) == 1 else 1)
         torch.manual_seed(views.seed * 100_003 + epoch)
-        loader = DataLoader(Subset(views, order), batch, drop_last=True, num_workers=machine.workers)
+        told = _Told(views, order)
+        loader = DataLoader(told, batch, drop_last=True, num_workers=machine.workers, collate_fn=told.collate)
         model.train()
         if plan.frozen_batch_norm:
             freeze_batch_norm(model if body is None else body)
         total = 0.0
-        for images, targets in reporter.track(loader, len(loader), f"{what}, epoch {epoch + 1} of {plan.epochs}"):
+        for images, targets in map(
+            told.tell, reporter.track(loader, len(loader), f"{what}, epoch {epoch + 1} of {plan.epochs}")
+        ):
             images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
                 output = model(images)
@@ -135,6 +138,34 @@ def fit(
             record = {"epoch": epoch + 1, "loss": total / len(loader), **look(model)}
         state.save(record, best_by)
     return state.best, state.history
+
+
+class _Told(Dataset[Any]):
+    """Views in an order. An error of ours comes out of a worker process as itself, not as a worker's traceback."""
+
+    def __init__(self, views: TrainingViews, order: list[int]) -> None:
+        self.views, self.order = views, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, at: int) -> tuple[Tensor, Tensor] | AdvcamError:
+        try:
+            return self.views[self.order[at]]
+        except AdvcamError as error:
+            return error
+
+    @staticmethod
+    def collate(views: list[Any]) -> Any:
+        """A batch, or the first error among its views."""
+        return next((view for view in views if isinstance(view, AdvcamError)), None) or default_collate(views)
+
+    @staticmethod
+    def tell(batch: Any) -> Any:
+        """The batch; an error is raised."""
+        if isinstance(batch, AdvcamError):
+            raise batch
+        return batch
 
 
 class _Progress:
