@@ -138,7 +138,7 @@ def test_a_kill_while_a_step_is_dropped_leaves_nothing_to_be_taken_for_new(tmp_p
 def test_a_kill_while_the_run_is_made(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".run.json.abcd.json").write_text("{")
-    RunFolder.create(tmp_path / "run", {}, {})
+    assert RunFolder.create(tmp_path / "run", {}, {}).state()["steps"] == {}
 
 
 def test_hidden_folders_do_not_stop_a_resumed_step(tmp_path):
