@@ -15,7 +15,7 @@ def test_demo(tmp_path, capsys):
     assert report.is_file()
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
     gain = metrics["seed_advcam"]["mean_iou"] - metrics["seed_plain"]["mean_iou"]
-    assert metrics["average_precision"]["mean"] > 0.95  # the classifier works, and yet
+    assert metrics["average_precision"]["mean"] > 0.9  # the classifier works, and yet
     assert metrics["seed_plain"]["threshold"] < 0.3  # its plain map covers the part: little else comes near its maximum
     assert gain >= 0.03
     assert metrics["masks"]["mean_iou"] > metrics["seed_plain"]["mean_iou"]
