@@ -70,12 +70,22 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         raise SettingsError(f"--seed must be at least 0, got {seed}")
     known = RunFolder.create(root, about, _versions()) if (root / "run.json").is_file() else None
     if known and known.begun("classify"):
-        return Context(known, load_data(known), seed, machine, reporter)
+        return _told(Context(known, load_data(known), seed, machine, reporter))
     loaded = load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
     run = known or RunFolder.create(root, about, _versions())
     save_data(run, loaded)
     list_skips(root / "skipped.csv", loaded.skipped)
-    return Context(run, loaded, seed, machine, reporter)
+    return _told(Context(run, loaded, seed, machine, reporter))
+
+
+def _told(context: Context) -> Context:
+    """Says what there is to work on: a class that a typing error made shows here, not after hours."""
+    data = context.data
+    context.reporter.say(
+        f"{len(data.train)} pictures to train on, {len(data.eval)} to score on, {len(data.skipped)} things left out;"
+        f" classes: {', '.join(data.classes.names)}"
+    )
+    return context
 
 
 def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter) -> Context:
@@ -93,12 +103,28 @@ def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter) -
     return Context(run, load_data(run), made_with, machine, reporter)
 
 
+def need_pictures(context: Context) -> None:
+    """Sees that the run's pictures are still there, before anything is dropped or begun.
+
+    Raises:
+        RunError: some are gone.
+    """
+    gone = [item.path for item in context.data.items if not item.path.is_file()]
+    if gone:
+        raise RunError(
+            f"{context.run.root}: {len(gone)} of its {len(context.data.items)} pictures are gone, the first {gone[0]}; put them"
+            " back, or start another run without them"
+        )
+
+
 def take_all(context: Context, steps: Steps) -> Path:
     """Every step in order, then the report; what is done already is not done again. Returns the report's path.
 
     Raises:
         AdvcamError: any step's; what is done is kept.
     """
+    if not context.run.done("segment"):
+        need_pictures(context)
     if not context.run.done("classify"):
         try_classifier(context, steps.classify)
         try_network(context, steps)
@@ -116,6 +142,8 @@ def try_classifier(context: Context, config: ClassifyConfig) -> None:
         NetworkError: weights that do not fit, no class activation map, or another number of classes.
         SettingsError: a network that cannot be built.
     """
+    if not (config.weights or config.classifier or config.from_scratch):
+        context.reporter.say(f"{config.backbone.name}: pretrained weights come from timm's hub")
     model, classes = classify.build(config, len(context.data.classes))[0], len(context.data.classes)
     probe = torch.rand(1, 3, 128, 128)
     with lent(model), torch.no_grad():
@@ -150,12 +178,21 @@ def score(context: Context, masks: Path) -> list[Skip]:
     name = context.run.state()["about"]["eval_name"] or "all pictures of the run"
     skipped = evaluate.run(context, EvaluateConfig(masks, name))
     list_skips(context.run.root / "skipped-evaluate.csv", skipped)
+    for what, found in read_json(context.run.root / "metrics.json").items():
+        if "mean_iou" in found:
+            at = f", threshold {found['threshold']:.2f}" if "threshold" in found else ""
+            numbers = f"mIoU {_percent(found['mean_iou'])}, noise {_percent(found['noise'])}{at}"
+            context.reporter.say(f"{what}: {numbers} ({found['rule']})")
     write_report(context.run, context.data)
     return skipped
 
 
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.1f} %"
+
+
 def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Reporter) -> list[Skip]:
-    """Masks OUT/ID.png of every picture in a folder; one that is there already is not made again.
+    """Masks OUT/ID.png of every picture in a folder; one that is there, and newer than its picture, is not made again.
 
     Returns:
         Pictures that could not be read, also listed in OUT/skipped.csv.
@@ -177,10 +214,11 @@ def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Re
     write_json(out / "predict.json", key)
     skipped = []
     for name, path in reporter.track(files.items(), len(files), "predict"):
-        if (out / f"{name}.png").is_file():
+        mask = out / f"{name}.png"
+        if mask.is_file() and mask.stat().st_mtime > max(path.stat().st_mtime, path.stat().st_ctime):
             continue
         try:
-            save_mask(out / f"{name}.png", segmenter(read_image(path)))
+            save_mask(mask, segmenter(read_image(path)))
         except ImageError as error:
             skipped.append(Skip(name, str(error)))
     list_skips(out / "skipped.csv", skipped)

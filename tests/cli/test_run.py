@@ -271,6 +271,36 @@ def test_one_clear_line_and_status_2(scenes, tmp_path, changes, message, capsys)
     assert not (tmp_path / "run" / "1-classify").exists()  # before any work is done
 
 
+def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, capsys):
+    """What is not typed is as `advcam run` was given it, also after the step was dropped with one before it."""
+    for step in ("classify", "climb", "refine", "segment"):
+        assert main([step, "--run", str(finished), "--quiet"]) == 0
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = json.loads((run / "run.json").read_text())["steps"]
+    assert main(["climb", "--run", str(run), "--redo", "--mirror", "--quiet"]) == 0
+    for step in ("refine", "segment"):
+        assert main([step, "--run", str(run), "--quiet"]) == 0
+    after = json.loads((run / "run.json").read_text())["steps"]
+    assert after["climb"]["settings"] == before["climb"]["settings"] | {"mirror": True}
+    assert after["climb"]["settings"]["steps"] == 3
+    assert after["segment"]["settings"] == before["segment"]["settings"]
+    assert main(["climb", "--run", str(run), "--redo", "--preset", "fast", "--quiet"]) == 0
+    fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["settings"]
+    assert (fast["steps"], fast["mirror"], fast["precision"]) == (5, False, "bfloat16")
+    capsys.readouterr()
+
+
+def test_pictures_that_went_away_drop_nothing(finished, scenes, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    data = json.loads((tmp_path / "run" / "data.json").read_text())
+    data["train"][0]["path"] = "/gone.png"
+    (tmp_path / "run" / "data.json").write_text(json.dumps(data))
+    assert main(["climb", "--run", str(tmp_path / "run"), "--redo", "--quiet"]) == 2
+    assert re.search(r"1 of its \d+ pictures are gone, the first /gone.png; put them back", capsys.readouterr().err)
+    assert names(tmp_path / "run" / "2-climb" / "maps") == names(finished / "2-climb" / "maps")
+
+
 def test_a_mistake_in_redo_costs_nothing(finished, scenes, tmp_path, capsys):
     run = tmp_path / "copy"
     shutil.copytree(finished, run)
@@ -334,6 +364,17 @@ def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp
     assert main([*words, "--out", str(out)]) == 0
     assert main([*words, "--out", str(out)]) == 0
     shutil.copytree(scenes / "images", tmp_path / "others")
+    name = next((scenes / "images").iterdir()).stem
+    Image.new("RGB", (50, 40)).save(tmp_path / "others" / f"{name}.png")
+    own = [*words[:3], "--images", str(tmp_path / "others"), "--quiet", "--out", str(tmp_path / "own")]
+    assert main(own) == 0
+    Image.new("RGB", (60, 40)).save(tmp_path / "others" / f"{name}.png")  # another picture of the same name
+    stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "own").glob("*.png")}
+    assert main(own) == 0
+    changed = [p.stem for p in (tmp_path / "own").glob("*.png") if p.stat().st_mtime_ns != stamps[p.name]]
+    assert changed == [name]
+    with Image.open(tmp_path / "own" / f"{name}.png") as mask:
+        assert mask.size == (60, 40)
     words[words.index(str(scenes / "images"))] = str(tmp_path / "others")
     refused(out, "holds masks of another folder of pictures")
     made = json.loads((out / "predict.json").read_text())
@@ -396,6 +437,13 @@ def test_no_hub_and_no_weights(scenes, tmp_path):
     assert "cannot be had from the hub" in done.stderr
     assert "--weights FILE" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_evaluate_says_its_numbers(finished, scenes):
+    done = command("evaluate", "--run", finished, "--masks", scenes / "masks")
+    for what in ("seed_plain", "seed_advcam", "masks", "predictions"):
+        assert re.search(rf"^{what}: mIoU \d+\.\d %, noise", done.stderr, re.MULTILINE)
+    assert done.stdout == f"metrics: {finished / 'metrics.json'}\n"
 
 
 def test_evaluate_without_truth(finished, tmp_path, capsys):

@@ -19,11 +19,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from advcam.errors import AdvcamError
     from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
 
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
     if not args.debug:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
     try:
+        if "step" in args:
+            args = _as_the_run_has_it(parser, args, argv)
         return int(args.call(args))
     except KeyboardInterrupt:
         print("advcam: stopped; the same command goes on from here", file=sys.stderr)
@@ -35,6 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = str(error) if ours else f"unexpected {type(error).__name__}: {error}; --debug shows where. What is done is kept"
         print("advcam:", " ".join(line.split()), file=sys.stderr)
         return COULD_NOT_START
+
+
+def _as_the_run_has_it(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None) -> Namespace:
+    """The options of a step's verb again, those not typed as the run was given them."""
+    from advcam.store import RunFolder
+
+    from . import options as o
+
+    if not (args.run / "run.json").is_file():
+        return args
+    options = RunFolder.open(args.run).state().get("options", {}).get(args.step, {})
+    args.verb.set_defaults(**o.remembered(args, options))
+    return parser.parse_args(argv)
 
 
 def _parser() -> ArgumentParser:
@@ -78,16 +94,14 @@ def _parser() -> ArgumentParser:
         ("segment", "Train a segmentation network on the masks, and predict."),
     ):
         step = verb(name, _step, about, "--run runs/first")
-        step.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+        step.add_argument(
+            "--run", type=Path, required=True, metavar="RUN", help="the run folder; options not typed are as it was given them"
+        )
         step.add_argument("--redo", action="store_true", help="drop this step and what follows from it first")
-        step.set_defaults(step=name)
+        step.set_defaults(step=name, verb=step)
         if name == "classify":
             o.add_data(step, required=False)
-            o.add_classify(step)
-        elif name == "segment":
-            o.add_segment(step, "")
-        else:
-            {"climb": o.add_climb, "refine": o.add_refine}[name](step)
+        o.ADD[name](step)
 
     report = verb("report", _report, "Write the page of a run.", "--run runs/first")
     report.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
@@ -140,6 +154,7 @@ def _run(args: Namespace) -> int:
 
     steps = o.steps(args)
     context = flow.start(args.out, o.data(args), args.seed or 0, o.machine(args), _reporter(args))
+    context.run.remember({step: o.given(args, step) for step in o.ADD})
     report = flow.take_all(context, steps)
     return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
 
@@ -166,11 +181,14 @@ def _step(args: Namespace) -> int:
         context = flow.start(args.run, o.data(args), args.seed or 0, machine, reporter)
     else:
         context = flow.reopen(args.run, args.seed, machine, reporter)
+    if args.redo or not context.run.done(args.step):
+        flow.need_pictures(context)
     if args.step == "classify" and (args.redo or not context.run.done("classify")):
         flow.try_classifier(context, made)
     if args.redo:
         gone = context.run.drop(args.step)
         reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
+    context.run.remember({args.step: o.given(args, args.step)})
     call(context, made)
     return _end(f"{args.step}: {context.run.folder(args.step)}", len(context.data.skipped), args.run / "skipped.csv")
 

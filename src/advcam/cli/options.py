@@ -81,7 +81,7 @@ def add_classify(parser: ArgumentParser) -> None:
 def add_climb(parser: ArgumentParser) -> None:
     """The climb."""
     group = parser.add_argument_group("climb (unset: as the preset has it)")
-    group.add_argument("--preset", default="default", choices=list(PRESETS), help="default: default")
+    group.add_argument("--preset", choices=list(PRESETS), help="default: default")
     group.add_argument("--steps", type=int, help="T, maps that are summed")
     group.add_argument("--step-size", type=float, help="xi")
     group.add_argument("--suppress", type=float, help="weight of the other classes' scores")
@@ -125,6 +125,30 @@ def _add_training(group: Any, prefix: str, config: type) -> None:
     )
 
 
+def given(args: Namespace, step: str) -> dict[str, Any]:
+    """The options of a step as plain data, under the names that the step's own verb has for them."""
+    prefix = "segment_" if step == "segment" and "segment_epochs" in args else ""
+    parser = ArgumentParser()
+    ADD[step](parser)
+    found = {flag: getattr(args, _prefixed(flag, prefix)) for flag in vars(parser.parse_args([]))}
+    return {flag: _absolute(value) if flag in ("weights", "classifier") else value for flag, value in found.items()}
+
+
+def remembered(args: Namespace, options: dict[str, Any]) -> dict[str, Any]:
+    """A run's options for a step, as far as those typed now leave them: what a typed one excludes or decides is forgotten."""
+    forgotten: set[str] = set()
+    if vars(args).get("weights") or vars(args).get("from_scratch"):
+        forgotten |= {"weights", "from_scratch"}
+    if vars(args).get("preset"):
+        forgotten |= options.keys()
+    return {name: value for name, value in options.items() if name not in forgotten}
+
+
+def _prefixed(flag: str, prefix: str) -> str:
+    own = ("network", "predict_scales")
+    return flag if not prefix or flag in own else prefix + flag.removeprefix("train_")
+
+
 def machine(args: Namespace) -> Machine:
     """What may be used of the machine."""
     given = {"workers": args.workers, "max_pixels": args.max_pixels}
@@ -166,7 +190,7 @@ def climb(args: Namespace) -> ClimbConfig:
         "threshold": "tau"
     }
     given = {name: getattr(args, flag) for name, flag in names.items()}
-    return ClimbConfig(args.preset, {name: value for name, value in given.items() if value is not None})
+    return ClimbConfig(args.preset or "default", {name: value for name, value in given.items() if value is not None})
 
 
 def refine(args: Namespace) -> RefineConfig:
@@ -200,6 +224,10 @@ def _pair(values: tuple[float, ...]) -> tuple[float, float]:
 def _absolute(reference: str | None) -> str | None:
     """A file's name that holds from any folder."""
     return reference and str(Path(reference).resolve())
+
+
+ADD = {"classify": add_classify, "climb": add_climb, "refine": add_refine, "segment": lambda p: add_segment(p, "")}
+"""What gives each step's verb its options."""
 
 
 def _literal(text: str) -> Any:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import timm
@@ -58,7 +59,7 @@ class Backbone:
         except (OSError, RuntimeError) as error:
             if not more.get("pretrained"):
                 raise
-            reason = str(error).splitlines()[0][:160]
+            reason = shorten(str(error).splitlines()[0], 160, placeholder=" ...")
             raise NetworkError(
                 f"the pretrained weights of {self.name!r} cannot be had from the hub ({reason}). Without a network, give"
                 " --weights FILE with weights saved elsewhere, or --from-scratch to start without"

@@ -66,9 +66,16 @@ class RunFolder:
         elif root.exists() and (not root.is_dir() or any(not p.name.startswith(".run.json.") for p in root.iterdir())):
             raise RunError(f"{root}: exists and is not a run folder; give another --out")
         write_json(
-            root / "run.json", {"key": key, "about": about, "versions": versions | _machine(), "classes": [], "steps": {}}
+            root / "run.json",
+            {"key": key, "about": about, "versions": versions | _machine(), "classes": [], "steps": {}, "options": {}},
         )
         return run
+
+    def remember(self, options: dict[str, dict[str, Any]]) -> None:
+        """Records the options given for steps that were not taken up yet; they outlive a drop of the step."""
+        state = self.state()
+        new = {step: given for step, given in options.items() if step not in state["steps"]}
+        write_json(self.root / "run.json", state | {"options": state.get("options", {}) | new})
 
     def name_classes(self, classes: list[dict[str, Any]]) -> None:
         """Records the classes, each with id and name."""
@@ -102,8 +109,8 @@ class RunFolder:
         if made and made["key"] != key:
             what = _difference(made["settings"], settings) if made["settings"] != settings else f"another {before}"
             raise RunError(
-                f"{self.folder(step)}: was made with other settings ({what}); use another --out, or"
-                f" `advcam {step} --run {self.root} --redo ...` to drop it and what follows from it"
+                f"{self.folder(step)}: was made with other settings ({what}); start another run, or"
+                f" `advcam {step} --run {self.root} --redo` with the options to change drops it and what follows from it"
             )
         if made and made["state"] == "done":
             return False
