@@ -12,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import advcam
@@ -33,8 +32,7 @@ def main(run: Path, masks: Path, count: int) -> None:
     random.Random(1).shuffle(items)
     items = [item for item in items if item.labels][:count]
     classes = context.data.classes
-    positions = np.zeros(256, np.uint8)
-    positions[[*classes.ids, 255]] = [*range(1, len(classes) + 1), 255]
+    positions = classes.positions(others=0)
     print(f"{len(items)} pictures, best threshold, image labels given")
     for name in ("plain", "default", "fast", "paper"):
         changes = {"steps": 1} if name == "plain" else {}

@@ -70,15 +70,15 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         raise SettingsError(f"--seed must be at least 0, got {seed}")
     known = RunFolder.create(root, about, _versions()) if (root / "run.json").is_file() else None
     if known and known.begun("classify"):
-        return _told(Context(known, load_data(known), seed, machine, reporter))
+        return _announced(Context(known, load_data(known), seed, machine, reporter))
     loaded = load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
     run = known or RunFolder.create(root, about, _versions())
     save_data(run, loaded)
     list_skips(root / "skipped.csv", loaded.skipped)
-    return _told(Context(run, loaded, seed, machine, reporter))
+    return _announced(Context(run, loaded, seed, machine, reporter))
 
 
-def _told(context: Context) -> Context:
+def _announced(context: Context) -> Context:
     """Says what there is to work on: a class that a typing error made shows here, not after hours."""
     data = context.data
     context.reporter.say(

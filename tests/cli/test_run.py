@@ -288,6 +288,12 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast", "--quiet"]) == 0
     fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["settings"]
     assert (fast["steps"], fast["mirror"], fast["precision"]) == (5, False, "bfloat16")
+    assert (
+        main(["classify", "--run", str(run), "--redo", "--backbone", "resnet10t", "--from-scratch", "--epochs", "1", "--quiet"])
+        == 0
+    )
+    other = json.loads((run / "run.json").read_text())["steps"]["classify"]["settings"]
+    assert (other["backbone"]["name"], other["backbone"]["output_stride"], other["crop"]) == ("resnet10t", 16, 64)
     capsys.readouterr()
 
 

@@ -60,9 +60,7 @@ def add_data(parser: ArgumentParser, required: bool) -> None:
 def add_classify(parser: ArgumentParser) -> None:
     """The classifier."""
     group = parser.add_argument_group("classify")
-    group.add_argument(
-        "--backbone", default="resnet50", help="a timm network that ends in pooling and a linear head (default: resnet50)"
-    )
+    group.add_argument("--backbone", help="a timm network that ends in pooling and a linear head (default: resnet50)")
     group.add_argument(
         "--backbone-option", action="append", default=[], metavar="KEY=VALUE", help="argument of timm.create_model"
     )
@@ -136,17 +134,22 @@ def given(args: Namespace, step: str) -> dict[str, Any]:
 
 def remembered(args: Namespace, options: dict[str, Any]) -> dict[str, Any]:
     """A run's options for a step, as far as those typed now leave them: what a typed one excludes or decides is forgotten."""
-    forgotten: set[str] = set()
-    if vars(args).get("weights") or vars(args).get("from_scratch"):
-        forgotten |= {"weights", "from_scratch"}
-    if vars(args).get("preset"):
-        forgotten |= options.keys()
+    forgotten = {name for typed, names in DECIDES.items() if vars(args).get(typed) for name in names}
     return {name: value for name, value in options.items() if name not in forgotten}
 
 
 def _prefixed(flag: str, prefix: str) -> str:
     own = ("network", "predict_scales")
     return flag if not prefix or flag in own else prefix + flag.removeprefix("train_")
+
+
+DECIDES = {
+    "backbone": ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier"),
+    "weights": ("from_scratch", "classifier"),
+    "from_scratch": ("weights", "classifier"),
+    "preset": ("steps", "step_size", "suppress", "restrain", "tau", "scales", "mirror", "precision"),
+}
+"""What an option decides: these are not taken from the run where it is typed."""
 
 
 def machine(args: Namespace) -> Machine:
@@ -173,7 +176,7 @@ def classify(args: Namespace) -> ClassifyConfig:
     for name in ("mean", "std"):
         if getattr(args, name) and len(getattr(args, name)) != 3:
             raise SettingsError(f"--{name} takes three numbers, got {getattr(args, name)}")
-    backbone = Backbone(args.backbone, options, args.output_stride, args.mean, args.std)
+    backbone = Backbone(args.backbone or "resnet50", options, args.output_stride, args.mean, args.std)
     return ClassifyConfig(
         backbone,
         _absolute(args.weights),

@@ -113,14 +113,14 @@ def fit(
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
         order = torch.randperm(len(views), generator=generator).tolist() * (2 if len(views) == 1 else 1)
         torch.manual_seed(views.seed * 100_003 + epoch)
-        told = _Told(views, order)
-        loader = DataLoader(told, batch, drop_last=True, num_workers=machine.workers, collate_fn=told.collate)
+        ordered = _WithErrors(views, order)
+        loader = DataLoader(ordered, batch, drop_last=True, num_workers=machine.workers, collate_fn=ordered.collate)
         model.train()
         if plan.frozen_batch_norm:
             freeze_batch_norm(model if body is None else body)
         total = 0.0
         for images, targets in map(
-            told.tell, reporter.track(loader, len(loader), f"{what}, epoch {epoch + 1} of {plan.epochs}")
+            ordered.or_raised, reporter.track(loader, len(loader), f"{what}, epoch {epoch + 1} of {plan.epochs}")
         ):
             images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
@@ -140,7 +140,7 @@ def fit(
     return state.best, state.history
 
 
-class _Told(Dataset[Any]):
+class _WithErrors(Dataset[Any]):
     """Views in an order. An error of ours comes out of a worker process as itself, not as a worker's traceback."""
 
     def __init__(self, views: TrainingViews, order: list[int]) -> None:
@@ -161,7 +161,7 @@ class _Told(Dataset[Any]):
         return next((view for view in views if isinstance(view, AdvcamError)), None) or default_collate(views)
 
     @staticmethod
-    def tell(batch: Any) -> Any:
+    def or_raised(batch: Any) -> Any:
         """The batch; an error is raised."""
         if isinstance(batch, AdvcamError):
             raise batch
