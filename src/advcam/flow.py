@@ -13,7 +13,7 @@ import torch
 from advcam.data import SceneSettings, Skip, list_images, load, read_image, write_dataset
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError
 from advcam.machine import Machine
-from advcam.models import find, lent
+from advcam.models import find
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
 from advcam.progress import Reporter
@@ -146,9 +146,8 @@ def try_classifier(context: Context, config: ClassifyConfig) -> None:
         context.reporter.say(f"{config.backbone.name}: pretrained weights come from timm's hub")
     model, classes = classify.build(config, len(context.data.classes))[0], len(context.data.classes)
     probe = torch.rand(1, 3, 128, 128)
-    with lent(model), torch.no_grad():
-        found = find(model, probe)
-        outputs, stride = len(found.linear().weight), 128 // found.features(probe).shape[-1]
+    found = find(model, probe)
+    outputs, stride = found.classes, 128 // found(probe)[0].shape[-1]
     if not config.own and stride != config.backbone.output_stride:
         context.reporter.say(
             f"{config.backbone.name} has {stride} pixels a cell, not the {config.backbone.output_stride} asked for"

@@ -12,20 +12,24 @@ from advcam.attribution import Head, ascend, climb, gradient_scale, make_views, 
 from advcam.attribution.objective import discriminative, penalty, suppressed
 from advcam.errors import SettingsError
 
+HEAD = Head(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]]), torch.zeros(2))
+
 
 def identity(x):
-    """A network whose feature map is the picture."""
-    return x
+    """A network whose feature map is the picture, with HEAD behind it."""
+    f = x if x.requires_grad else x.detach().requires_grad_()
+    return f, f.mean((2, 3)) @ HEAD.weight.T
 
 
-HEAD = Head(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]]), torch.zeros(2))
+def started(views):
+    return torch.arange(len(views))
 
 
 def test_one_step_by_hand():
     views = torch.zeros(1, 1, 3, 2, 2)
     views[0, 0, 0] = torch.tensor([[0.0, 0.2], [0.4, 1.0]])
-    steps = climb(identity, HEAD, views, torch.tensor([0]), settings(mirror=False, suppress=0.0, step_size=0.1))
-    first, second = islice(steps, 2)
+    chosen = settings(mirror=False, suppress=0.0, step_size=0.1, steps=2)
+    first, second = climb(identity, views, started(views), torch.tensor([0]), chosen, head=HEAD)
     assert torch.equal(first.maps[0], views[0, 0, 0])  # w_0 . f
     assert torch.allclose(first.scores, torch.tensor([[0.4, 0.0]]))
     # dL/dx is 1/4 in channel 0 and 0 elsewhere; divided by its maximum, times 0.1 of the range 1, clipped at 1
@@ -136,16 +140,15 @@ def test_memory_does_not_grow_with_steps(net, images):
         saved.add(box)
         return box
 
+    def classifier(x):
+        f = net.body(net.stem(x))
+        return f, net.fc(f.mean((2, 3)))
+
     def alive(steps):
-        running = climb(
-            lambda x: net.body(net.stem(x)),
-            Head(net.fc.weight.detach(), net.fc.bias.detach()),
-            make_views(images, 1.0, True),
-            torch.tensor([0, 1, 2]),
-            settings(restrain=1.0),
-        )
+        views = make_views(images, 1.0, True)
+        running = climb(classifier, views, started(views), torch.tensor([0, 1, 2]), settings(restrain=1.0, steps=steps))
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box.value):
-            for _ in islice(running, steps):
+            for _ in islice(running, steps - 1):
                 pass
         gc.collect()
         named = sum(t.numel() for t in gc.get_objects() if issubclass(type(t), torch.Tensor))
@@ -176,7 +179,7 @@ def test_an_empty_map_stays_empty():
     head = Head(-torch.ones(1, 3), torch.zeros(1))
     views = torch.rand(1, 2, 3, 4, 4)
     assert gradient_scale(views, head, torch.tensor([0])).abs().sum() == 0
-    (step,) = islice(climb(identity, head, views, torch.tensor([0]), settings("official")), 1)
+    (step,) = climb(identity, views, started(views), torch.tensor([0]), settings("official", steps=1), head=head)
     assert step.maps.abs().sum() == 0
     assert torch.isfinite(normalise(step.maps)).all()
 

@@ -1,21 +1,22 @@
 """Class activation maps and the climb that extends them. Pure: torch only, any device, batched, no files."""
 
-from .climb import Step, ascend, climb
-from .maps import Head, class_activation_map, gradient_scale
+from .climb import Step, ascend, climb, gradients
+from .maps import METHODS, Head, gradient_scale
 from .settings import PRESETS, ClimbSettings, settings
 from .views import add_views, fuse_scales, make_views, normalise, strided_size
 
 __all__ = [
+    "METHODS",
     "PRESETS",
     "ClimbSettings",
     "Head",
     "Step",
     "add_views",
     "ascend",
-    "class_activation_map",
     "climb",
     "fuse_scales",
     "gradient_scale",
+    "gradients",
     "make_views",
     "normalise",
     "settings",

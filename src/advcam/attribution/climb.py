@@ -9,76 +9,136 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .maps import Head, class_activation_map, gradient_scale
-from .objective import logit_scores, penalty, relu_scores, suppressed
+from .maps import METHODS, Head, gradient_scale
+from .objective import penalty, relu_scores, suppressed
 from .settings import ClimbSettings
 from .views import add_views
 
-Features = Callable[[Float[Tensor, "n 3 y x"]], Float[Tensor, "n d h w"]]
+Classifier = Callable[[Float[Tensor, "n 3 y x"]], tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step t saw: of the pixels x^t, before they move on to x^(t+1).
+    """What one step t saw of the pixels x^t, and where they went.
 
     Args:
         maps: [C, h, w], the map of each climb's class, views added.
         scores: [C, K], the score of every class.
         pixels: [C, V, 3, H, W], x^t.
+        moved: [C, V, 3, H, W], x^(t+1); None after a last step that nobody asked to go on from.
     """
 
     maps: Float[Tensor, "c h w"]
     scores: Float[Tensor, "c k"]
     pixels: Float[Tensor, "c v 3 y x"]
+    moved: Float[Tensor, "c v 3 y x"] | None
 
 
 def climb(
-    features: Features, head: Head, views: Float[Tensor, "c v 3 y x"], target: Int[Tensor, " c"], s: ClimbSettings
+    classifier: Classifier,
+    views: Float[Tensor, "n v 3 y x"],
+    image: Int[Tensor, " c"],
+    target: Int[Tensor, " c"],
+    s: ClimbSettings,
+    *,
+    head: Head | None = None,
+    steps: int | None = None,
+    move_last: bool = False,
 ) -> Iterator[Step]:
-    """Climb C images, each along the gradient of its own class, and yield what every step sees; it never ends.
+    """Climb C times, each along the gradient of its own class, and yield what every step sees.
 
     ``x^t = x^(t-1) + xi dL/dx``, ``L = y_c - sum_{k != c} y_k - lambda || M |CAM(x) - CAM(x^0)| ||_1`` (equations 3-7).
-    The AdvCAM is the sum of the first T maps. Every quantity is one climb's own (gradient maximum, bounds, mask), so
-    a batch gives what one at a time gives. Nothing of a step is kept for the next but its pixels.
+    The AdvCAM is the sum of the maps. Every quantity is one climb's own (gradient maximum, bounds, mask), so a batch
+    gives what one at a time gives. Climbs of one image share its first forward pass. Between steps nothing is kept but
+    pixels. A map or gradient that is not finite counts as 0 there: the map shows nothing, the pixels stay.
 
     Args:
-        features: the network up to its last feature map, in eval mode.
-        head: its linear head.
-        views: [C, V, 3, H, W] the image, and its mirror image where there is one.
+        classifier: images to (features, logits), in eval mode, the logits differentiable in the features.
+        views: [N, V, 3, H, W] the images, and their mirror images where there are any.
+        image: [C] row of ``views`` that each climb starts from.
         target: [C] the class of each climb.
         s: the settings.
+        head: the classifier's head where that is linear: the map's weights then need no gradient.
+        steps: how many; None is the settings' T.
+        move_last: move the pixels after the last step too.
     """
-    x, first = views.detach(), None
-    while True:
+    x, rows, first = views.detach(), image, None
+    steps = steps or s.steps
+    for t in range(steps):
+        moving = t + 1 < steps or move_last
         with torch.enable_grad():
-            x.requires_grad_()
-            f = features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            cam = class_activation_map(f, head, target)
+            x.requires_grad_(moving)
+            features, logits = classifier(x.flatten(0, 1))
+            f, y = features.unflatten(0, x.shape[:2])[rows], logits.unflatten(0, x.shape[:2])[rows]
+            if head is not None:
+                g = head.gradient(f, target)
+            else:
+                own = y[torch.arange(len(rows)), :, target].sum(1)
+                g = gradients(own, features, rows, len(x), keep=moving)
+            maps = METHODS[s.method](f, g)
             if s.weights == "gradient":
-                cam = cam * gradient_scale(f, head, target)
-            cam = add_views(cam)
+                maps = maps * gradient_scale(f, _linear(head), target)
+            cam = add_views(maps)
             first = cam.detach() if first is None else first
-            y = relu_scores(f, head) if s.score == "relu" else logit_scores(f, head)
-        yield Step(cam.detach(), y.detach(), x.detach())
-
-        with torch.enable_grad():
-            objective = suppressed(y, target, s.suppress)
-            if s.restrain:
+            scores = relu_scores(f, _linear(head)) if s.score == "relu" else y.mean(1)
+            objective = suppressed(scores, target, s.suppress)
+            if s.restrain and moving:
                 objective = objective - s.restrain * penalty(cam, first, s.threshold, s.penalty, x.shape[1])
-            (gradient,) = torch.autograd.grad(objective.sum(), x)
-        del f, cam, y, objective
-        x = ascend(x.detach(), gradient, s)
+
+        moved = ascend(x.detach()[rows], gradients(objective, x, rows, len(x)), s) if moving else None
+        step = Step(_finite(cam.detach()), scores.detach(), x.detach()[rows], moved)
+        del features, logits, f, y, g, maps, cam, scores, objective
+        yield step
+        if moved is not None:
+            x, rows = moved, torch.arange(len(moved), device=moved.device)
+
+
+def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], n: int, *, keep: bool = False) -> Tensor:
+    """``d values_c / d at[rows_c]`` for every climb c: as many backward passes as climbs share one of the n rows.
+
+    Args:
+        values: [C], each depending on its own row alone.
+        at: [n * V, ...] or [n, V, ...].
+        rows: [C], in 0 .. n - 1.
+        n: images.
+        keep: the graph, for what is still to come.
+
+    Returns:
+        [C, V, ...], without gradient.
+    """
+    rank = (rows[:, None] == rows[None]).tril(-1).sum(1)  # how many climbs of the same image come before
+    last, out = int(rank.max()), None
+    for turn in range(last + 1):
+        mine = rank == turn
+        (g,) = torch.autograd.grad(values[mine].sum(), at, retain_graph=keep or turn < last)
+        g = g.reshape(n, -1, *at.shape[-3:])
+        out = g.new_empty(len(rows), *g.shape[1:]) if out is None else out
+        out[mine] = g[rows[mine]]
+    assert out is not None
+    return out
 
 
 def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], s: ClimbSettings) -> Tensor:
     """One step up: ``clip(x + xi g / max|g|)``, with maximum and bounds over one climb's views together.
 
-    A gradient of zero leaves the pixels where they are.
+    A gradient of zero leaves the pixels where they are, and so does a range of zero, the constant picture's.
     """
+    gradient = _finite(gradient)
     low, high = x.amin((1, 2, 3, 4), keepdim=True), x.amax((1, 2, 3, 4), keepdim=True)
+    if s.bounds is not None:
+        low, high = torch.full_like(low, s.bounds[0]), torch.full_like(high, s.bounds[1])
     if s.gradient == "maximum":
         gradient = gradient / (gradient.abs().amax((1, 2, 3, 4), keepdim=True) + 1e-12)
     if s.step_unit == "range":
         gradient = gradient * (high - low)
     x = x + s.step_size * gradient
     return torch.maximum(torch.minimum(x, high), low) if s.clip else x
+
+
+def _finite(value: Tensor) -> Tensor:
+    return value.nan_to_num(0, 0, 0)
+
+
+def _linear(head: Head | None) -> Head:
+    assert head is not None, "score='relu' and weights='gradient' are checked to have a linear head"
+    return head

@@ -1,7 +1,8 @@
-"""Class activation maps of features and a linear head."""
+"""Class activation maps: features f, weighted by the gradient g of the head alone, in the ways the field knows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Head:
-    """The linear head of a classifier: logits ``y = weight @ mean over cells of f + bias``.
+    """A linear head: logits ``y = weight @ mean over cells of f + bias``.
 
     Args:
         weight: [K, D], one row a class.
@@ -21,19 +22,64 @@ class Head:
     weight: Float[Tensor, "k d"]
     bias: Float[Tensor, " k"]
 
+    def gradient(self, features: Float[Tensor, "c v d h w"], target: Int[Tensor, " c"]) -> Float[Tensor, "c v d h w"]:
+        """``dy_c / df_d = w_c[d] / cells``, the same in every cell."""
+        cells = features.shape[3] * features.shape[4]
+        return (self.weight[target] / cells)[:, None, :, None, None].expand_as(features)
 
-def class_activation_map(
-    features: Float[Tensor, "c v d h w"], head: Head, target: Int[Tensor, " c"]
-) -> Float[Tensor, "c v h w"]:
-    """The class activation map of every climb's target class, one for each view.
 
-    ``CAM_c = ReLU( sum_d w_c[d] f_d )`` (Zhou et al., CVPR 2016; AdvCAM equation 1), not normalised.
+def cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
+    """``ReLU( sum_d w_d f_d )``, ``w_d = sum over cells of g_d``: behind a pooled linear head w is the class's own row.
+
+    Zhou et al., CVPR 2016; AdvCAM equation 1. For any other head it is Grad-CAM times the number of cells.
     """
-    return torch.einsum("cvdhw,cd->cvhw", features, head.weight[target]).relu()
+    return torch.einsum("cvdhw,cvd->cvhw", f, g.sum((3, 4))).relu()
+
+
+def grad_cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
+    """``ReLU( sum_d w_d f_d )``, ``w_d = mean over cells of g_d`` (Selvaraju et al., ICCV 2017, equations 1 and 2)."""
+    return torch.einsum("cvdhw,cvd->cvhw", f, g.mean((3, 4))).relu()
+
+
+def grad_cam_plus_plus(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
+    """``w_d = sum over cells of a_d ReLU(g_d)``, ``a = g^2 / (2 g^2 + g^3 sum over cells of f)``.
+
+    Chattopadhay et al., WACV 2018, equations 14 and 19, for an exponential of the score; a is 0 where its denominator is.
+    """
+    denominator = 2 * g**2 + g**3 * f.detach().sum((3, 4), keepdim=True)
+    share = torch.where(denominator == 0, 0, g**2 / denominator)
+    return torch.einsum("cvdhw,cvd->cvhw", f, (share * g.relu()).sum((3, 4))).relu()
+
+
+def layer_cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
+    """``ReLU( sum_d ReLU(g_d) f_d )``, cell by cell (Jiang et al., TIP 2021, equations 6 and 7)."""
+    return (g.relu() * f).sum(2).relu()
+
+
+def hires_cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
+    """``ReLU( sum_d g_d f_d )``, cell by cell (Draelos & Carin, 2020); also known as element-wise Grad-CAM."""
+    return (g * f).sum(2).relu()
+
+
+def element_wise(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
+    """``sum_d ReLU(g_d f_d)``: only what speaks for the class, cell by cell and channel by channel."""
+    return (g * f).relu().sum(2)
+
+
+METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cam": cam,
+    "gradcam": grad_cam,
+    "gradcam++": grad_cam_plus_plus,
+    "layercam": layer_cam,
+    "hirescam": hires_cam,
+    "elementwise": element_wise,
+}
+"""Every method takes features f and the head's gradient g = dy_c/df, both [C, V, D, h, w], and gives maps [C, V, h, w], not
+normalised. g is a constant: what is differentiable of a map is f."""
 
 
 def gradient_scale(features: Float[Tensor, "c v d h w"], head: Head, target: Int[Tensor, " c"]) -> Float[Tensor, "c v 1 1"]:
-    """By what the published code's maps differ from :func:`class_activation_map`.
+    """By what the published code's maps differ from :func:`cam`.
 
     It weights channel d by the sum over cells of the gradient of ``sum ReLU(z_c)``, divided by the number of positive
     entries in the whole gradient tensor, which for a linear head is ``w_c[d] N_v / (K+ (N_0 + N_1))``: N_v the cells

@@ -9,11 +9,6 @@ from torch import Tensor
 from .maps import Head
 
 
-def logit_scores(features: Float[Tensor, "c v d h w"], head: Head) -> Float[Tensor, "c k"]:
-    """``y_k = w_k . mean over cells of f + b_k``: the network's own logits, mean over views."""
-    return features.mean((1, 3, 4)) @ head.weight.T + head.bias
-
-
 def relu_scores(features: Float[Tensor, "c v d h w"], head: Head) -> Float[Tensor, "c k"]:
     """``y_k = sum over views of mean over cells of ReLU(w_k . f)``: the score of the published code."""
     return torch.einsum("cvdhw,kd->cvkhw", features, head.weight).relu().mean((3, 4)).sum(1)

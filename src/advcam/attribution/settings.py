@@ -9,38 +9,41 @@ from typing import Any
 
 from advcam.errors import SettingsError, known
 
+from .maps import METHODS
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Ours: every quantity is relative (to the pixel range, to a mean over cells), so the numbers mean the same anywhere.
     "default": {
         "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
-        "scales": (1.0,), "mirror": False,
+        "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
         "clip": True, "halve_small": False, "grid": 1, "precision": "float32",
     },
     # Equations 3-7 as printed: logits, raw gradient, L1 sum, no clipping.
     "paper": {
         "steps": 27, "step_size": 0.008, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
-        "scales": (1.0,), "mirror": False,
+        "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "sum", "gradient": "raw", "step_unit": "pixel",
         "clip": False, "halve_small": False, "grid": 1, "precision": "float32",
     },
     # The published code, to the letter (parity/climb.npz).
     "official": {
         "steps": 27, "step_size": 0.08, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
-        "scales": (1.0, 0.5, 1.5, 2.0), "mirror": True,
+        "scales": (1.0, 0.5, 1.5, 2.0), "mirror": True, "method": "cam", "bounds": None,
         "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
         "clip": True, "halve_small": True, "grid": 16, "precision": "float32",
     },
     # `default` in bfloat16.
     "fast": {
         "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
-        "scales": (1.0,), "mirror": False,
+        "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
         "clip": True, "halve_small": False, "grid": 1, "precision": "bfloat16",
     },
 }  # fmt: skip
 
 _CHOICES = {
+    "method": tuple(METHODS),
     "score": ("logit", "relu"),
     "weights": ("head", "gradient"),
     "penalty": ("mean", "sum"),
@@ -62,14 +65,17 @@ class ClimbSettings:
         threshold: tau in [0, 1], relative to the map's maximum: cells above it are the discriminative ones.
         scales: factors by which the image is resized; the maps are summed over them.
         mirror: climb the image and its mirror image together and add their maps.
-        score: ``logit`` y = mean over cells of W f + b, mean over views; ``relu`` y = mean over cells of ReLU(W f),
-            summed over views.
+        method: how a map is made of features and the head's gradient: ``cam``, ``gradcam``, ``gradcam++``, ``layercam``,
+            ``hirescam`` or ``elementwise``, see :data:`~advcam.attribution.METHODS`.
+        bounds: the least and the greatest value that a pixel can have, instead of the climb's own range.
+        score: ``logit`` y = the network's logits, mean over views; ``relu`` y = mean over cells of ReLU(W f), summed over
+            views (linear head only).
         weights: of the channels in a map. ``head``: the head's row w_c; ``gradient``: the gradient rule of the
-            published code (SPEC section 1, point 1), about 2 K+ times smaller.
+            published code (SPEC section 1, point 1), about 2 K+ times smaller (linear head only).
         penalty: L1 as a ``mean`` over cells and views, in which lambda means the same on any grid, or as a ``sum``.
         gradient: ``maximum`` divides it by its largest magnitude in this climb; ``raw`` takes it as it is.
         step_unit: ``range``: xi is a share of the climb's own pixel range; ``pixel``: in units of the given pixels.
-        clip: keep the pixels within the range that the climb's pixels have.
+        clip: keep the pixels within the range that the climb's pixels have, or within ``bounds``.
         halve_small: scales below 1 climb T // 2 steps (T > 10), else at most 5, as in the published code.
         grid: at full size, enlarge to the next multiple of this and cut, instead of to the size itself.
         precision: of the network's arithmetic; maps and pixels stay float32.
@@ -85,6 +91,8 @@ class ClimbSettings:
     threshold: float
     scales: tuple[float, ...]
     mirror: bool
+    method: str
+    bounds: tuple[float, float] | None
     score: str
     weights: str
     penalty: str
@@ -117,9 +125,16 @@ class ClimbSettings:
             raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
         if self.grid < 1:
             raise SettingsError(f"grid must be at least 1, got {self.grid}")
+        if self.bounds is not None:
+            ends = self.bounds if isinstance(self.bounds, Sequence) else ()
+            if len(ends) != 2 or not all(isinstance(e, (int, float)) and math.isfinite(e) for e in ends) or ends[0] >= ends[1]:
+                raise SettingsError(f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {self.bounds!r}")
+            object.__setattr__(self, "bounds", (float(ends[0]), float(ends[1])))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SettingsError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.weights == "gradient" and self.method != "cam":
+            raise SettingsError(f"weights='gradient' (the published code's) go with method='cam'; got method={self.method!r}")
 
     def steps_at(self, scale: float) -> int:
         """Steps climbed at a scale: T, or fewer below scale 1 where ``halve_small`` asks for it."""

@@ -8,6 +8,9 @@ from .torchvision_mend import mend
 
 mend()
 
-from .network import FeatureNetwork, find, lent  # noqa: E402
+from .find import find  # noqa: E402
+from .lending import lent, logits_of, unwrapped  # noqa: E402
+from .network import Network  # noqa: E402
+from .prepared import prepared  # noqa: E402
 
-__all__ = ["FeatureNetwork", "find", "lent", "mend"]
+__all__ = ["Network", "find", "lent", "logits_of", "mend", "prepared", "unwrapped"]

@@ -1,177 +1,107 @@
-"""Any classifier as "features and a linear head": found by value, lent and given back exactly as it was."""
+"""Any classifier as "features and a head": one layer's activation on a grid, and the logits as a function of it."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from advcam.attribution import Head
-from advcam.errors import NetworkError, known
+from advcam.errors import InputError, NetworkError
 
-PROBE_SIDE = 128  # pixels: large enough that the feature map of any common network has more than one cell
-
-
-@contextlib.contextmanager
-def lent(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode with no parameter asking for a gradient; exactly as before afterwards, errors included."""
-    training = {module: module.training for module in model.modules()}
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.eval()
-        for parameter in asking:
-            parameter.requires_grad_(False)
-        yield model
-    finally:
-        for module, flag in training.items():
-            module.training = flag
-        for parameter in asking:
-            parameter.requires_grad_(True)
+from .layout import Layout
+from .lending import lent, logits_of
 
 
 @dataclass(frozen=True)
-class FeatureNetwork:
-    """A model with its last feature map and its linear head.
+class Network:
+    """A model seen from one of its layers: ``logits = head(features(images))``.
 
     Args:
-        model: returns logits [N, K].
+        model: returns logits [N, K], or an object that has them as ``.logits``.
         layer: name of the module whose output (or input) is the feature map; "" is the model itself.
         side: ``output`` or ``input`` of that module.
-        head: name of the head's module.
-        precision: of the network's arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
+        nth: which call of that module, where the model calls it several times.
+        layout: how the activation lies on the grid.
+        classes: K.
+        head: name of the linear or 1x1 module that takes the features' mean over cells; None for any other head.
+        foldable: pairs (convolution, BatchNorm behind it) that can be one, see :func:`~advcam.models.prepared`.
+        precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
     """
 
     model: nn.Module
     layer: str
     side: str
-    head: str
+    nth: int
+    layout: Layout
+    classes: int
+    head: str | None = None
+    foldable: tuple[tuple[str, str], ...] = ()
     precision: str = "float32"
 
-    def linear(self) -> Head:
-        """The head's weight [K, D] and bias [K] (zeros where it has none), without gradient."""
+    def __str__(self) -> str:
+        where = f"layer={self.layer!r} ({self.side}" + (f", {self.layout.kind}" if self.layout.kind == "tokens" else "") + ")"
+        return f"{where}, head={self.head!r}" if self.head is not None else f"{where}, head by gradient"
+
+    def linear(self) -> Head | None:
+        """The head's weight [K, D] and bias [K] (zeros where it has none), without gradient; None if it is not linear."""
+        if self.head is None:
+            return None
         module = self.model.get_submodule(self.head)
         weight = module.weight.detach().flatten(1)  # type: ignore[union-attr, operator]
         bias = module.bias.detach() if module.bias is not None else weight.new_zeros(len(weight))  # type: ignore[union-attr, operator]
-        return Head(weight.float(), bias.float())
+        return Head(_at_least_32(weight), _at_least_32(bias))
 
-    def features(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n d h w"]:
-        """The feature map of the images, float32; differentiable in the images."""
+    def __call__(self, images: Float[Tensor, "n 3 y x"]) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
+        """Feature map and logits, the logits differentiable in the feature map, both in the images if those ask for it.
+
+        Raises:
+            InputError: images so small that the feature map has a single cell.
+            NetworkError: the layer did not run.
+        """
+        size = (images.shape[2], images.shape[3])
         seen: list[Tensor] = []
-        module = self.model.get_submodule(self.layer)
-        if self.side == "output":
-            hook = module.register_forward_hook(lambda _m, _i, output: seen.append(output))
-        else:
-            hook = module.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
-        try:
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                self.model(images.contiguous(memory_format=torch.channels_last))
-        finally:
-            hook.remove()
-        return seen[-1].float()
+        calls = 0
+
+        def watch(values: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls - 1 != self.nth:
+                return None
+            value = values[0] if isinstance(values, tuple) else values
+            grid = _at_least_32(self.layout.to_grid(value, size))
+            seen.append(grid if grid.requires_grad else grid.detach().requires_grad_())
+            new = self.layout.back(seen[0], value)
+            return (new, *values[1:]) if isinstance(values, tuple) else new
+
+        bfloat16 = torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with lent(self.model), torch.enable_grad(), bfloat16:
+            module = self.model.get_submodule(self.layer)
+            if self.side == "output":
+                hook = module.register_forward_hook(lambda _module, _inputs, output: watch(output))
+            else:
+                hook = module.register_forward_pre_hook(lambda _module, inputs: watch(inputs))
+            try:
+                logits = logits_of(self.model(images.contiguous(memory_format=torch.channels_last)))
+            finally:
+                hook.remove()
+        if not seen:
+            raise NetworkError(f"layer {self.layer!r} did not run: was the model changed? Make a new AdvCAM of it")
+        if seen[0].shape[2] * seen[0].shape[3] == 1:
+            raise InputError(
+                f"images of {size[0]}x{size[1]} pixels are smaller than the network's stride: their feature map has a single"
+                " cell, so there is no map. Expected larger images; enlarge them"
+            )
+        return seen[0], _at_least_32(logits)
+
+    def at(self, precision: str) -> Network:
+        """The same network at a precision."""
+        return dataclasses.replace(self, precision=precision)
 
 
-def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None = None) -> FeatureNetwork:
-    """Finds the last feature map and the linear head of a network that ends in global average pooling.
-
-    By value, not by name: the head is the last linear or 1x1 module whose output is the model's own; the feature map
-    is the last tensor [1, D, h, w] seen anywhere whose mean over cells goes into the head.
-
-    Args:
-        model: any module that returns logits [N, K].
-        images: like those to come; the first is shown to the network once, at least 128 pixels a side.
-        layer: name of the module whose output to take, instead of finding it.
-
-    Raises:
-        NetworkError: no such head or map, or ``layer`` does not exist or is not what the head pools. Says what was seen.
-    """
-    named = dict(model.named_modules())
-    if layer is not None and layer not in named:
-        raise NetworkError(f"the model has no layer {layer!r}; {known(layer, [n for n in named if n])}")
-    size = [max(side, PROBE_SIDE) for side in images.shape[-2:]]
-    probe = F.interpolate(images[:1].detach(), size=size, mode="bilinear", align_corners=False)
-
-    with lent(model), torch.no_grad(), _watch(named) as calls:
-        try:
-            logits = model(probe)
-        except Exception as error:  # whatever another's network raises
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise NetworkError(f"{type(model).__name__} fails on a picture of {tuple(probe.shape)}: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        came = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise NetworkError(f"the model must return logits as one tensor [N, K]; it returned {came}. Wrap it in one that does")
-
-    head, pooled = _find_head(named, calls, logits)
-    maps = [call for call in calls if _is_map(call[2]) and (layer is None or call[:2] == (layer, "output"))]
-    maps.sort(key=lambda call: call[1] == "output")  # a module's output is the better name for what goes into the next
-    for name, side, value in reversed(maps):
-        if value.shape[1] == pooled.shape[1] and _same(value.mean((2, 3)), pooled):
-            return FeatureNetwork(model, name, side, head)
-    what = f"the output of layer {layer!r}" if layer is not None else "no feature map"
-    verb = "is not what" if layer is not None else "is averaged into what"
-    raise NetworkError(
-        f"{what} {verb} the head {head!r} ({named[head]}) takes: expected global average pooling and a linear or 1x1 head"
-        " right behind the last feature map (ResNet, MobileNetV2, EfficientNet, RegNet, ...). Normalised, multi-layer and"
-        " transformer heads are not supported yet; use such a network's pooled-linear variant"
-    )
-
-
-Call = tuple[str, str, Tensor]
-
-
-@contextlib.contextmanager
-def _watch(named: dict[str, nn.Module]) -> Iterator[list[Call]]:
-    """Every tensor that goes into or comes out of a module, in order, as (module name, side, tensor)."""
-    calls: list[Call] = []
-    hooks = []
-
-    def note(name: str, side: str, value: object) -> None:
-        value = value[0] if isinstance(value, tuple) and value else value
-        if isinstance(value, Tensor):
-            calls.append((name, side, value))
-
-    for name, module in named.items():
-        hooks.append(module.register_forward_pre_hook(lambda _m, i, name=name: note(name, "input", i)))
-        hooks.append(module.register_forward_hook(lambda _m, _i, o, name=name: note(name, "output", o)))
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _find_head(named: dict[str, nn.Module], calls: list[Call], logits: Tensor) -> tuple[str, Tensor]:
-    """The name of the head and what it takes, [1, D] (mean over cells, for a 1x1 head in front of the pooling)."""
-    for at in range(len(calls) - 1, -1, -1):
-        name, side, value = calls[at]
-        module = named[name]
-        if side != "output" or not _is_linear(module):
-            continue
-        out = value.mean((2, 3)) if value.ndim == 4 else value
-        if out.shape == logits.shape and _same(out, logits):
-            taken = next(v for n, s, v in reversed(calls[:at]) if n == name and s == "input")
-            return name, taken.mean((2, 3)) if taken.ndim == 4 else taken
-    last = next((n for n, s, _ in reversed(calls) if s == "output" and n), "")
-    raise NetworkError(
-        f"the model's logits {tuple(logits.shape)} are not the output of a linear or 1x1 module (its last module is {last!r},"
-        f" {type(named[last]).__name__}): expected global average pooling and one linear head. If a softmax or sigmoid comes"
-        " behind the head, return the logits instead"
-    )
-
-
-def _is_linear(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d):
-        return module.kernel_size == (1, 1) and module.groups == 1
-    return isinstance(module, nn.Linear)
-
-
-def _is_map(value: Tensor) -> bool:
-    return value.ndim == 4 and value.shape[2] * value.shape[3] > 1
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-4 * float(b.abs().max()) + 1e-12)
+def _at_least_32(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

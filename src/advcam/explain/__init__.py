@@ -1,0 +1,6 @@
+"""``AdvCAM(model)(images, targets)``: network found, climb called, model given back."""
+
+from .advcam import AdvCAM, cam
+from .maps import Maps
+
+__all__ = ["AdvCAM", "Maps", "cam"]

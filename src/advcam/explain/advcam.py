@@ -1,0 +1,325 @@
+"""``AdvCAM(model)(images, targets)``: the climb on any classifier, in three lines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, overload
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
+from advcam.errors import InputError, NetworkError, SettingsError
+from advcam.models import Network, find, prepared
+
+from .inputs import Targets, as_lists, check_images, check_list, pairs
+from .maps import Maps
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One call: the images, the network (and the same, made fast), and image and class of each of M pairs."""
+
+    images: Float[Tensor, "n 3 y x"]
+    network: Network
+    climber: Network
+    image: Int[Tensor, " m"]
+    target: Int[Tensor, " m"]
+
+
+class AdvCAM:
+    """Anti-adversarial climbing on any classifier, post hoc: the model is used as it is and given back as it was.
+
+    ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx`` (Lee, Kim, Yoon, CVPR 2021, equations 3-7).
+
+    Whatever happens, a result is defined: where a network gives NaN or infinity the map is 0 there and a warning says so; a
+    gradient of zero, or a picture of one colour, stays where it is, so every step sees the same map; a map without a
+    positive cell is a map of zeros, and stays that when normalised.
+
+    Args:
+        model: any module that returns logits [N, K], or an object that has them as ``.logits``: convolutional networks,
+            transformers over patches, with any head. ``DataParallel`` and ``torch.compile`` are taken off. Safe from threads.
+        preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
+        layer: name of the module whose output is the feature map; None finds the last one at the first call.
+        max_pixels: most pixels (views included) in one forward pass; bounds memory; changes results by rounding alone. None is
+            2^18 on a CPU, whose caches are small, and 2^22 elsewhere. Halves itself where memory runs out.
+        changes: settings to change, such as ``steps`` or ``method``, see :class:`~advcam.attribution.ClimbSettings`.
+
+    Raises:
+        SettingsError: an unknown preset or setting, or a value out of range.
+        NetworkError: at the first call, a network without a feature map.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+        >>> out = AdvCAM(net, steps=3)(torch.rand(2, 3, 32, 32), [[0, 2], [1]])
+        >>> out.maps.shape, out.image.tolist(), out.target.tolist()
+        (torch.Size([3, 15, 15]), [0, 0, 1], [0, 2, 1])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preset: str = "default",
+        *,
+        layer: str | None = None,
+        max_pixels: int | None = None,
+        **changes: Any,
+    ) -> None:
+        if max_pixels is not None and max_pixels < 1:
+            raise SettingsError(f"max_pixels must be at least 1, got {max_pixels}")
+        self.model, self.layer, self.max_pixels = model, layer, max_pixels
+        self.settings: ClimbSettings = settings(preset, **changes)
+        self._network: Network | None = None
+
+    def __repr__(self) -> str:
+        where = str(self._network) if self._network else f"layer={self.layer!r}"
+        return f"AdvCAM({type(self.model).__name__}, {where}, {self.settings})"
+
+    @overload
+    def __call__(self, images: Tensor, targets: Targets = None, *, record: bool = False) -> Maps: ...
+    @overload
+    def __call__(self, images: Sequence[Tensor], targets: Targets = None, *, record: bool = False) -> list[Maps]: ...
+    def __call__(
+        self, images: Tensor | Sequence[Tensor], targets: Targets = None, *, record: bool = False
+    ) -> Maps | list[Maps]:
+        """The AdvCAM of every (image, class) pair.
+
+        Args:
+            images: float [N, 3, H, W], normalised as the model wants them; or a list of [3, H, W] of several sizes.
+            targets: for each image a list of class ids, or a 0/1 tensor [N, K], or None: the classes that the model
+                itself finds (its highest logit, and every positive one with at least a tenth of the softmax).
+            record: also keep every step's map and scores and the final pixels; one scale only.
+
+        Returns:
+            The maps; of a list, a list with the maps of each image.
+
+        Raises:
+            InputError: images or targets of another form, or a class the model does not have.
+            SettingsError: ``record`` with several scales.
+        """
+        if record:
+            self._need_one_scale("record=True keeps steps")
+        if isinstance(images, (list, tuple)):
+            return self._several_sizes(check_list(images), targets, record)
+        job = self._start(images, targets)
+        climbed = [self._climb(job, scale, record) for scale in self.settings.scales]
+        grids, first, recorded = zip(*climbed, strict=True)
+        return self._maps(job, grids, first, recorded[0])
+
+    def iterate(self, images: Tensor, targets: Targets = None) -> Iterator[Maps]:
+        """The same climb, one step at a time: yields the sum so far T times.
+
+        Each has of its own step ``steps`` [M, 1, h, w], ``scores`` [M, 1, K] and ``images``, the pixels that the step saw.
+        Stop whenever you like; the model is not held between steps. Memory for T steps is that for one.
+
+        Args:
+            images: float [N, 3, H, W].
+            targets: as for a call.
+
+        Raises:
+            SettingsError: several scales.
+
+        Example:
+            >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+            >>> [tuple(out.maps.shape) for out in AdvCAM(net, steps=2).iterate(torch.rand(1, 3, 32, 32), [[2]])]
+            [(1, 15, 15), (1, 15, 15)]
+        """
+        self._need_one_scale("iterate() yields steps")
+        job, (scale,) = self._start(images, targets), self.settings.scales
+        running = [self._steps(job, rows, scale) for rows in self._chunks(job, scale)]
+        total = first = None
+        for _ in range(self.settings.steps_at(scale)):
+            steps = [next(climbs) for climbs in running]
+            maps, scores, pixels = (
+                torch.cat(part) for part in zip(*((s.maps, s.scores, s.pixels) for s in steps), strict=True)
+            )
+            total = maps if total is None else total + maps
+            first = maps if first is None else first
+            recorded = {"steps": maps[:, None], "scores": scores[:, None], "images": self._pixels(pixels)}
+            yield self._maps(job, (total,), (first,), recorded)
+
+    def _start(self, images: object, targets: Targets) -> _Job:
+        """Everything checked, the network found, and made fast where it runs more than once."""
+        s = self.settings
+        with torch.inference_mode(False):
+            images = check_images(images, s.bounds).detach().clone()
+            self._network = self._network or find(self.model, images, self.layer)
+            network = self._network.at(s.precision)
+            self._check_head(network)
+            lists = self._found(network, images) if targets is None else as_lists(targets, len(images), network.classes)
+            return _Job(images, network, prepared(network) if s.steps > 1 else network, *pairs(lists, images.device))
+
+    def _climb(self, job: _Job, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Every pair at one scale: the sum of its maps, the first of them, and what was recorded on the way."""
+
+        def one(rows: slice) -> dict[str, Tensor]:
+            steps = self._steps(job, rows, scale, move_last=record)
+            first = step = next(steps)
+            total, maps, scores = first.maps.clone(), [first.maps], [first.scores]
+            for step in steps:
+                total += step.maps
+                if record:
+                    maps.append(step.maps)
+                    scores.append(step.scores)
+            kept = {"sum": total, "first": first.maps, "strange": ~first.scores.isfinite().all(1)}
+            if record and step.moved is not None:
+                kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), "images": self._pixels(step.moved)}
+            return kept
+
+        with torch.inference_mode(False):
+            done = self._in_chunks(job, scale, one)
+            joined = {name: torch.cat([part[name] for part in done]) for name in done[0]}
+        if strange := int(joined.pop("strange").sum()):
+            warnings.warn(
+                f"the logits of {strange} of {len(job.image)} (image, class) pairs are NaN or infinite; what is not finite of"
+                " their maps is 0. Look at the model's weights and at how images are normalised",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return joined.pop("sum"), joined.pop("first"), joined
+
+    def _steps(self, job: _Job, rows: slice, scale: float, *, move_last: bool = False) -> Iterator[Step]:
+        """The climbs of some pairs, whose images are looked at once each."""
+        s = self.settings
+        with torch.inference_mode(False):
+            own, image = job.image[rows].unique(return_inverse=True)
+            steps = climb(
+                job.climber, make_views(job.images[own], scale, s.mirror), image, job.target[rows], s,
+                head=job.network.linear(), steps=s.steps_at(scale), move_last=move_last,
+            )  # fmt: skip
+        while True:
+            with torch.inference_mode(False):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def _in_chunks(self, job: _Job, scale: float, one: Callable[[slice], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """``one`` for all pairs, as many at once as memory admits: where it runs out, ``max_pixels`` is halved."""
+        done: list[dict[str, Tensor]] = []
+        start = 0
+        while start < len(job.image):
+            rows = next(self._chunks(job, scale, start))
+            try:
+                done.append(one(rows))
+                start = rows.stop
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                alone = rows.stop - rows.start == 1
+            if alone:
+                raise InputError(
+                    f"not enough memory for one image of {job.images.shape[2]}x{job.images.shape[3]} at scale {scale:g}: give"
+                    " smaller images or scales, precision='bfloat16', or mirror=False"
+                )
+            used = (rows.stop - rows.start) * self._pixels_of(job.images, scale)
+            self.max_pixels = max(1, min(self._limit(job.images), used) // 2)
+        return done
+
+    def _chunks(self, job: _Job, scale: float, start: int = 0) -> Iterator[slice]:
+        """Slices of the pairs, as many as ``max_pixels`` admits and at least one; an image's pairs together where they fit.
+
+        A single step looks at each image once, so there it is images that count.
+        """
+        room = max(1, self._limit(job.images) // self._pixels_of(job.images, scale))
+        plain = self.settings.steps_at(scale) == 1
+        begin = at = start
+        used = 0
+        for _, group in groupby(job.image[start:].tolist()):
+            count = len(list(group))
+            cost = 1 if plain else count
+            if used and used + cost > room:
+                yield slice(begin, at)
+                begin, used = at, 0
+            at, used = at + count, used + cost
+            while used > room:  # one image has more classes than there is room for
+                yield slice(begin, begin + room)
+                begin, used = begin + room, used - room
+        if begin < at:
+            yield slice(begin, at)
+
+    def _pixels_of(self, images: Tensor, scale: float) -> int:
+        return max(1, round(images.shape[2] * images.shape[3] * scale**2) * (2 if self.settings.mirror else 1))
+
+    def _limit(self, images: Tensor) -> int:
+        return self.max_pixels or (2**18 if images.device.type == "cpu" else 2**22)
+
+    def _found(self, network: Network, images: Tensor) -> list[list[int]]:
+        """The classes that the model itself finds in each image."""
+        at_once = max(1, self._limit(images) // (images.shape[2] * images.shape[3]))
+        logits = torch.cat([network(part)[1].detach() for part in images.split(at_once)])
+        likely = (logits > 0) & (logits.softmax(1) >= 0.1)
+        likely.scatter_(1, logits.argmax(1, keepdim=True), True)
+        return [row.nonzero()[:, 0].tolist() for row in likely]
+
+    def _several_sizes(self, images: list[Tensor], targets: Targets, record: bool) -> list[Maps]:
+        """Images of one size go together; the results come back in the order of the images."""
+        if targets is not None and len(targets) != len(images):
+            raise InputError(f"targets must name the classes of each of the {len(images)} images; got {len(targets)} of them")
+        out: dict[int, Maps] = {}
+        for size in dict.fromkeys(image.shape for image in images):
+            rows = [row for row, image in enumerate(images) if image.shape == size]
+            named = [targets[row] for row in rows] if targets is not None else None
+            if named is not None and not any(n.any() if isinstance(n, Tensor) else len(n) for n in named):
+                out |= {row: _no_maps((size[1], size[2]), images[row]) for row in rows}
+                continue
+            some: Any = torch.stack(named) if isinstance(targets, Tensor) else named  # type: ignore[arg-type]
+            together = self(torch.stack([images[row] for row in rows]), some, record=record)
+            out |= {row: together.of_image(at) for at, row in enumerate(rows)}
+        return [out[row] for row in range(len(images))]
+
+    def _maps(self, job: _Job, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor]) -> Maps:
+        size = (job.images.shape[2], job.images.shape[3])
+        return Maps.of(
+            grids, image=job.image, target=job.target, first=tuple(first), size=size, grid=self.settings.grid,
+            layer=str(job.network), **recorded,
+        )  # fmt: skip
+
+    def _pixels(self, views: Float[Tensor, "c v 3 y x"]) -> Tensor:
+        """The views as they are handed out: the image alone where there is no mirror image."""
+        return views if self.settings.mirror else torch.squeeze(views, 1)
+
+    def _need_one_scale(self, what: str) -> None:
+        if len(self.settings.scales) > 1:
+            raise SettingsError(f"{what} on one grid: give one scale, e.g. scales=(1.0,); got {self.settings.scales}")
+
+    def _check_head(self, network: Network) -> None:
+        s = self.settings
+        if network.head is None and (s.score == "relu" or s.weights == "gradient"):
+            raise NetworkError(
+                f"score={s.score!r} and weights={s.weights!r} (preset 'official') are defined for a mean over cells and one"
+                f" linear head; this network has {network}. Use another preset, or score='logit', weights='head'"
+            )
+
+
+@overload
+def cam(model: nn.Module, images: Tensor, targets: Targets = None, **options: Any) -> Maps: ...
+@overload
+def cam(model: nn.Module, images: Sequence[Tensor], targets: Targets = None, **options: Any) -> list[Maps]: ...
+def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) -> Any:
+    """The plain class activation map ``ReLU(sum_d w_c[d] f_d)``: what :class:`AdvCAM` gives with one step.
+
+    Args:
+        model: as for :class:`AdvCAM`.
+        images: as for :class:`AdvCAM`.
+        targets: as for :class:`AdvCAM`.
+        options: as for :class:`AdvCAM`.
+    """
+    return AdvCAM(model, **(options | {"steps": 1}))(images, targets)
+
+
+def _no_maps(size: tuple[int, int], like: Tensor) -> Maps:
+    """The result of an image without any class."""
+    none = torch.zeros(0, *strided_size(size), device=like.device)
+    pairs = torch.zeros(0, dtype=torch.long, device=like.device)
+    return Maps.of((none,), image=pairs, target=pairs, first=(none,), size=size)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    said = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in said or "out of memory" in said

@@ -1,0 +1,87 @@
+"""What a call of :class:`~advcam.AdvCAM` gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from advcam.attribution import fuse_scales, normalise, strided_size
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The AdvCAMs of M (image, class) pairs, all pairs of the first image first.
+
+    Args:
+        maps: [M, h, w], the un-normalised sum over steps and mirror; on the feature map's grid for one scale, at stride 4
+            for several. float32, or float64 where the images are.
+        image: int64 [M], row of the images given.
+        target: int64 [M], class id.
+        grids: the same sum for each scale by itself, on that scale's own grid.
+        first: the map of the first step for each scale: the plain map's ``grids``.
+        size: (H, W) of the images given.
+        grid: see :class:`~advcam.attribution.ClimbSettings`.
+        layer: what the maps were made of, in words.
+        steps: [M, T, h, w] the map of every step, with ``record=True``.
+        scores: [M, T, K] every class's score at every step, with ``record=True``.
+        images: the pixels after the last step, with ``record=True``: [M, 3, H, W], or [M, 2, 3, H, W] (image, mirror
+            image) where the settings ask for mirror.
+    """
+
+    maps: Float[Tensor, "m h w"]
+    image: Int[Tensor, " m"]
+    target: Int[Tensor, " m"]
+    grids: tuple[Float[Tensor, "m _ _"], ...]
+    first: tuple[Float[Tensor, "m _ _"], ...]
+    size: tuple[int, int]
+    grid: int = 1
+    layer: str = ""
+    steps: Float[Tensor, "m t h w"] | None = None
+    scores: Float[Tensor, "m t k"] | None = None
+    images: Tensor | None = None
+
+    @classmethod
+    def of(cls, grids: Sequence[Tensor], **rest: object) -> Maps:
+        """The maps whose sum at each scale is given."""
+        size: tuple[int, int] = rest["size"]  # type: ignore[assignment]
+        maps = grids[0] if len(grids) == 1 else fuse_scales(grids, strided_size(size))
+        return cls(maps, grids=tuple(grids), **rest)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        pairs, (h, w) = len(self.maps), self.maps.shape[-2:]
+        return f"Maps({pairs} of {h}x{w} cells for images of {self.size[0]}x{self.size[1]}, {self.layer})"
+
+    @property
+    def plain(self) -> Maps:
+        """The plain class activation maps of the same views: what ``steps=1`` gives, at no further cost."""
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        gone = ("maps", "grids", "steps", "scores", "images")
+        return Maps.of(self.first, **{name: value for name, value in kept.items() if name not in gone})
+
+    def normalised(self, size: tuple[int, int] | None = None) -> Float[Tensor, "m y x"]:
+        """The maps in [0, 1], each divided by its own maximum (a map of zeros stays zeros).
+
+        Args:
+            size: (H, W) to resize to first, from each scale's own grid; None leaves them on the grid of ``maps``.
+        """
+        if size is None:
+            return normalise(self.maps)
+        full = tuple(size) == tuple(self.size)
+        return normalise(fuse_scales(self.grids, (size[0], size[1]), self.grid if full else 1))
+
+    def of_image(self, row: int) -> Maps:
+        """The pairs of one image alone, as if it had been the only one."""
+        mine = self.image == row
+
+        def pick(value: object) -> object:
+            if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+                return tuple(part[mine] for part in value)
+            return value[mine] if isinstance(value, Tensor) else value
+
+        kept = {f.name: pick(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return Maps(**(kept | {"image": torch.zeros_like(self.image[mine])}))  # type: ignore[arg-type]

@@ -1,0 +1,235 @@
+"""Finds the last feature map and the head of any classifier: by what its values do, not by name."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advcam.errors import AdvcamError, InputError, NetworkError, known
+
+from .layout import Layout, layout
+from .lending import unwrapped
+from .network import Network
+from .trace import Call, Trace
+
+# Pixels: enough that the feature map of any common network has more than one cell, not so many that watching all layers costs.
+LEAST_SIDE, MOST_SIDE = 128, 256
+# What these give is another layer's map, a pooled one, or a projection inside an attention: never the map to look at.
+_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # whose input may be
+_NOT_A_MAP = (nn.Identity, nn.Dropout, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Linear)
+
+
+def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None = None) -> Network:
+    """The last activation on a grid that all the logits know of the picture passes through, and what follows as the head.
+
+    Every cell of it must matter: behind the last block of a transformer with a class token the other tokens no longer do,
+    so there the block before it is taken. Tokens are laid back on the grid. If the head is the mean over cells and one
+    linear or 1x1 module, that module is known to be the head, and class weights need no gradient.
+
+    Args:
+        model: any module that returns logits [N, K], or an object with ``.logits``; wrappers are taken off.
+        images: like those to come; the first is shown to the network, at 128 to 256 pixels a side unless the network
+            takes no other size than its own.
+        layer: name of the module whose output to take, instead of finding it; None finds it.
+
+    Raises:
+        NetworkError: no such map, or ``layer`` does not exist or does not matter. Says what was seen.
+        InputError: images on another device or of another type than the model.
+    """
+    model = unwrapped(model)
+    names = [name for name, _ in model.named_modules() if name]
+    if layer is not None and layer not in names:
+        raise NetworkError(f"the model has no layer {layer!r}; {known(layer, names)}")
+    _check_fits(model, images)
+    size = [min(max(side, LEAST_SIDE), MOST_SIDE) for side in images.shape[-2:]]
+    probes = [images[:1]]
+    if list(images.shape[-2:]) != size:
+        probes.insert(0, F.interpolate(images[:1].detach(), size=size, mode="bilinear", align_corners=False))
+    for probe in probes:
+        try:
+            return _seen(model, probe, layer)
+        except Exception as error:  # whatever another's network raises on a picture of a size that it was not made for
+            failed = error
+    raise _as_ours(failed, model, images) from failed
+
+
+def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
+    if isinstance(error, AdvcamError) or "out of memory" in str(error).lower():
+        return error
+    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return NetworkError(
+        f"{type(model).__name__} fails on a picture {tuple(images[:1].shape)}: {reason}. Give images of the size and number of"
+        " channels that the model was made for"
+    )
+
+
+def _check_fits(model: nn.Module, images: Tensor) -> None:
+    parameters = [p for p in model.parameters() if p.is_floating_point()]
+    devices = {p.device for p in parameters}
+    if parameters and images.device not in devices:
+        where = parameters[0].device
+        raise InputError(
+            f"images are on {images.device}, the model is on {where}: move one of them, e.g. images.to({str(where)!r})"
+        )
+    dtypes = {p.dtype for p in parameters}
+    if parameters and images.dtype not in dtypes:
+        wanted = parameters[0].dtype
+        raise InputError(
+            f"images are {images.dtype}, the model computes in {wanted}: convert one of them, e.g. images.to({wanted})"
+        )
+
+
+def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
+    """The network as one picture shows it."""
+    trace = Trace(model, image)
+    named = dict(model.named_modules())
+    size = (image.shape[2], image.shape[3])
+    if not trace.depends:
+        raise NetworkError(
+            f"the logits of {type(model).__name__} do not depend on the pixels by any differentiable way (a detach or no_grad"
+            " inside its forward?), so nothing can be climbed"
+        )
+    if _are_probabilities(trace.logits):
+        raise NetworkError(
+            f"{type(model).__name__} returns probabilities (not negative, sum 1): expected logits. Leave out the softmax at its"
+            " end and return the logits instead; where it saturates nothing can be climbed"
+        )
+    head, taken, calls = _linear_head(trace, named)
+    last: Call | None = None
+    for call in reversed(calls):
+        if layer is not None and (call.name, call.side) != (layer, "output"):
+            continue
+        lies = layout(call.value.shape, size) or (
+            Layout("channels first") if layer is not None and call.value.ndim == 4 else None
+        )
+        if call.value.shape[0] != 1 or lies is None:
+            continue
+        if layer is None and (_is_no_map(named[call.name], call) or call.changed or not trace.is_cut(call)):
+            continue
+        if last is not None and call.edge != last.edge:
+            break
+        if layer is None and call.side == "input" and not _some_layer_gives(calls, lies.to_grid(call.value, size), size):
+            continue  # pooled to another grid by a function
+        if last is None and not _every_cell_matters(trace, call, lies, size, layer):
+            continue
+        if last is None or (last.side == "input" and call.side == "output"):  # the better name for the same tensor
+            last, chosen = call, lies
+    if last is None:
+        raise NetworkError(_nothing_found(model, trace, layer, size))
+    grid = chosen.to_grid(last.value, size)
+    pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
+    return Network(
+        model, last.name, last.side, last.nth, chosen, trace.logits.shape[1], head if pooled else None,
+        _foldable(trace, named, last),
+    )  # fmt: skip
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    several = logits.shape[1] > 1 and bool((logits >= 0).all())
+    return several and torch.allclose(logits.float().sum(1), torch.ones(1, device=logits.device), atol=1e-3)
+
+
+def _is_no_map(module: nn.Module, call: Call) -> bool:
+    return isinstance(module, _NOT_A_MAP) or (isinstance(module, _POOLING) and call.side == "output")
+
+
+def _some_layer_gives(calls: list[Call], grid: Tensor, size: tuple[int, int]) -> bool:
+    """Whether a module's own output has such a grid."""
+    shapes = {call.value.shape for call in calls if call.side == "output" and call.value.shape[0] == 1}
+    return any((lies := layout(s, size)) and lies.to_grid(grid.new_empty(s), size).shape[2:] == grid.shape[2:] for s in shapes)
+
+
+def _every_cell_matters(trace: Trace, call: Call, lies: Layout, size: tuple[int, int], layer: str | None) -> bool:
+    """Whether at least half of the cells reach the logits (a single one where the layer was asked for)."""
+    gradient = trace.gradient(call.value)
+    if gradient is None:
+        return False
+    reached = (lies.to_grid(gradient, size).abs().sum(1) > 0).float().mean()
+    return bool(reached >= 0.5 or (layer is not None and reached > 0))
+
+
+def _nothing_found(model: nn.Module, trace: Trace, layer: str | None, size: tuple[int, int]) -> str:
+    if layer is not None:
+        shapes = [tuple(c.value.shape) for c in trace.calls if (c.name, c.side) == (layer, "output")]
+        if not shapes:
+            return f"layer {layer!r} gives no tensor that the logits depend on; name one whose output is a feature map"
+        if layout(torch.Size(shapes[-1]), size) is None and len(shapes[-1]) != 4:
+            return (
+                f"the output of layer {layer!r} is {shapes[-1]}: expected a feature map [N, D, h, w], [N, h, w, D] or tokens"
+                f" [N, h w, D] on the grid of a {size[0]}x{size[1]} picture"
+            )
+        return (
+            f"the logits do not depend on the output of layer {layer!r} (behind the last block of a class-token transformer"
+            " only the class token counts): name an earlier layer, or none, to have one found"
+        )
+    spatial = [c for c in trace.calls if layout(c.value.shape, size) is not None and not trace.is_picture(c)]
+    if not spatial:
+        return (
+            f"{type(model).__name__} has no spatial features: no layer's activation lies on a grid of more than one cell"
+            f" (picture {size[0]}x{size[1]}). Expected a convolutional network or a transformer over patches"
+        )
+    if trace.is_flat:
+        return (
+            f"the logits of {type(model).__name__} do not change with the pixels at all: their gradient is zero everywhere. Is"
+            " its head untrained, with weights of zero?"
+        )
+    return (
+        f"{type(model).__name__} has no single feature map that all the logits know of the picture passes through (it has"
+        f" several branches): name one with layer=, e.g. {spatial[-1].name!r}"
+    )
+
+
+def _linear_head(trace: Trace, named: dict[str, nn.Module]) -> tuple[str | None, Tensor | None, list[Call]]:
+    """The last linear or 1x1 module whose output is the logits, what it takes [1, D], and the calls up to it.
+
+    In front of the pooling a 1x1 module's output and input are means over cells.
+    """
+    calls = trace.calls
+    for at in range(len(calls) - 1, -1, -1):
+        call = calls[at]
+        if call.side != "output" or not _is_linear(named[call.name]) or call.changed:
+            continue
+        out = _flat(call.value)
+        if out.shape == trace.logits.shape and _same(out, trace.logits):
+            taken = [c for c in calls[:at] if (c.name, c.side, c.nth) == (call.name, "input", call.nth)]
+            if taken and not taken[-1].changed:
+                return call.name, _flat(taken[-1].value), calls[:at]
+    return None, None, calls
+
+
+def _foldable(trace: Trace, named: dict[str, nn.Module], chosen: Call) -> tuple[tuple[str, str], ...]:
+    """Pairs of a convolution and the BatchNorm that alone takes its output, each called once."""
+    calls = {side: [c for c in trace.calls if c.side == side] for side in ("input", "output")}
+    times = {name: sum(c.name == name for c in calls["output"]) for name in named}
+    made = {c.edge: c for c in calls["output"] if type(named[c.name]) is nn.Conv2d}
+    pairs = []
+    for call in calls["input"]:
+        norm, conv = named[call.name], made.get(call.edge)
+        if conv is None or not _is_batch_norm(norm) or times[call.name] != 1 or times[conv.name] != 1:
+            continue
+        shared = trace.uses(conv) != 1 or conv.changed or chosen.edge == conv.edge
+        if not shared:
+            pairs.append((conv.name, call.name))
+    return tuple(pairs)
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    """PyTorch's own, or timm's with the activation in it: both normalise by their running statistics and no more."""
+    kept = isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    return kept and (type(module) is nn.BatchNorm2d or type(module).__name__ == "BatchNormAct2d")
+
+
+def _is_linear(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return module.kernel_size == (1, 1) and module.groups == 1
+    return isinstance(module, nn.Linear)
+
+
+def _flat(value: Tensor) -> Tensor:
+    return value.mean((2, 3)) if value.ndim == 4 else value
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-4 * float(b.detach().abs().max()) + 1e-12)

@@ -1,0 +1,74 @@
+"""Another's model: used as it is, given back exactly as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from advcam.errors import NetworkError
+
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_one_at_a_time = threading.Lock()
+
+
+@contextlib.contextmanager
+def lent(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode with no parameter asking for a gradient; exactly as before afterwards, errors included.
+
+    Training flags, ``requires_grad`` and the state of the random generators are put back. One thread at a time has it.
+    """
+    with _one_at_a_time:
+        lock = _locks.setdefault(model, threading.RLock())
+    with lock, torch.random.fork_rng(sorted({p.device.index for p in model.parameters() if p.is_cuda})):
+        training = [module for module in model.modules() if module.training]
+        asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        try:
+            for module in training:
+                module.training = False
+            for parameter in asking:
+                parameter.requires_grad_(False)
+            yield model
+        finally:
+            for module in training:
+                module.training = True
+            for parameter in asking:
+                parameter.requires_grad_(True)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile``, whose layers can be watched.
+
+    Raises:
+        NetworkError: not a module, or TorchScript, whose layers cannot be watched.
+    """
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(model, "_orig_mod"):
+        inside = model.module if hasattr(model, "module") else model._orig_mod
+        model = inside  # type: ignore[assignment]
+    if not isinstance(model, nn.Module):
+        raise NetworkError(f"the model must be a torch.nn.Module that returns logits [N, K]; got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise NetworkError(
+            "the model is TorchScript, in which no layer can be watched: give the torch.nn.Module that it was made of"
+        )
+    return model
+
+
+def logits_of(output: object) -> Tensor:
+    """The logits [N, K] of what a model returned: a tensor, or an object with ``.logits`` (Hugging Face).
+
+    Raises:
+        NetworkError: something else.
+    """
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor) and logits.ndim == 2:
+        return logits
+    came = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    raise NetworkError(
+        f"the model must return logits as one tensor [N, K], or an object with such .logits; it returned {came}."
+        " Wrap it in a module that returns them"
+    )

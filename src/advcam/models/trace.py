@@ -1,0 +1,166 @@
+"""One forward pass watched: every activation that depends on the picture, and which of them all of it passes through."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from .lending import lent, logits_of
+
+Edge = tuple[Node, int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tensor that went into or came out of a module.
+
+    Args:
+        name: of the module; "" is the model itself.
+        side: ``input`` or ``output``.
+        nth: which call of that module it was, from 0.
+        value: the tensor; changed in place later on where ``changed``.
+        edge: where it stands in the graph.
+        version: of the tensor at that moment.
+    """
+
+    name: str
+    side: str
+    nth: int
+    value: Tensor
+    edge: Edge
+    version: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether something wrote over the tensor afterwards."""
+        return self.value._version != self.version
+
+
+class Trace:
+    """What was seen of one forward pass.
+
+    Args:
+        model: the model.
+        image: [1, 3, H, W].
+
+    Raises:
+        NetworkError: the model returns no logits.
+    """
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        with lent(model), torch.enable_grad(), _watched(model) as calls:
+            pixels = image.detach().clone().requires_grad_().clone()
+            self.logits = logits_of(model(pixels))
+        self.calls: list[Call] = calls
+        self._pixels = pixels
+        self._paths = _paths(self.logits.grad_fn, pixels.grad_fn)
+
+    @property
+    def depends(self) -> bool:
+        """Whether the logits depend on the pixels at all."""
+        return self._paths.total > 0
+
+    def is_picture(self, call: Call) -> bool:
+        """Whether the tensor is the picture itself."""
+        return call.edge[0] is self._pixels.grad_fn
+
+    def is_cut(self, call: Call) -> bool:
+        """Whether all that the logits know of the picture passes through this tensor (the picture itself aside)."""
+        paths = self._paths
+        return not self.is_picture(call) and paths.above.get(call.edge, 0) * paths.below.get(call.edge[0], 0) == paths.total
+
+    def uses(self, call: Call) -> int:
+        """By how many operations the tensor is used on the way to the logits."""
+        return self._paths.uses[call.edge]
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether no logit changes with any pixel."""
+        gradient = self.gradient(self._pixels)
+        return gradient is None or not gradient.any()
+
+    def gradient(self, value: Tensor) -> Tensor | None:
+        """Of a fixed mixture of the logits with respect to a tensor seen; None where they do not depend on it."""
+        mixture = self.logits @ torch.linspace(1, 2, self.logits.shape[1], dtype=self.logits.dtype, device=self.logits.device)
+        (gradient,) = torch.autograd.grad(mixture.sum(), value, retain_graph=True, allow_unused=True)
+        return gradient
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Paths in the graph: a tensor is a cut if the paths above it times those below it are all there are."""
+
+    total: int
+    above: dict[Edge, int]
+    below: dict[Node, int]
+    uses: Counter[Edge]
+
+
+def _paths(top: Node | None, bottom: Node | None) -> _Paths:
+    """Counts the paths from the logits (top) down to the pixels (bottom)."""
+    above: Counter[Edge] = Counter()
+    uses: Counter[Edge] = Counter()
+    below: dict[Node, int] = {}
+    if top is None or bottom is None:
+        return _Paths(0, above, below, uses)
+    order = _consumers_first(top)
+    for node in reversed(order):
+        below[node] = 1 if node is bottom else sum(below[n] for n, _ in _inputs(node))
+    reaching: Counter[Node] = Counter({top: 1})
+    above[top, 0] = 1
+    for node in order:
+        for edge in _inputs(node):
+            above[edge] += reaching[node]
+            reaching[edge[0]] += reaching[node]
+            uses[edge] += 1
+    return _Paths(below[top], above, below, uses)
+
+
+def _inputs(node: Node) -> list[Edge]:
+    return [(n, at) for n, at in node.next_functions if n is not None]
+
+
+def _consumers_first(top: Node) -> list[Node]:
+    """Every node under ``top``, each before those that it takes from."""
+    done: dict[Node, bool] = {}
+    order: list[Node] = []
+    stack = [(top, False)]
+    while stack:
+        node, left = stack.pop()
+        if left:
+            order.append(node)
+        elif node not in done:
+            done[node] = True
+            stack.append((node, True))
+            stack.extend((n, False) for n, _ in _inputs(node) if n not in done)
+    return order[::-1]
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module) -> Iterator[list[Call]]:
+    """Every tensor that goes into or comes out of a module and depends on the pixels, in order."""
+    calls: list[Call] = []
+    counts: Counter[str] = Counter()
+    hooks = []
+
+    def note(name: str, side: str, value: object) -> None:
+        value = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(value, Tensor) and value.grad_fn is not None:
+            calls.append(Call(name, side, counts[name], value, (value.grad_fn, value.output_nr), value._version))
+        if side == "output":
+            counts[name] += 1
+
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda _m, i, name=name: note(name, "input", i)))
+        hooks.append(module.register_forward_hook(lambda _m, _i, o, name=name: note(name, "output", o)))
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
