@@ -121,6 +121,13 @@ def _parser() -> ArgumentParser:
     predict.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment")
     predict.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
     predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where ID.png go")
+
+    close = verb(
+        "climb-image", _climb_image, "One picture: overlay, map file, and an animation of the map growing over the steps.",
+        "cat.jpg --model timm:resnet50 --class tabby --steps 20 --out cat",
+    )  # fmt: skip
+    o.add_picture(close)
+    o.add_climb(close)
     return parser
 
 
@@ -220,3 +227,13 @@ def _predict(args: Namespace) -> int:
 
     skipped = flow.predict(args.model, args.images, args.out, o.machine(args), _reporter(args))
     return _end(f"masks: {args.out}", len(skipped), args.out / "skipped.csv")
+
+
+def _climb_image(args: Namespace) -> int:
+    from advcam.picture import climb_image
+
+    from . import options as o
+
+    for line in climb_image(args.image, o.picture(args), args.out, o.machine(args), _reporter(args)):
+        print(line)
+    return _end(f"overlay, maps, animations: {args.out}", 0, args.out)

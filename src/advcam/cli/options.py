@@ -8,15 +8,17 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from advcam.attribution import PRESETS
+from advcam.attribution import METHODS, PRESETS
 from advcam.errors import SettingsError
 from advcam.flow import DataConfig, Steps
 from advcam.machine import Machine
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import NETWORKS
+from advcam.picture import PictureConfig
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
-from advcam.stages.refine import METHODS, RefineConfig
+from advcam.stages.refine import METHODS as REFINEMENTS
+from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
 
 
@@ -88,12 +90,31 @@ def add_climb(parser: ArgumentParser) -> None:
     group.add_argument("--scales", type=numbers, help="e.g. 1,1.5,2")
     group.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="climb the mirror image too")
     group.add_argument("--precision", choices=("float32", "bfloat16"), help="of the network's arithmetic")
+    group.add_argument("--cam-method", choices=list(METHODS), help="how each step's map is made (default: cam)")
+
+
+def add_picture(parser: ArgumentParser) -> None:
+    """One picture and its network."""
+    group = parser.add_argument_group("picture and network")
+    group.add_argument("image", type=Path, metavar="IMAGE", help="a picture of any kind")
+    group.add_argument("--model", required=True, help="timm:NAME, FILE.py:FUNCTION, or a run folder")
+    group.add_argument("--weights", type=Path, metavar="FILE", help="of timm:NAME, instead of timm's from the hub")
+    group.add_argument(
+        "--backbone-option", action="append", default=[], metavar="KEY=VALUE", help="argument of timm.create_model"
+    )
+    group.add_argument("--mean", type=numbers, help="of the input, e.g. 0.5,0.5,0.5 (default: timm's)")
+    group.add_argument("--std", type=numbers, help="of the input (default: timm's)")
+    group.add_argument("--class", dest="classes", action="append", default=[], metavar="K", help="id or name; may be repeated")
+    group.add_argument("--top", type=int, default=2, help="without --class: as many with the highest scores (default: 2)")
+    group.add_argument("--long-side", type=int, default=512, help="larger pictures are scaled down to it (default: 512)")
+    group.add_argument("--layer", help="whose output is the feature map (default: found)")
+    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="where overlay, map file and animations go")
 
 
 def add_refine(parser: ArgumentParser) -> None:
     """The masks."""
     group = parser.add_argument_group("refine")
-    group.add_argument("--method", default=_default(RefineConfig, "method"), choices=METHODS, help="default: pamr")
+    group.add_argument("--method", default=_default(RefineConfig, "method"), choices=REFINEMENTS, help="default: pamr")
     group.add_argument(
         "--threshold",
         type=float,
@@ -147,7 +168,7 @@ DECIDES = {
     "backbone": ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier"),
     "weights": ("from_scratch", "classifier"),
     "from_scratch": ("weights", "classifier"),
-    "preset": ("steps", "step_size", "suppress", "restrain", "tau", "scales", "mirror", "precision"),
+    "preset": ("steps", "step_size", "suppress", "restrain", "tau", "scales", "mirror", "precision", "cam_method"),
 }
 """What an option decides: these are not taken from the run where it is typed."""
 
@@ -167,16 +188,7 @@ def data(args: Namespace) -> DataConfig:
 
 def classify(args: Namespace) -> ClassifyConfig:
     """The classify step's settings."""
-    options = {}
-    for entry in args.backbone_option:
-        key, equals, value = entry.partition("=")
-        if not equals:
-            raise SettingsError(f"--backbone-option takes KEY=VALUE, got {entry!r}")
-        options[key] = _literal(value)
-    for name in ("mean", "std"):
-        if getattr(args, name) and len(getattr(args, name)) != 3:
-            raise SettingsError(f"--{name} takes three numbers, got {getattr(args, name)}")
-    backbone = Backbone(args.backbone or "resnet50", options, args.output_stride, args.mean, args.std)
+    backbone = Backbone(args.backbone or "resnet50", _backbone_options(args), args.output_stride, *_normalisation(args))
     return ClassifyConfig(
         backbone,
         _absolute(args.weights),
@@ -187,13 +199,40 @@ def classify(args: Namespace) -> ClassifyConfig:
     )
 
 
+def _backbone_options(args: Namespace) -> dict[str, Any]:
+    options = {}
+    for entry in args.backbone_option:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise SettingsError(f"--backbone-option takes KEY=VALUE, got {entry!r}")
+        options[key] = _literal(value)
+    return options
+
+
+def _normalisation(args: Namespace) -> tuple[Any, Any]:
+    for name in ("mean", "std"):
+        if getattr(args, name) and len(getattr(args, name)) != 3:
+            raise SettingsError(f"--{name} takes three numbers, got {getattr(args, name)}")
+    return args.mean, args.std
+
+
 def climb(args: Namespace) -> ClimbConfig:
     """The climb step's settings."""
     names = {n: n for n in ("steps", "step_size", "suppress", "restrain", "scales", "mirror", "precision")} | {
-        "threshold": "tau"
+        "threshold": "tau",
+        "method": "cam_method",
     }
     given = {name: getattr(args, flag) for name, flag in names.items()}
     return ClimbConfig(args.preset or "default", {name: value for name, value in given.items() if value is not None})
+
+
+def picture(args: Namespace) -> PictureConfig:
+    """What climb-image looks at."""
+    chosen = climb(args)
+    return PictureConfig(
+        args.model, args.weights, tuple(args.classes), args.top, args.long_side, args.layer, _backbone_options(args),
+        *_normalisation(args), chosen.preset, chosen.changes,
+    )  # fmt: skip
 
 
 def refine(args: Namespace) -> RefineConfig:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
 from advcam.errors import InputError, NetworkError, SettingsError
-from advcam.models import Network, find, prepared
+from advcam.models import Network, find, lent, logits_of, prepared, unwrapped
 
 from .inputs import Targets, as_lists, check_images, check_list, pairs
 from .maps import Maps
@@ -110,6 +110,17 @@ class AdvCAM:
         grids, first, recorded = zip(*climbed, strict=True)
         return self._maps(job, grids, first, recorded[0])
 
+    def scores(self, images: Tensor) -> Float[Tensor, "n k"]:
+        """The model's logits of the images, as it gives them in eval mode; memory is bounded as in a call.
+
+        Args:
+            images: float [N, 3, H, W].
+        """
+        with torch.inference_mode(False), lent(model := unwrapped(self.model)), torch.no_grad():
+            images = check_images(images, self.settings.bounds)
+            at_once = max(1, self._limit(images) // (images.shape[2] * images.shape[3]))
+            return torch.cat([logits_of(model(part)) for part in images.clone().split(at_once)])
+
     def iterate(self, images: Tensor, targets: Targets = None) -> Iterator[Maps]:
         """The same climb, one step at a time: yields the sum so far T times.
 
@@ -150,7 +161,7 @@ class AdvCAM:
             self._network = self._network or find(self.model, images, self.layer)
             network = self._network.at(s.precision)
             self._check_head(network)
-            lists = self._found(network, images) if targets is None else as_lists(targets, len(images), network.classes)
+            lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
             return _Job(images, network, prepared(network) if s.steps > 1 else network, *pairs(lists, images.device))
 
     def _climb(self, job: _Job, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -249,10 +260,9 @@ class AdvCAM:
     def _limit(self, images: Tensor) -> int:
         return self.max_pixels or (2**18 if images.device.type == "cpu" else 2**22)
 
-    def _found(self, network: Network, images: Tensor) -> list[list[int]]:
+    def _found(self, images: Tensor) -> list[list[int]]:
         """The classes that the model itself finds in each image."""
-        at_once = max(1, self._limit(images) // (images.shape[2] * images.shape[3]))
-        logits = torch.cat([network(part)[1].detach() for part in images.split(at_once)])
+        logits = self.scores(images)
         likely = (logits > 0) & (logits.softmax(1) >= 0.1)
         likely.scatter_(1, logits.argmax(1, keepdim=True), True)
         return [row.nonzero()[:, 0].tolist() for row in likely]

@@ -62,7 +62,7 @@ class Backbone:
             reason = shorten(str(error).splitlines()[0], 160, placeholder=" ...")
             raise NetworkError(
                 f"the pretrained weights of {self.name!r} cannot be had from the hub ({reason}). Without a network, give"
-                " --weights FILE with weights saved elsewhere, or --from-scratch to start without"
+                " --weights FILE with weights saved elsewhere (or, to train, --from-scratch to start without)"
             ) from None
 
     def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -121,6 +121,48 @@ def saved_classifier(backbone: Backbone, classes: int, weights: Path) -> nn.Modu
         _drop_bias(model)
     fill(model, state, str(weights))
     return model
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A trained classifier, and how it wants to be used.
+
+    Args:
+        model: in eval mode.
+        mean: of the input's channels, in [0, 1].
+        std: of the input's channels.
+        names: of the classes; empty where nobody knows them.
+        size: (H, W) of the only input it takes; None takes any.
+    """
+
+    model: nn.Module
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    names: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+
+
+def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
+    """A timm network as it was trained: with timm's weights, or with those of a file and as many classes as it has.
+
+    Raises:
+        SettingsError: a name that timm does not have.
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+    """
+    if weights is None:
+        model = backbone.create(pretrained=True)
+    else:
+        head = backbone.create().pretrained_cfg["classifier"]  # type: ignore[index]
+        matrix = load_state(weights).get(f"{head if isinstance(head, str) else head[0]}.weight")
+        if matrix is None:
+            raise NetworkError(f"{weights}: has no {head}.weight, so it is no classifier {backbone.name!r}")
+        model = saved_classifier(backbone, len(matrix), weights)
+    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
+    imagenet = timm.data.ImageNetInfo()
+    known_names = model.num_classes == imagenet.num_classes()
+    names = tuple(imagenet.index_to_description(i) for i in range(imagenet.num_classes())) if known_names else ()
+    return Ready(model.eval(), *backbone.normalisation(), names, size)  # type: ignore[arg-type]
 
 
 def own_classifier(reference: str) -> nn.Module:

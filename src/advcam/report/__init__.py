@@ -1,5 +1,6 @@
 """One self-contained page read from a run folder; nothing is computed again."""
 
 from .page import write_report
+from .pictures import grid, heat
 
-__all__ = ["write_report"]
+__all__ = ["grid", "heat", "write_report"]

@@ -56,14 +56,18 @@ def data_url(picture: Image.Image) -> str:
 
 
 def _heat(path: Path, picture: Image.Image) -> Image.Image | None:
-    """The strongest map over a darkened picture: black, red, yellow, white."""
+    """The strongest of a file's maps over the picture."""
     if not path.is_file():
         return None
     maps = load_maps(path).maps.numpy()
-    strongest = maps.max(0) if len(maps) else np.zeros(maps.shape[1:], np.float32)
-    value = np.asarray(Image.fromarray(strongest).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
-    heat = np.clip(3 * value - np.arange(3), 0, 1) * 255
-    return _blend(np.asarray(picture.convert("L"))[..., None] * np.ones(3), heat, 0.25 + 0.6 * value)
+    return heat(maps.max(0) if len(maps) else np.zeros(maps.shape[1:], np.float32), picture)
+
+
+def heat(values: NDArray[np.float32], picture: Image.Image) -> Image.Image:
+    """A map in [0, 1] over a darkened picture: black, red, yellow, white."""
+    value = np.asarray(Image.fromarray(values).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
+    colours = np.clip(3 * value - np.arange(3), 0, 1) * 255
+    return _blend(np.asarray(picture.convert("L"))[..., None] * np.ones(3), colours, 0.25 + 0.6 * value)
 
 
 def _colours(path: Path, picture: Image.Image) -> Image.Image | None:
