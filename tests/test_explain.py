@@ -1,5 +1,7 @@
 """AdvCAM on a model: what it takes, what it gives, and that the model comes back as lent."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -60,6 +62,48 @@ def test_the_model_comes_back_after_an_error(images):
     handle.remove()
 
 
+def test_restored_where_the_network_itself_fails_at_first_sight(images):
+    class Fails(SmallNet):
+        def forward(self, x):
+            torch.rand(3)
+            raise RuntimeError("in the middle")
+
+    net = Fails()
+    before, random = state_of(net), torch.get_rng_state()
+    with pytest.raises(NetworkError, match=r"Fails fails on a picture \(1, 3, 40, 56\): in the middle"):
+        advcam.AdvCAM(net)(images, [[0]] * 3)
+    same(before, state_of(net))
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_random_numbers_that_a_network_draws_are_given_back(images):
+    class Draws(SmallNet):
+        def forward(self, x):
+            return super().forward(x) + 0 * torch.rand(1)
+
+    net = Draws()
+    random = torch.get_rng_state()
+    advcam.AdvCAM(net, steps=2)(images, [[0]] * 3)
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_frozen_models_stay_frozen(images):
+    net = SmallNet().requires_grad_(False)
+    assert advcam.AdvCAM(net, steps=2)(images, [[0]] * 3).maps.any()
+    assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_from_threads(images):
+    net = SmallNet()
+    expected = [advcam.AdvCAM(net, steps=3)(images, [[c]] * 3).maps for c in range(4)]
+    before = state_of(net)
+    adv = advcam.AdvCAM(net, steps=3)
+    with ThreadPoolExecutor(4) as pool:
+        maps = list(pool.map(lambda c: adv(images, [[c % 4]] * 3).maps, range(12)))
+    assert all(torch.allclose(m, expected[c % 4], atol=1e-5) for c, m in enumerate(maps))
+    same(before, state_of(net))
+
+
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_works_where_gradients_are_off(net, images, around):
     expected = advcam.AdvCAM(net, steps=3)(images, [[0]] * 3).maps
@@ -113,6 +157,171 @@ def test_bfloat16_is_close(images):
     rough = advcam.AdvCAM(net, steps=3, precision="bfloat16")(images, [[0]] * 3).maps
     assert rough.dtype == torch.float32
     assert torch.corrcoef(torch.stack([exact.flatten(), rough.flatten()]))[0, 1] > 0.99
+
+
+def test_64_bits(net, images):
+    single = advcam.AdvCAM(net, steps=3)(images, [[0]] * 3).maps
+    double = advcam.AdvCAM(net.double(), steps=3)(images.double(), [[0]] * 3).maps
+    assert double.dtype == torch.float64
+    assert torch.allclose(double.float(), single, rtol=1e-3, atol=1e-4 * float(single.max()))
+
+
+def test_a_model_in_16_bits(net, images):
+    single = advcam.AdvCAM(net, steps=2)(images, [[0]] * 3).maps
+    half = advcam.AdvCAM(net.bfloat16(), steps=2)(images.bfloat16(), [[0]] * 3).maps
+    assert half.dtype == torch.float32
+    assert torch.corrcoef(torch.stack([single.flatten(), half.flatten()]))[0, 1] > 0.98
+
+
+def test_images_of_several_sizes(net, images):
+    adv = advcam.AdvCAM(net, steps=3)
+    several = [images[0], images[1, :, :32, :32], images[2], images[0, :, :, :40]]
+    out = adv(several, [[0, 3], [2], [1], []])
+    assert [m.size for m in out] == [(40, 56), (32, 32), (40, 56), (40, 40)]
+    assert [m.target.tolist() for m in out] == [[0, 3], [2], [1], []]
+    for image, maps in zip(several[:3], out, strict=False):
+        alone = adv(image[None], [maps.target.tolist()])
+        assert torch.allclose(maps.maps, alone.maps, atol=1e-4 * float(alone.maps.max()))
+        assert torch.allclose(maps.plain.maps, alone.plain.maps, atol=1e-5)
+        assert maps.image.tolist() == [0] * len(maps.target)
+    assert out[3].normalised((40, 40)).shape == (0, 40, 40)
+    table = torch.zeros(4, 4)
+    table[0, 0] = table[0, 3] = table[1, 2] = table[2, 1] = 1
+    assert [m.target.tolist() for m in adv(several, table)] == [[0, 3], [2], [1], []]
+    assert all(len(m.target) for m in adv(several))
+    with pytest.raises(InputError, match="each of the 4 images; got 1"):
+        adv(several, [[0]])
+    with pytest.raises(InputError, match=r"one an image; entry 1 is torch.float32 \(1, 3, 8, 8\)"):
+        adv([images[0], torch.rand(1, 3, 8, 8)], [[0], [0]])
+
+
+def test_steps_as_they_come(net, images):
+    adv = advcam.AdvCAM(net, steps=4, max_pixels=40 * 56)  # several chunks
+    whole = adv(images, [[0, 1], [1], [2]], record=True)
+    for t, out in enumerate(adv.iterate(images, [[0, 1], [1], [2]])):
+        assert torch.allclose(out.maps, whole.steps[:, : t + 1].sum(1), atol=1e-5)
+        assert torch.allclose(out.steps[:, 0], whole.steps[:, t], atol=1e-5)
+        assert torch.allclose(out.scores[:, 0], whole.scores[:, t], atol=1e-5)
+        assert out.images.shape == (4, 3, 40, 56)
+        assert net.training  # nothing is held between steps
+    assert t == 3
+    assert torch.allclose(out.plain.maps, whole.plain.maps, atol=1e-6)
+    with pytest.raises(SettingsError, match=r"iterate\(\) yields steps on one grid: give one scale"):
+        next(advcam.AdvCAM(net, scales=(1.0, 2.0)).iterate(images, [[0]] * 3))
+
+
+def test_maps_can_be_added(net, images):
+    adv = advcam.AdvCAM(net, steps=1)
+    once = adv(images, [[0, 1]] * 3).maps
+    assert torch.allclose(once + once, 2 * adv(images, [[0, 1]] * 3).maps)
+
+
+class Hungry(SmallNet):
+    """Runs out of memory with more than so many images at once."""
+
+    room = 2
+
+    def forward(self, x):
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more")
+        return super().forward(x)
+
+
+def test_max_pixels_is_halved_where_memory_runs_out(images):
+    net = Hungry()
+    adv = advcam.AdvCAM(net, steps=3, max_pixels=6 * 40 * 56)
+    out = adv(images.repeat(2, 1, 1, 1), [[0, 1], [2], [3]] * 2)
+    assert adv.max_pixels == 6 * 40 * 56 // 4  # 5 pairs at once, then 3, then 1
+    net.room = 100
+    whole = advcam.AdvCAM(net, steps=3)(images.repeat(2, 1, 1, 1), [[0, 1], [2], [3]] * 2)
+    assert torch.allclose(out.maps, whole.maps, atol=1e-4 * float(whole.maps.max()))
+
+
+def test_not_enough_memory_for_one(images):
+    net = Hungry()
+    adv = advcam.AdvCAM(net, steps=3, mirror=True)
+    adv(images[:1], [[0]])
+    net.room = 1
+    with pytest.raises(InputError, match="not enough memory for one image of 40x56 at scale 1: give smaller"):
+        adv(images, [[0]] * 3)
+
+
+def test_other_errors_are_not_taken_for_memory(net, images):
+    adv = advcam.AdvCAM(net, steps=3)
+    adv(images, [[0]] * 3)
+    handle = net.body.register_forward_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("something else")))
+    with pytest.raises(RuntimeError, match="something else"):
+        adv(images, [[0]] * 3)
+    handle.remove()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_logits_that_are_not_finite_give_maps_of_zeros(images, value, hidden):
+    net = SmallNet()
+    adv = advcam.AdvCAM(net, steps=3, layer="stem" if hidden else None)
+    adv(images, [[0]] * 3)
+    with torch.no_grad():
+        net.fc.weight[2] = value
+    with pytest.warns(RuntimeWarning, match=r"logits of 3 of 3 \(image, class\) pairs are NaN or infinite; what is not finite"):
+        out = adv(images, [[2], [0], [1]], record=True)
+    assert torch.isfinite(out.maps).all()
+    assert not out.maps[0].any() or value == float("inf")
+    assert torch.isfinite(out.images).all()
+
+
+def test_an_all_negative_map_and_a_constant_picture(images):
+    net = SmallNet()
+    with torch.no_grad():
+        net.fc.weight[1] = -1.0
+    negative = advcam.AdvCAM(net, steps=3)(images, [[1]] * 3)
+    assert not negative.maps.any()
+    assert not negative.normalised((40, 56)).any()
+    grey = torch.full((1, 3, 40, 56), 0.3)
+    out = advcam.AdvCAM(net, steps=3)(grey, [[0]], record=True)
+    assert torch.equal(out.images, grey)  # no range, no step
+    assert torch.allclose(out.maps, 3 * out.plain.maps, atol=1e-6)
+
+
+def test_bounds(net, images):
+    images = images.clamp(-1, 1)
+    out = advcam.AdvCAM(net, steps=4, step_size=0.2, bounds=(-1, 1.5))(images, [[0]] * 3, record=True)
+    assert out.images.max() > images.max()
+    assert out.images.min() >= -1
+    assert out.images.max() <= 1.5
+    with pytest.raises(
+        InputError, match=r"values from -1 to 1, outside the bounds \(0.0, 1.0\).*give the bounds of normalised pixels"
+    ):
+        advcam.AdvCAM(net, bounds=(0, 1))(images, [[0]] * 3)
+    for wrong in ((1, 0), (0,), 1.0, "ab", (0, float("inf"))):
+        with pytest.raises(SettingsError, match="bounds are the least and the greatest pixel"):
+            advcam.AdvCAM(net, bounds=wrong)
+
+
+def test_one_forward_pass_for_all_classes_of_an_image(net, images):
+    seen = []
+    handle = net.register_forward_pre_hook(lambda _m, inputs: seen.append(len(inputs[0])))
+    adv = advcam.AdvCAM(net, steps=1)
+    adv(images, [[0, 1, 2, 3]] * 3)
+    seen.clear()
+    adv(images, [[0, 1, 2, 3]] * 3)
+    assert seen == [3]
+    climber = advcam.AdvCAM(net, steps=3)
+    climber(images, [[0, 1]] * 3)
+    seen.clear()
+    climber(images, [[0, 1]] * 3)
+    assert seen == [3, 6, 6]
+    handle.remove()
+
+
+def test_scores(net, images):
+    net.eval()
+    assert torch.allclose(advcam.AdvCAM(net).scores(images), net(images), atol=1e-6)
+
+
+def test_the_published_settings_need_a_linear_head(net, images):
+    with pytest.raises(NetworkError, match=r"one linear head; this network has layer='stem' \(output\), head by gradient"):
+        advcam.AdvCAM(net, "official", layer="stem")(images, [[0]] * 3)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+from weakref import WeakKeyDictionary
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -17,6 +21,8 @@ from .trace import Call, Trace
 # Pixels: enough that the feature map of any common network has more than one cell, not so many that watching all layers costs.
 LEAST_SIDE, MOST_SIDE = 128, 256
 # What these give is another layer's map, a pooled one, or a projection inside an attention: never the map to look at.
+_NOBODY = nn.Identity()
+_found: WeakKeyDictionary[nn.Module, dict[Any, Network]] = WeakKeyDictionary()  # what was found, while the modules are the same
 _POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # whose input may be
 _NOT_A_MAP = (nn.Identity, nn.Dropout, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Linear)
 
@@ -43,6 +49,16 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
     if layer is not None and layer not in names:
         raise NetworkError(f"the model has no layer {layer!r}; {known(layer, names)}")
     _check_fits(model, images)
+    structure = (layer, *((name, id(module)) for name, module in model.named_modules()))
+    kept = _found.setdefault(model, {})
+    if structure not in kept:
+        kept.clear()
+        kept[structure] = dataclasses.replace(_look(model, images, layer), model=_NOBODY)  # or the model would never be freed
+    return dataclasses.replace(kept[structure], model=model)
+
+
+def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
+    """The network as a picture shows it, of a size that suits."""
     size = [min(max(side, LEAST_SIDE), MOST_SIDE) for side in images.shape[-2:]]
     probes = [images[:1]]
     if list(images.shape[-2:]) != size:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .lending import lent
 from .network import Network
 
 
@@ -18,7 +19,8 @@ def prepared(network: Network) -> Network:
     The copy shares with the model every tensor that it does not change, and the model itself is not touched. Logits and
     features are the same but for rounding. A model that cannot be copied is used as it is.
     """
-    model = _structure(network.model)
+    with lent(network.model):  # another thread's hooks are no part of the model
+        model = _structure(network.model)
     if model is None:
         return network
     for conv, norm in network.foldable:
