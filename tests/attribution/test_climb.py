@@ -100,7 +100,8 @@ def test_a_batch_gives_what_one_at_a_time_gives(net, images, preset):
     adv = advcam.AdvCAM(net, preset, steps=3)
     together = adv(images, [[0, 3], [1], [2, 0]])
     alone = [adv(images[i : i + 1], [[c]]).maps[0] for i, c in ((0, 0), (0, 3), (1, 1), (2, 2), (2, 0))]
-    assert torch.allclose(together.maps, torch.stack(alone), rtol=1e-4, atol=1e-4 * float(together.maps.max()))
+    near = 1e-2 if preset == "paper" else 1e-4  # its penalty |CAM - CAM_0| has a kink where both are equal: rounding decides
+    assert torch.allclose(together.maps, torch.stack(alone), rtol=near, atol=near * float(together.maps.max()))
 
 
 def test_memory_is_bounded_without_changing_the_result(net, images):

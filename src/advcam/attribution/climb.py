@@ -107,15 +107,13 @@ def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], 
         [C, V, ...], without gradient.
     """
     rank = (rows[:, None] == rows[None]).tril(-1).sum(1)  # how many climbs of the same image come before
-    last, out = int(rank.max()), None
-    for turn in range(last + 1):
-        mine = rank == turn
-        (g,) = torch.autograd.grad(values[mine].sum(), at, retain_graph=keep or turn < last)
-        g = g.reshape(n, -1, *at.shape[-3:])
-        out = g.new_empty(len(rows), *g.shape[1:]) if out is None else out
-        out[mine] = g[rows[mine]]
-    assert out is not None
-    return out
+    turns, parts, order = int(rank.max()) + 1, [], []
+    for turn in range(turns):
+        (mine,) = torch.where(rank == turn)
+        (g,) = torch.autograd.grad(values[mine].sum(), at, retain_graph=keep or turn + 1 < turns)
+        parts.append(g.reshape(n, -1, *at.shape[-3:])[rows[mine]])
+        order.append(mine)
+    return parts[0] if turns == 1 else torch.cat(parts)[torch.cat(order).argsort()]
 
 
 def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], s: ClimbSettings) -> Tensor:

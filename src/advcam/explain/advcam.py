@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
 from advcam.errors import InputError, NetworkError, SettingsError
-from advcam.models import Network, find, lent, logits_of, prepared, unwrapped
+from advcam.models import Network, check_fits, find, lent, logits_of, prepared, unwrapped
 
 from .inputs import Targets, as_lists, check_images, check_list, pairs
 from .maps import Maps
@@ -46,7 +46,7 @@ class AdvCAM:
         preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
         max_pixels: most pixels (views included) in one forward pass; bounds memory; changes results by rounding alone. None is
-            2^18 on a CPU, whose caches are small, and 2^22 elsewhere. Halves itself where memory runs out.
+            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. Halves itself where memory runs out.
         changes: settings to change, such as ``steps`` or ``method``, see :class:`~advcam.attribution.ClimbSettings`.
 
     Raises:
@@ -118,6 +118,7 @@ class AdvCAM:
         """
         with torch.inference_mode(False), lent(model := unwrapped(self.model)), torch.no_grad():
             images = check_images(images, self.settings.bounds)
+            check_fits(model, images)
             at_once = max(1, self._limit(images) // (images.shape[2] * images.shape[3]))
             return torch.cat([logits_of(model(part)) for part in images.clone().split(at_once)])
 
@@ -258,7 +259,7 @@ class AdvCAM:
         return max(1, round(images.shape[2] * images.shape[3] * scale**2) * (2 if self.settings.mirror else 1))
 
     def _limit(self, images: Tensor) -> int:
-        return self.max_pixels or (2**18 if images.device.type == "cpu" else 2**22)
+        return self.max_pixels or (400_000 if images.device.type == "cpu" else 2**22)
 
     def _found(self, images: Tensor) -> list[list[int]]:
         """The classes that the model itself finds in each image."""

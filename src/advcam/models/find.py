@@ -48,7 +48,7 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
     names = [name for name, _ in model.named_modules() if name]
     if layer is not None and layer not in names:
         raise NetworkError(f"the model has no layer {layer!r}; {known(layer, names)}")
-    _check_fits(model, images)
+    check_fits(model, images)
     structure = (layer, *((name, id(module)) for name, module in model.named_modules()))
     kept = _found.setdefault(model, {})
     if structure not in kept:
@@ -81,7 +81,12 @@ def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
     )
 
 
-def _check_fits(model: nn.Module, images: Tensor) -> None:
+def check_fits(model: nn.Module, images: Tensor) -> None:
+    """That images and model are on one device and of one type.
+
+    Raises:
+        InputError: they are not.
+    """
     parameters = [p for p in model.parameters() if p.is_floating_point()]
     devices = {p.device for p in parameters}
     if parameters and images.device not in devices:
@@ -136,6 +141,7 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
         raise NetworkError(_nothing_found(model, trace, layer, size))
     grid = chosen.to_grid(last.value, size)
     pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
+    pooled = pooled and not last.changed  # else that is the mean of what was written over the layer's output
     return Network(
         model, last.name, last.side, last.nth, chosen, trace.logits.shape[1], head if pooled else None,
         _foldable(trace, named, last),
@@ -177,8 +183,8 @@ def _nothing_found(model: nn.Module, trace: Trace, layer: str | None, size: tupl
                 f" [N, h w, D] on the grid of a {size[0]}x{size[1]} picture"
             )
         return (
-            f"the logits do not depend on the output of layer {layer!r} (behind the last block of a class-token transformer"
-            " only the class token counts): name an earlier layer, or none, to have one found"
+            f"the logits do not depend on the output of layer {layer!r}: name an earlier layer (behind the last block of a"
+            " transformer with a class token nothing else counts), or none, to have one found"
         )
     spatial = [c for c in trace.calls if layout(c.value.shape, size) is not None and not trace.is_picture(c)]
     if not spatial:

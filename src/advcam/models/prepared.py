@@ -6,6 +6,7 @@ import copy
 import dataclasses
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -27,8 +28,10 @@ def prepared(network: Network) -> Network:
         in_front, behind = model.get_submodule(conv).eval(), model.get_submodule(norm).eval()
         _put(model, conv, fuse_conv_bn_eval(in_front, behind))  # type: ignore[type-var, arg-type]
         _put(model, norm, nn.Sequential(*behind.children()))  # timm's BatchNorm holds its dropout and activation
-    for module in model.modules():
-        if type(module) is nn.Conv2d or type(module) is nn.Linear:
+    for name, module in list(model.named_modules()):
+        if _is_stem(module):
+            _put(model, name, module := Stem(module))  # type: ignore[arg-type]
+        if type(module) is Stem or type(module) is nn.Conv2d or type(module) is nn.Linear:
             weight = module.weight.detach()
             if network.precision == "bfloat16" and weight.dtype == torch.float32 and weight.device.type == "cpu":
                 weight = weight.bfloat16()  # once, where autocast would do it in every pass
@@ -36,6 +39,53 @@ def prepared(network: Network) -> Network:
                 weight = weight.contiguous(memory_format=torch.channels_last)
             module.weight = nn.Parameter(weight, requires_grad=False)
     return dataclasses.replace(network, model=model, foldable=())
+
+
+class Stem(nn.Module):
+    """A convolution of stride 2 as one of stride 1 over 2 x 2 blocks of pixels: the same sums, in another order.
+
+    On a CPU the gradient of a network's first convolution with respect to the pixels takes less than half the time this way.
+
+    Args:
+        conv: square odd kernel, stride 2, zero padding.
+
+    Example:
+        >>> conv, x = nn.Conv2d(3, 8, 7, 2, 3), torch.rand(1, 3, 9, 10)
+        >>> torch.allclose(Stem(conv)(x), conv(x), atol=1e-6)
+        True
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        weight = F.pad(conv.weight.detach(), (0, 1, 0, 1))
+        out, channels, side = weight.shape[0], weight.shape[1], weight.shape[2] // 2
+        blocks = (
+            weight.reshape(out, channels, side, 2, side, 2).permute(0, 1, 3, 5, 2, 4).reshape(out, 4 * channels, side, side)
+        )
+        self.weight = nn.Parameter(blocks.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.bias = conv.bias
+        self.padding, self.kernel = int(conv.padding[0]), int(conv.kernel_size[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, O, H', W'] as the convolution gives it."""
+        outputs = [(length + 2 * self.padding - self.kernel) // 2 + 1 for length in x.shape[2:]]
+        behind = [2 * n + self.kernel - 1 - length - self.padding for n, length in zip(outputs, x.shape[2:], strict=True)]
+        padded = F.pad(x, (self.padding, behind[1], self.padding, behind[0]))
+        blocks = F.pixel_unshuffle(padded, 2).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(blocks, self.weight, self.bias)
+
+
+def _is_stem(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Conv2d
+        and module.in_channels <= 4
+        and (module.stride, module.dilation, module.groups, module.padding_mode) == ((2, 2), (1, 1), 1, "zeros")
+        and module.kernel_size[0] == module.kernel_size[1]
+        and module.kernel_size[0] % 2 == 1
+        and not isinstance(module.padding, str)
+        and module.padding[0] == module.padding[1]
+        and module.weight.device.type == "cpu"
+    )
 
 
 def _structure(model: nn.Module) -> nn.Module | None:

@@ -1,0 +1,118 @@
+"""What code written for pytorch-grad-cam asks for, read without that library: layers, targets, token grids, smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import index
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advcam.errors import InputError, SettingsError
+from advcam.models import find, unwrapped
+
+
+def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """The modules in a list, at least one.
+
+    Raises:
+        InputError: no list, or an empty one.
+    """
+    if not isinstance(target_layers, Iterable):
+        came = type(target_layers).__name__
+        raise InputError(f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; got {came}")
+    layers = list(target_layers)
+    if not layers:
+        raise InputError("target_layers is empty: expected at least one module of the model, e.g. [model.layer4[-1]]")
+    return layers
+
+
+def classes_of(targets: Iterable[Any]) -> list[int]:
+    """The class ids that targets stand for.
+
+    A target of a class is known by what it does: it has a ``category``, and of logits gives back that entry as it is.
+
+    Args:
+        targets: ``ClassifierOutputTarget`` objects or class ids, one for each image.
+
+    Raises:
+        InputError: no list, or a target of something else than one class's logit.
+
+    Example:
+        >>> class ClassifierOutputTarget:
+        ...     category = 2
+        ...     def __call__(self, model_output):
+        ...         return model_output[self.category]
+        >>> classes_of([ClassifierOutputTarget(), 5])
+        [2, 5]
+    """
+    if not isinstance(targets, Iterable):
+        raise InputError(f"targets must be a list with one target for each image, or None; got {type(targets).__name__}")
+    return [_class_of(target) for target in targets]
+
+
+def _class_of(target: Any) -> int:
+    try:
+        category = index(getattr(target, "category", target))
+        probe = torch.linspace(1, 2, abs(category) + 2)
+        if not callable(target) or float(target(probe)) == float(probe[category]):
+            return category
+    except Exception:  # whatever another's target makes of the probe: it is not one of a class
+        pass
+    raise InputError(
+        f"each target must be a ClassifierOutputTarget(k) or a class id; got {type(target).__name__}. One class's logit is"
+        " climbed: for another quantity, give a model that returns it as a logit [N, 1], and target 0"
+    )
+
+
+@torch.inference_mode(False)
+def check_reshape(
+    reshape: Callable[[Any], Tensor], model: nn.Module, layers: list[str], images: Float[Tensor, "n 3 y x"]
+) -> None:
+    """That a ``reshape_transform`` makes of the layers' activations the very feature maps that are used here.
+
+    Args:
+        reshape: from what a layer gives to [N, D, h, w].
+        model: the model, given back as it was.
+        layers: names of the layers.
+        images: the first is looked at.
+
+    Raises:
+        InputError: another shape, other values, or another order.
+    """
+    image = images[:1].clone()  # outside of inference mode, whose tensors take no gradient
+    for layer in layers:
+        network = find(model, image, layer)
+        raw: list[Any] = []
+        module = unwrapped(model).get_submodule(layer)
+        hook = module.register_forward_hook(lambda _module, _inputs, output, raw=raw: raw.append(output))
+        try:
+            used = network(image)[0]
+        finally:
+            hook.remove()
+        laid = reshape(raw[network.nth])
+        if laid.shape != used.shape or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
+            raise InputError(
+                f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, where AdvCAM itself lays it on the grid"
+                f" {tuple(used.shape)}, with other values or in another order. It is not needed: leave reshape_transform out"
+            )
+
+
+def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:
+    """That neither of pytorch-grad-cam's smoothings is asked for.
+
+    Raises:
+        SettingsError: one is; says what there is instead.
+    """
+    if aug_smooth:
+        raise SettingsError(
+            "aug_smooth=True (the mean over mirror images and three brightnesses) is not available: leave it out and make the"
+            " object with mirror=True, which climbs an image and its mirror image together"
+        )
+    if eigen_smooth:
+        raise SettingsError(
+            "eigen_smooth=True (the first principal component of one map's channels) is not defined for a sum of maps over"
+            " steps: leave it out; mirror=True or several scales when making the object smooth too"
+        )

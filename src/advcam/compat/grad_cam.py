@@ -1,0 +1,149 @@
+"""AdvCAM, and the plain maps it extends, with the signature of pytorch-grad-cam (1.5): replace the one import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advcam import explain
+from advcam.errors import InputError
+
+from .asked import check_reshape, check_smoothing, classes_of, layers_of
+from .lookup import layer_name
+
+
+class AdvCAM:
+    """:class:`advcam.AdvCAM` for code written for ``pytorch_grad_cam.GradCAM``: arrays [N, H, W] at the size of the input.
+
+    ``mean over layers of A_c / max A_c``, divided by its maximum. pytorch-grad-cam also subtracts each map's minimum; here
+    the least value stays, so that 0 says "nothing speaks for the class". A layer's activation is what it gave, at its last
+    call (there on a CPU what is left of it after operations in place, at its first). The model is given back as it was.
+
+    Args:
+        model: returns logits [N, K], see :class:`advcam.AdvCAM`.
+        target_layers: modules of the model, behind which the logits still depend on every cell: as there ``blocks[-1].norm1``
+            of a transformer with a class token. Each is climbed by itself; time grows with their number.
+        reshape_transform: not needed, tokens are laid on the grid by themselves. One that is given is only compared with
+            that: the first image's activation must come out the same.
+        options: ``preset``, ``max_pixels`` and settings such as ``steps`` or ``mirror``, as for :class:`advcam.AdvCAM`.
+
+    Raises:
+        InputError: a layer that is not in the model, or no layer.
+        SettingsError: an unknown preset or setting, or a value out of range.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+        >>> with AdvCAM(model=net, target_layers=[net[1]]) as cam:
+        ...     grayscale_cam = cam(input_tensor=torch.rand(2, 3, 32, 32), targets=[3, 0])
+        >>> grayscale_cam.shape, cam.outputs.shape
+        ((2, 32, 32), torch.Size([2, 4]))
+    """
+
+    _fixed: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Iterable[nn.Module],
+        reshape_transform: Callable[[Tensor], Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        self.model, self.target_layers, self.reshape_transform = model, layers_of(target_layers), reshape_transform
+        self._names = [layer_name(model, layer) for layer in self.target_layers]
+        self._climbers = [explain.AdvCAM(model, layer=name, **(self._fixed | options)) for name in self._names]
+        self._images: Tensor | None = None
+        self._outputs: Tensor | None = None
+        self._unchecked = reshape_transform
+
+    def __call__(
+        self,
+        input_tensor: Float[Tensor, "n 3 y x"],
+        targets: Iterable[Any] | None = None,
+        aug_smooth: bool = False,
+        eigen_smooth: bool = False,
+    ) -> Float[np.ndarray, "n y x"]:
+        """One map an image, float32 in [0, 1], the maximum 1 (or a map of zeros).
+
+        Args:
+            input_tensor: float [N, 3, H, W], normalised as the model wants it; goes to the model's device.
+            targets: one ``ClassifierOutputTarget`` (or class id) for each image; None is each image's highest-scoring class.
+            aug_smooth: must be False, like ``eigen_smooth``; the error says what there is instead.
+
+        Raises:
+            InputError: images or targets of another form, or a ``reshape_transform`` that lays tokens otherwise.
+            SettingsError: ``aug_smooth`` or ``eigen_smooth``.
+            NetworkError: a layer that does not matter to the logits, or whose output is no feature map.
+        """
+        check_smoothing(aug_smooth, eigen_smooth)
+        if not isinstance(input_tensor, Tensor):
+            raise InputError(f"input_tensor must be a float tensor [N, 3, H, W]; got {type(input_tensor).__name__}")
+        classes = None if targets is None else classes_of(targets)
+        images = input_tensor.to(next(self.model.parameters(), input_tensor).device)
+        self._images, self._outputs = images, None
+        if classes is None:
+            classes = self.outputs.argmax(1).tolist()
+        if self._unchecked is not None:
+            check_reshape(self._unchecked, self.model, self._names, images)
+            self._unchecked = None
+        maps = [climber(images, [[c] for c in classes]) for climber in self._climbers]
+        mean = torch.stack([each.normalised(each.size) for each in maps]).mean(0)
+        peak = mean.amax((1, 2), keepdim=True)
+        scaled: np.ndarray = (mean / torch.where(peak > 0, peak, 1)).float().cpu().numpy()
+        return scaled
+
+    @property
+    def outputs(self) -> Float[Tensor, "n k"]:
+        """The logits of the images of the last call: one more forward pass when first asked for, unless ``targets`` was None.
+
+        Raises:
+            InputError: no call so far.
+        """
+        if self._images is None:
+            raise InputError("outputs are the logits of the images of the last call, and there was none: call the object first")
+        if self._outputs is None:
+            self._outputs = self._climbers[0].scores(self._images)
+        return self._outputs
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to release: between calls nothing hangs on the model."""
+
+
+class GradCAM(AdvCAM):
+    """The plain Grad-CAM, without climbing (``steps=1, method="gradcam"``): ``pytorch_grad_cam.GradCAM``."""
+
+    _fixed: ClassVar[dict[str, Any]] = {"steps": 1, "method": "gradcam"}
+
+
+class GradCAMPlusPlus(AdvCAM):
+    """The plain Grad-CAM++ (``steps=1, method="gradcam++"``): ``pytorch_grad_cam.GradCAMPlusPlus``.
+
+    There 1e-6 is added to the denominator ``2 g^2 + g^3 sum f``, which damps gradients of about 1e-3 and less; here not.
+    """
+
+    _fixed: ClassVar[dict[str, Any]] = {"steps": 1, "method": "gradcam++"}
+
+
+class LayerCAM(AdvCAM):
+    """The plain LayerCAM (``steps=1, method="layercam"``): ``pytorch_grad_cam.LayerCAM``."""
+
+    _fixed: ClassVar[dict[str, Any]] = {"steps": 1, "method": "layercam"}
+
+
+class HiResCAM(AdvCAM):
+    """The plain HiResCAM (``steps=1, method="hirescam"``): ``pytorch_grad_cam.HiResCAM``."""
+
+    _fixed: ClassVar[dict[str, Any]] = {"steps": 1, "method": "hirescam"}
+
+
+class GradCAMElementWise(AdvCAM):
+    """The plain element-wise Grad-CAM (``steps=1, method="elementwise"``): ``pytorch_grad_cam.GradCAMElementWise``."""
+
+    _fixed: ClassVar[dict[str, Any]] = {"steps": 1, "method": "elementwise"}
