@@ -9,7 +9,7 @@ README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding=
 
 
 def test_the_python_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     code = code.replace("pretrained=True", "pretrained=False")  # no download in a test
     assert "pretrained=False" in code
     code += "assert maps.shape == plain.shape == (3, 224, 224)\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advcam.data import fit_within, read_image
+from advcam.data import at_least, fit_within, read_image
 from advcam.errors import ImageError
 
 RAMP = np.linspace(0, 255, 32 * 24 * 3).reshape(24, 32, 3).astype(np.uint8)
@@ -106,3 +106,11 @@ def test_float_pixels(tmp_path):
     path = saved(tmp_path, Image.fromarray(np.random.rand(20, 20).astype(np.float32)), "float.tiff")
     with pytest.raises(ImageError, match="float pixels have no fixed range"):
         read_image(path)
+
+
+def test_sizes():
+    picture = Image.new("RGB", (40, 20))
+    assert fit_within(picture, 30).size == (30, 15)
+    assert fit_within(picture, 50) is picture
+    assert at_least(picture, 64).size == (128, 64)
+    assert at_least(picture, 20) is picture

@@ -62,7 +62,7 @@ def add_data(parser: ArgumentParser, required: bool) -> None:
 def add_classify(parser: ArgumentParser) -> None:
     """The classifier."""
     group = parser.add_argument_group("classify")
-    group.add_argument("--backbone", help="a timm network that ends in pooling and a linear head (default: resnet50)")
+    group.add_argument("--backbone", help="a timm network (default: resnet50)")
     group.add_argument(
         "--backbone-option", action="append", default=[], metavar="KEY=VALUE", help="argument of timm.create_model"
     )

@@ -1,7 +1,7 @@
 """Pictures and what is known of them: folders with labels, and scenes made on the spot."""
 
 from .folder import Dataset, Item, Skip, list_images, load
-from .images import fit_within, read_image
+from .images import at_least, fit_within, read_image
 from .labels import IGNORE, ClassTable, read_classes
 from .synthetic import Scene, SceneSettings, scene, write_dataset
 from .transforms import Augmentation, Normalisation, TrainingViews
@@ -17,6 +17,7 @@ __all__ = [
     "SceneSettings",
     "Skip",
     "TrainingViews",
+    "at_least",
     "fit_within",
     "list_images",
     "load",

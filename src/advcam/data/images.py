@@ -72,3 +72,12 @@ def fit_within(picture: Image.Image, long_side: int) -> Image.Image:
         return picture
     width, height = (max(1, round(side * factor)) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def at_least(picture: Image.Image, short_side: int) -> Image.Image:
+    """The picture itself, or enlarged so that its shorter side is ``short_side``."""
+    factor = short_side / min(picture.size)
+    if factor <= 1:
+        return picture
+    width, height = (round(side * factor) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from advcam.attribution import ClimbSettings, settings, strided_size
-from advcam.data import Item, Normalisation, fit_within, read_image
+from advcam.data import Item, Normalisation, at_least, fit_within, read_image
 from advcam.explain import AdvCAM, Maps
 from advcam.store import StoredMaps, save_maps
 
 from .context import Context, trained_classifier
+
+LEAST_SIDE = 64  # pixels: smaller pictures are enlarged for the network, whose map of them would have a single cell
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _climb_batch(context: Context, climber: AdvCAM, normalise: Normalisation, it
     shown = [item for item in items if item.labels]
     climbed = plain = None
     if shown:
-        images = torch.stack([normalise(fit_within(read_image(item.path), long_side)) for item in shown])
+        images = torch.stack([normalise(at_least(fit_within(read_image(item.path), long_side), LEAST_SIDE)) for item in shown])
         climbed = climber(images.to(context.machine.torch_device()), [item.labels for item in shown])
         plain = climbed.plain
     for item in items:
