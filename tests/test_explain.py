@@ -1,5 +1,7 @@
 """AdvCAM on a model: what it takes, what it gives, and that the model comes back as lent."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -244,6 +246,34 @@ def test_not_enough_memory_for_one(images):
     net.room = 1
     with pytest.raises(InputError, match="not enough memory for one image of 40x56 at scale 1: give smaller"):
         adv(images, [[0]] * 3)
+
+
+def test_not_enough_memory_for_the_plain_maps_of_one(images):
+    net = Hungry()
+    adv = advcam.AdvCAM(net, steps=1)
+    adv(images[:1], [[0]])
+    net.room = 0
+    with pytest.raises(InputError, match="not enough memory for one image"):
+        adv(images, [[0, 1, 2, 3]] * 3)
+
+
+def test_a_model_that_changes_between_calls(net, images):
+    adv = advcam.AdvCAM(net, steps=2)
+    first = adv(images, [[0]] * 3)
+    net.fc = nn.Linear(16, 9)
+    assert adv(images, [[8]] * 3).maps.shape == first.maps.shape
+    with pytest.raises(InputError, match="images are torch.float64, the model computes in torch.float32"):
+        adv(images.double(), [[0]] * 3)
+
+
+def test_nothing_keeps_a_model_alive(images):
+    net = SmallNet()
+    adv = advcam.AdvCAM(net, steps=2)
+    adv(images, [[0]] * 3)
+    gone = weakref.ref(net)
+    del net, adv
+    gc.collect()
+    assert gone() is None
 
 
 def test_other_errors_are_not_taken_for_memory(net, images):

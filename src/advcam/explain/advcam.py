@@ -159,7 +159,7 @@ class AdvCAM:
         s = self.settings
         with torch.inference_mode(False):
             images = check_images(images, s.bounds).detach().clone()
-            self._network = self._network or find(self.model, images, self.layer)
+            self._network = find(self.model, images, self.layer)
             network = self._network.at(s.precision)
             self._check_head(network)
             lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
@@ -223,14 +223,13 @@ class AdvCAM:
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
-                alone = rows.stop - rows.start == 1
-            if alone:
+                at_once = min(self._room(job, scale), rows.stop - rows.start)
+            if at_once == 1:
                 raise InputError(
                     f"not enough memory for one image of {job.images.shape[2]}x{job.images.shape[3]} at scale {scale:g}: give"
                     " smaller images or scales, precision='bfloat16', or mirror=False"
                 )
-            used = (rows.stop - rows.start) * self._pixels_of(job.images, scale)
-            self.max_pixels = max(1, min(self._limit(job.images), used) // 2)
+            self.max_pixels = max(1, at_once * self._pixels_of(job.images, scale) // 2)
         return done
 
     def _chunks(self, job: _Job, scale: float, start: int = 0) -> Iterator[slice]:
@@ -238,7 +237,7 @@ class AdvCAM:
 
         A single step looks at each image once, so there it is images that count.
         """
-        room = max(1, self._limit(job.images) // self._pixels_of(job.images, scale))
+        room = self._room(job, scale)
         plain = self.settings.steps_at(scale) == 1
         begin = at = start
         used = 0
@@ -254,6 +253,10 @@ class AdvCAM:
                 begin, used = begin + room, used - room
         if begin < at:
             yield slice(begin, at)
+
+    def _room(self, job: _Job, scale: float) -> int:
+        """How many views, or pairs of them with mirror, go through the network at once."""
+        return max(1, self._limit(job.images) // self._pixels_of(job.images, scale))
 
     def _pixels_of(self, images: Tensor, scale: float) -> int:
         return max(1, round(images.shape[2] * images.shape[3] * scale**2) * (2 if self.settings.mirror else 1))
