@@ -258,7 +258,7 @@ def test_the_prepared_network_gives_the_same_and_leaves_the_model(net, images):
     network = find(net, images)
     assert network.foldable == (("stem.0", "stem.1"),)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    fast = prepared(network)
+    fast = prepared(network, images[:1])
     assert isinstance(fast.model.stem[1], nn.Sequential)
     for a, b in zip(network(images), fast(images), strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -270,7 +270,7 @@ def test_the_prepared_network_gives_the_same_and_leaves_the_model(net, images):
 def test_a_model_that_cannot_be_copied_is_used_as_it_is(net, images):
     expected = advcam.AdvCAM(net, steps=3)(images, [[0]] * 3).maps
     net.source = (n for n in range(3))
-    assert prepared(find(net, images)).model is net
+    assert prepared(find(net, images), images[:1]).model is net
     assert torch.allclose(advcam.AdvCAM(net, steps=3)(images, [[0]] * 3).maps, expected, atol=1e-5)
 
 

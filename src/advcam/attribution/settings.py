@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from advcam.errors import SettingsError, known
@@ -108,12 +109,12 @@ class ClimbSettings:
             raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {self.scales!r}")
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
         for name in ("steps", "step_size", "suppress", "restrain", "threshold", "grid"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), (int, float)):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Real):
                 raise SettingsError(f"{name} must be a number, got {getattr(self, name)!r}")
         for name in ("mirror", "clip", "halve_small"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name} is True or False, got {getattr(self, name)!r}")
-        if not isinstance(self.steps, int) or self.steps < 1:
+        if not isinstance(self.steps, Integral) or self.steps < 1:
             raise SettingsError(f"steps must be a whole number of at least 1 (1 = the plain map), got {self.steps}")
         if not self.scales or any(not (math.isfinite(s) and s > 0) for s in self.scales):
             raise SettingsError(f"scales must be positive factors, for example (1.0, 1.5), got {self.scales}")
@@ -123,8 +124,8 @@ class ClimbSettings:
                 raise SettingsError(f"{name} must be a finite number of at least 0, got {value}")
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
-        if self.grid < 1:
-            raise SettingsError(f"grid must be at least 1, got {self.grid}")
+        if not isinstance(self.grid, Integral) or self.grid < 1:
+            raise SettingsError(f"grid must be a whole number of at least 1, got {self.grid}")
         if self.bounds is not None:
             ends = self.bounds if isinstance(self.bounds, Sequence) else ()
             if len(ends) != 2 or not all(isinstance(e, (int, float)) and math.isfinite(e) for e in ends) or ends[0] >= ends[1]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral
 from typing import Any, overload
 
 import torch
@@ -18,6 +20,8 @@ from advcam.models import Network, check_fits, find, lent, logits_of, prepared, 
 
 from .inputs import Targets, as_lists, check_images, check_list, pairs
 from .maps import Maps
+
+_CLASSES_AT_ONCE = 8  # of one image, where its features are computed only once
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,10 @@ class AdvCAM:
         max_pixels: int | None = None,
         **changes: Any,
     ) -> None:
-        if max_pixels is not None and max_pixels < 1:
-            raise SettingsError(f"max_pixels must be at least 1, got {max_pixels}")
+        if max_pixels is not None and not (isinstance(max_pixels, Integral) and max_pixels >= 1):
+            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {max_pixels!r}")
+        if layer is not None and not isinstance(layer, str):
+            raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer, self.max_pixels = model, layer, max_pixels
         self.settings: ClimbSettings = settings(preset, **changes)
         self._network: Network | None = None
@@ -116,7 +122,7 @@ class AdvCAM:
         Args:
             images: float [N, 3, H, W].
         """
-        with torch.inference_mode(False), lent(model := unwrapped(self.model)), torch.no_grad():
+        with _undisturbed(), lent(model := unwrapped(self.model)), torch.no_grad():
             images = check_images(images, self.settings.bounds)
             check_fits(model, images)
             at_once = max(1, self._limit(images) // (images.shape[2] * images.shape[3]))
@@ -149,6 +155,7 @@ class AdvCAM:
             maps, scores, pixels = (
                 torch.cat(part) for part in zip(*((s.maps, s.scores, s.pixels) for s in steps), strict=True)
             )
+            _warn(torch.cat([_strange(s) for s in steps]))
             total = maps if total is None else total + maps
             first = maps if first is None else first
             recorded = {"steps": maps[:, None], "scores": scores[:, None], "images": self._pixels(pixels)}
@@ -157,13 +164,15 @@ class AdvCAM:
     def _start(self, images: object, targets: Targets) -> _Job:
         """Everything checked, the network found, and made fast where it runs more than once."""
         s = self.settings
-        with torch.inference_mode(False):
+        with _undisturbed():
             images = check_images(images, s.bounds).detach().clone()
             self._network = find(self.model, images, self.layer)
             network = self._network.at(s.precision)
             self._check_head(network)
             lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
-            return _Job(images, network, prepared(network) if s.steps > 1 else network, *pairs(lists, images.device))
+            once = s.steps == 1 and network.head is not None
+            climber = network if once else prepared(network, images[:1])
+            return _Job(images, network, climber, *pairs(lists, images.device))
 
     def _climb(self, job: _Job, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Every pair at one scale: the sum of its maps, the first of them, and what was recorded on the way."""
@@ -172,39 +181,35 @@ class AdvCAM:
             steps = self._steps(job, rows, scale, move_last=record)
             first = step = next(steps)
             total, maps, scores = first.maps.clone(), [first.maps], [first.scores]
+            strange = _strange(first)
             for step in steps:
                 total += step.maps
+                strange |= _strange(step)
                 if record:
                     maps.append(step.maps)
                     scores.append(step.scores)
-            kept = {"sum": total, "first": first.maps, "strange": ~first.scores.isfinite().all(1)}
+            kept = {"sum": total, "first": first.maps, "strange": strange}
             if record and step.moved is not None:
                 kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), "images": self._pixels(step.moved)}
             return kept
 
-        with torch.inference_mode(False):
+        with _undisturbed():
             done = self._in_chunks(job, scale, one)
             joined = {name: torch.cat([part[name] for part in done]) for name in done[0]}
-        if strange := int(joined.pop("strange").sum()):
-            warnings.warn(
-                f"the logits of {strange} of {len(job.image)} (image, class) pairs are NaN or infinite; what is not finite of"
-                " their maps is 0. Look at the model's weights and at how images are normalised",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        _warn(joined.pop("strange"))
         return joined.pop("sum"), joined.pop("first"), joined
 
     def _steps(self, job: _Job, rows: slice, scale: float, *, move_last: bool = False) -> Iterator[Step]:
         """The climbs of some pairs, whose images are looked at once each."""
         s = self.settings
-        with torch.inference_mode(False):
+        with _undisturbed():
             own, image = job.image[rows].unique(return_inverse=True)
             steps = climb(
                 job.climber, make_views(job.images[own], scale, s.mirror), image, job.target[rows], s,
                 head=job.network.linear(), steps=s.steps_at(scale), move_last=move_last,
             )  # fmt: skip
         while True:
-            with torch.inference_mode(False):
+            with _undisturbed():
                 step = next(steps, None)
             if step is None:
                 return
@@ -235,27 +240,29 @@ class AdvCAM:
     def _chunks(self, job: _Job, scale: float, start: int = 0) -> Iterator[slice]:
         """Slices of the pairs, as many as ``max_pixels`` admits and at least one; an image's pairs together where they fit.
 
-        A single step looks at each image once, so there it is images that count.
+        A single step looks at each image once, for up to eight classes at the cost of one.
         """
+        each = _CLASSES_AT_ONCE if self.settings.steps_at(scale) == 1 else 1
         room = self._room(job, scale)
-        plain = self.settings.steps_at(scale) == 1
         begin = at = start
         used = 0
         for _, group in groupby(job.image[start:].tolist()):
             count = len(list(group))
-            cost = 1 if plain else count
+            cost = -(-count // each)
             if used and used + cost > room:
                 yield slice(begin, at)
                 begin, used = at, 0
             at, used = at + count, used + cost
             while used > room:  # one image has more classes than there is room for
-                yield slice(begin, begin + room)
-                begin, used = begin + room, used - room
+                yield slice(begin, begin + room * each)
+                begin, used = begin + room * each, used - room
         if begin < at:
             yield slice(begin, at)
 
     def _room(self, job: _Job, scale: float) -> int:
-        """How many views, or pairs of them with mirror, go through the network at once."""
+        """How many climbs go through the network at once; one where it mixes the pictures of a batch."""
+        if job.network.mixes:
+            return 1
         return max(1, self._limit(job.images) // self._pixels_of(job.images, scale))
 
     def _pixels_of(self, images: Tensor, scale: float) -> int:
@@ -273,17 +280,20 @@ class AdvCAM:
 
     def _several_sizes(self, images: list[Tensor], targets: Targets, record: bool) -> list[Maps]:
         """Images of one size go together; the results come back in the order of the images."""
-        if targets is not None and len(targets) != len(images):
-            raise InputError(f"targets must name the classes of each of the {len(images)} images; got {len(targets)} of them")
+        lists: list[list[int]] | None = None
+        if targets is not None:
+            first = check_images(images[0][None], self.settings.bounds) if images else None
+            classes = find(self.model, first, self.layer).classes if first is not None else 0
+            lists = as_lists(targets, len(images), classes)
+            pairs(lists, torch.device("cpu"))  # a class at all
         out: dict[int, Maps] = {}
         for size in dict.fromkeys(image.shape for image in images):
             rows = [row for row, image in enumerate(images) if image.shape == size]
-            named = [targets[row] for row in rows] if targets is not None else None
-            if named is not None and not any(n.any() if isinstance(n, Tensor) else len(n) for n in named):
+            named = [lists[row] for row in rows] if lists is not None else None
+            if named is not None and not any(named):
                 out |= {row: _no_maps((size[1], size[2]), images[row]) for row in rows}
                 continue
-            some: Any = torch.stack(named) if isinstance(targets, Tensor) else named  # type: ignore[arg-type]
-            together = self(torch.stack([images[row] for row in rows]), some, record=record)
+            together = self(torch.stack([images[row] for row in rows]), named, record=record)
             out |= {row: together.of_image(at) for at, row in enumerate(rows)}
         return [out[row] for row in range(len(images))]
 
@@ -325,6 +335,30 @@ def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) 
         options: as for :class:`AdvCAM`.
     """
     return AdvCAM(model, **(options | {"steps": 1}))(images, targets)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Neither the caller's inference mode nor their autocast reaches inside."""
+    with torch.inference_mode(False), contextlib.ExitStack() as stack:
+        for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def _strange(step: Step) -> Tensor:
+    """[C] whether a climb's scores are NaN or infinite."""
+    return torch.logical_not(step.scores.isfinite().all(1))
+
+
+def _warn(strange: Tensor) -> None:
+    if count := int(strange.sum()):
+        warnings.warn(
+            f"the logits of {count} of {len(strange)} (image, class) pairs are NaN or infinite; what is not finite of their"
+            " maps is 0. Look at the model's weights and at how images are normalised",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _no_maps(size: tuple[int, int], like: Tensor) -> Maps:

@@ -51,11 +51,13 @@ def check_list(images: Sequence[object]) -> list[Tensor]:
 
 
 def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: int) -> list[list[int]]:
-    """The class ids of each image.
+    """The class ids of each image, of lists of ids or of a 0/1 table (a tensor, or a two-dimensional array).
 
     Raises:
         InputError: another form, another number of images, or a class that the model does not have.
     """
+    if not isinstance(targets, Tensor) and getattr(targets, "ndim", 0) == 2:
+        targets = torch.as_tensor(targets)
     if isinstance(targets, Tensor):
         if targets.ndim != 2 or targets.shape[1] != classes or not ((targets == 0) | (targets == 1)).all():
             raise InputError(
@@ -65,7 +67,7 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
         lists = [row.nonzero()[:, 0].tolist() for row in targets]
     else:
         try:
-            lists = [[index(name) for name in names] for names in targets]
+            lists = [[_id(name) for name in names] for names in targets]
         except TypeError:
             raise InputError(
                 f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {targets!r}"
@@ -77,6 +79,12 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
             if not 0 <= c < classes:
                 raise InputError(f"image {row}: class id {c} is out of range; the model has classes 0 to {classes - 1}")
     return lists
+
+
+def _id(name: object) -> int:
+    if isinstance(name, bool):
+        raise TypeError("True and False are entries of a table, not class ids")
+    return index(name)  # type: ignore[arg-type]
 
 
 def pairs(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

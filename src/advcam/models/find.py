@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advcam.errors import AdvcamError, InputError, NetworkError, known
 
 from .layout import Layout, layout
-from .lending import unwrapped
+from .lending import lent, signature, unwrapped
 from .network import Network
 from .trace import Call, Trace
 
 # Pixels: enough that the feature map of any common network has more than one cell, not so many that watching all layers costs.
 LEAST_SIDE, MOST_SIDE = 128, 256
-# What these give is another layer's map, a pooled one, or a projection inside an attention: never the map to look at.
+_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # whose input may be the map
+# What goes through these is another layer's map, a pooled one, or a projection inside an attention: never the map to look at.
+_NOT_A_MAP = (nn.Identity, nn.Dropout, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten, nn.Linear)
+
 _NOBODY = nn.Identity()
-_found: WeakKeyDictionary[nn.Module, dict[Any, Network]] = WeakKeyDictionary()  # what was found, while the modules are the same
-_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # whose input may be
-_NOT_A_MAP = (nn.Identity, nn.Dropout, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Linear)
+# What was found for each layer asked for, while the model is the same.
+_found: WeakKeyDictionary[nn.Module, tuple[object, dict[str | None, Network]]] = WeakKeyDictionary()
 
 
 def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None = None) -> Network:
@@ -49,12 +51,13 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
     if layer is not None and layer not in names:
         raise NetworkError(f"the model has no layer {layer!r}; {known(layer, names)}")
     check_fits(model, images)
-    structure = (layer, *((name, id(module)) for name, module in model.named_modules()))
-    kept = _found.setdefault(model, {})
-    if structure not in kept:
-        kept.clear()
-        kept[structure] = dataclasses.replace(_look(model, images, layer), model=_NOBODY)  # or the model would never be freed
-    return dataclasses.replace(kept[structure], model=model)
+    state = signature(model)
+    kept = _found.get(model)
+    if kept is None or kept[0] != state:
+        kept = _found[model] = (state, {})
+    if layer not in kept[1]:
+        kept[1][layer] = dataclasses.replace(_look(model, images, layer), model=_NOBODY)  # or the model would never be freed
+    return dataclasses.replace(kept[1][layer], model=model)
 
 
 def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
@@ -63,12 +66,28 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
     probes = [images[:1]]
     if list(images.shape[-2:]) != size:
         probes.insert(0, F.interpolate(images[:1].detach(), size=size, mode="bilinear", align_corners=False))
+    failed: list[Exception] = []
     for probe in probes:
         try:
-            return _seen(model, probe, layer)
+            with lent(model):
+                network = _seen(model, probe, layer)
+                mixes = any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules())
+                return dataclasses.replace(network, channels_last=_takes_channels_last(network, probe), mixes=mixes)
         except Exception as error:  # whatever another's network raises on a picture of a size that it was not made for
-            failed = error
-    raise _as_ours(failed, model, images) from failed
+            failed.append(error)
+    try:
+        raise _as_ours(failed[-1], model, images) from failed[-1]
+    finally:
+        failed.clear()  # their tracebacks hold the picture's activations
+
+
+def _takes_channels_last(network: Network, image: Tensor) -> bool:
+    """False where the model's own forward needs contiguous tensors (``view`` in front of its head)."""
+    try:
+        network(image.repeat(2, 1, 1, 1))  # a single picture can be viewed either way
+    except RuntimeError:
+        return False
+    return True
 
 
 def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
@@ -76,8 +95,8 @@ def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
         return error
     reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return NetworkError(
-        f"{type(model).__name__} fails on a picture {tuple(images[:1].shape)}: {reason}. Give images of the size and number of"
-        " channels that the model was made for"
+        f"{type(model).__name__} fails on a picture {tuple(images[:1].shape)}: {reason}. Its forward must take one tensor of"
+        " images; give images of the size and number of channels that it was made for"
     )
 
 
@@ -118,11 +137,12 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
             " end and return the logits instead; where it saturates nothing can be climbed"
         )
     head, taken, calls = _linear_head(trace, named)
+    cells = _cells_of_maps(calls, named, size)
     last: Call | None = None
     for call in reversed(calls):
         if layer is not None and (call.name, call.side) != (layer, "output"):
             continue
-        lies = layout(call.value.shape, size) or (
+        lies = layout(call.value.shape, size, cells) or (
             Layout("channels first") if layer is not None and call.value.ndim == 4 else None
         )
         if call.value.shape[0] != 1 or lies is None:
@@ -131,9 +151,9 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
             continue
         if last is not None and call.edge != last.edge:
             break
-        if layer is None and call.side == "input" and not _some_layer_gives(calls, lies.to_grid(call.value, size), size):
+        if layer is None and call.side == "input" and lies.to_grid(call.value, size)[0, 0].numel() not in cells:
             continue  # pooled to another grid by a function
-        if last is None and not _every_cell_matters(trace, call, lies, size, layer):
+        if last is None and not _matters(trace, call, lies, size, layer):
             continue
         if last is None or (last.side == "input" and call.side == "output"):  # the better name for the same tensor
             last, chosen = call, lies
@@ -157,19 +177,20 @@ def _is_no_map(module: nn.Module, call: Call) -> bool:
     return isinstance(module, _NOT_A_MAP) or (isinstance(module, _POOLING) and call.side == "output")
 
 
-def _some_layer_gives(calls: list[Call], grid: Tensor, size: tuple[int, int]) -> bool:
-    """Whether a module's own output has such a grid."""
-    shapes = {call.value.shape for call in calls if call.side == "output" and call.value.shape[0] == 1}
-    return any((lies := layout(s, size)) and lies.to_grid(grid.new_empty(s), size).shape[2:] == grid.shape[2:] for s in shapes)
+def _cells_of_maps(calls: list[Call], named: dict[str, nn.Module], size: tuple[int, int]) -> set[int]:
+    """How many cells the feature maps have that modules give, pooled ones aside."""
+    given = (c.value for c in calls if c.side == "output" and not isinstance(named[c.name], (*_POOLING, *_NOT_A_MAP)))
+    laid = ((value, layout(value.shape, size)) for value in given if value.ndim == 4)
+    return {lies.to_grid(value, size)[0, 0].numel() for value, lies in laid if lies}
 
 
-def _every_cell_matters(trace: Trace, call: Call, lies: Layout, size: tuple[int, int], layer: str | None) -> bool:
-    """Whether at least half of the cells reach the logits (a single one where the layer was asked for)."""
+def _matters(trace: Trace, call: Call, lies: Layout, size: tuple[int, int], layer: str | None) -> bool:
+    """Whether the cells reach the logits: of tokens at least half, else (or where the layer was asked for) a single one."""
     gradient = trace.gradient(call.value)
     if gradient is None:
         return False
-    reached = (lies.to_grid(gradient, size).abs().sum(1) > 0).float().mean()
-    return bool(reached >= 0.5 or (layer is not None and reached > 0))
+    reached = (lies.to_grid(gradient, size) != 0).any(1).float().mean()
+    return bool(reached >= 0.5 or (reached > 0 and (layer is not None or lies.kind != "tokens")))
 
 
 def _nothing_found(model: nn.Module, trace: Trace, layer: str | None, size: tuple[int, int]) -> str:
@@ -254,4 +275,6 @@ def _flat(value: Tensor) -> Tensor:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-4 * float(b.detach().abs().max()) + 1e-12)
+    a, b = a.detach().float(), b.detach().float()
+    near = 1e-4 * float(b.nan_to_num(0, 0, 0).abs().max()) + 1e-12
+    return torch.allclose(a, b, rtol=1e-3, atol=near, equal_nan=True)

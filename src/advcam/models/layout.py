@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -43,18 +44,24 @@ class Layout:
         return torch.cat([value[:, : self.prefix], new.flatten(2).transpose(1, 2)], 1)
 
 
-def layout(shape: torch.Size, size: tuple[int, int]) -> Layout | None:
+def layout(shape: torch.Size, size: tuple[int, int], seen: Collection[int] = ()) -> Layout | None:
     """How an activation of this shape lies on a picture of ``size`` (H, W); None if it does not, or has only one cell.
 
     A grid of h x w cells fits if one stride s explains both sides: ``|H/s - h| < 1`` and ``|W/s - w| < 1``. Of tokens,
     as few as possible stand in front, and those of the grid are exactly ``floor`` or exactly ``ceil`` of H/s and W/s.
+
+    Args:
+        shape: of the activation, of one picture.
+        size: (H, W) of the picture.
+        seen: numbers of cells that earlier feature maps had, such as a patch embedding's: tokens that leave one are preferred.
     """
     if len(shape) == 4:
         if _fits((shape[2], shape[3]), size):
             return Layout("channels first")
         return Layout("channels last") if _fits((shape[1], shape[2]), size) else None
-    if len(shape) == 3:
-        for prefix in range(min(MOST_PREFIX_TOKENS, shape[1] - 2) + 1):
+    if len(shape) == 3 and shape[2] > 1:
+        prefixes = range(min(MOST_PREFIX_TOKENS, shape[1] - 2) + 1)
+        for prefix in sorted(prefixes, key=lambda p: shape[1] - p not in seen):
             if _divides(_cells(shape[1] - prefix, size), size):
                 return Layout("tokens", prefix)
     return None

@@ -46,9 +46,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Raises:
         NetworkError: not a module, or TorchScript, whose layers cannot be watched.
     """
-    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(model, "_orig_mod"):
-        inside = model.module if hasattr(model, "module") else model._orig_mod
-        model = inside  # type: ignore[assignment]
+    while True:
+        if hasattr(model, "_orig_mod"):  # compiled; first, since it passes on what its inside calls `module`
+            model = model._orig_mod  # type: ignore[assignment]
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            break
     if not isinstance(model, nn.Module):
         raise NetworkError(f"the model must be a torch.nn.Module that returns logits [N, K]; got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
@@ -56,6 +60,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
             "the model is TorchScript, in which no layer can be watched: give the torch.nn.Module that it was made of"
         )
     return model
+
+
+def signature(model: nn.Module) -> object:
+    """What changes when modules, hooks or tensors of the model do: whatever was found out about it holds as long as this."""
+    modules = tuple((name, id(m), len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in model.named_modules())
+    tensors = (*model.parameters(), *model.buffers())
+    return modules, tuple((id(t), t.dtype, 0 if t.is_inference() else t._version) for t in tensors)
 
 
 def logits_of(output: object) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,9 @@ class Network:
         head: name of the linear or 1x1 module that takes the features' mean over cells; None for any other head.
         foldable: pairs (convolution, BatchNorm behind it) that can be one, see :func:`~advcam.models.prepared`.
         precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
+        channels_last: whether the model takes pixels laid out so, which is faster.
+        mixes: whether pictures of one batch influence each other (BatchNorm without running statistics).
+        owner: the model that ``model`` is a prepared copy of; lent together with it.
     """
 
     model: nn.Module
@@ -42,6 +46,9 @@ class Network:
     head: str | None = None
     foldable: tuple[tuple[str, str], ...] = ()
     precision: str = "float32"
+    channels_last: bool = True
+    mixes: bool = False
+    owner: nn.Module | None = None
 
     def __str__(self) -> str:
         where = f"layer={self.layer!r} ({self.side}" + (f", {self.layout.kind}" if self.layout.kind == "tokens" else "") + ")"
@@ -60,15 +67,17 @@ class Network:
         """Feature map and logits, the logits differentiable in the feature map, both in the images if those ask for it.
 
         Raises:
-            InputError: images so small that the feature map has a single cell.
+            InputError: images so small that the feature map has a single cell, or of a size that the model does not take.
             NetworkError: the layer did not run.
         """
         size = (images.shape[2], images.shape[3])
         seen: list[Tensor] = []
-        calls = 0
+        calls, mine = 0, threading.get_ident()
 
         def watch(values: Any) -> Any:
             nonlocal calls
+            if threading.get_ident() != mine:  # another thread's pass through the same model
+                return None
             calls += 1
             if calls - 1 != self.nth:
                 return None
@@ -76,17 +85,26 @@ class Network:
             grid = _at_least_32(self.layout.to_grid(value, size))
             seen.append(grid if grid.requires_grad else grid.detach().requires_grad_())
             new = self.layout.back(seen[0], value)
-            return (new, *values[1:]) if isinstance(values, tuple) else new
+            if not isinstance(values, tuple):
+                return new
+            rest = (new, *values[1:])
+            return type(values)(*rest) if hasattr(values, "_fields") else rest
 
         bfloat16 = torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-        with lent(self.model), torch.enable_grad(), bfloat16:
+        form = torch.channels_last if self.channels_last else torch.contiguous_format
+        with lent(self.owner or self.model), lent(self.model), torch.enable_grad(), bfloat16:
             module = self.model.get_submodule(self.layer)
             if self.side == "output":
                 hook = module.register_forward_hook(lambda _module, _inputs, output: watch(output))
             else:
                 hook = module.register_forward_pre_hook(lambda _module, inputs: watch(inputs))
             try:
-                logits = logits_of(self.model(images.contiguous(memory_format=torch.channels_last)))
+                logits = logits_of(self.model(images.contiguous(memory_format=form)))
+            except (AssertionError, ValueError) as error:  # timm's and Hugging Face's way of refusing a size
+                raise InputError(
+                    f"{type(self.model).__name__} does not take images of {size[0]}x{size[1]} pixels: {error}. Give images (and"
+                    " scales) of the size that it was made for"
+                ) from error
             finally:
                 hook.remove()
         if not seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -148,8 +149,11 @@ def _watched(model: nn.Module) -> Iterator[list[Call]]:
     calls: list[Call] = []
     counts: Counter[str] = Counter()
     hooks = []
+    mine = threading.get_ident()
 
     def note(name: str, side: str, value: object) -> None:
+        if threading.get_ident() != mine:  # another thread's pass through the same model
+            return
         value = value[0] if isinstance(value, tuple) and value else value
         if isinstance(value, Tensor) and value.grad_fn is not None:
             calls.append(Call(name, side, counts[name], value, (value.grad_fn, value.output_nr), value._version))
