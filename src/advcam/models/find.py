@@ -93,7 +93,7 @@ def _takes_channels_last(network: Network, image: Tensor) -> bool:
 def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
     if isinstance(error, AdvcamError) or "out of memory" in str(error).lower():
         return error
-    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
     return NetworkError(
         f"{type(model).__name__} fails on a picture {tuple(images[:1].shape)}: {reason}. Its forward must take one tensor of"
         " images; give images of the size and number of channels that it was made for"
