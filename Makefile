@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench docs clean
+.PHONY: help install demo test check format bench bench-attribution docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 install: $(STAMP)  ## .venv with all that the tests and benchmarks need
 
@@ -33,6 +33,9 @@ format: $(STAMP)  ## put the code into form
 
 bench: $(STAMP)  ## the benchmark on ../shared/photos, about an hour; benchmarks/photographs.md records it
 	benchmarks/photographs.sh
+
+bench-attribution: $(STAMP)  ## maps and climbs beside other libraries, 20 minutes; benchmarks/attribution.md records it
+	$(BIN)/python benchmarks/attribution.py
 
 docs: $(STAMP)  ## the reference of the Python names, as pages in site/
 	$(BIN)/pdoc --docformat google --output-directory site advcam

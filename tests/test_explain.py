@@ -10,6 +10,7 @@ from torch import nn
 
 import advcam
 from advcam.errors import InputError, NetworkError, SettingsError
+from advcam.models import find
 from conftest import SmallNet
 
 
@@ -88,6 +89,19 @@ def test_random_numbers_that_a_network_draws_are_given_back(images):
     random = torch.get_rng_state()
     advcam.AdvCAM(net, steps=2)(images, [[0]] * 3)
     assert torch.equal(random, torch.get_rng_state())
+
+
+def test_random_numbers_of_others_do_not_come_twice(net, images):
+    drawn = []
+
+    def another_thread_draws(_module, inputs):
+        if len(inputs[0]) == 3:  # not while the network is looked at
+            drawn.append(ThreadPoolExecutor(1).submit(lambda: float(torch.rand(1))).result())
+
+    net.register_forward_pre_hook(another_thread_draws)
+    advcam.AdvCAM(net, steps=4)(images, [[0]] * 3)
+    assert not find(net, images).draws
+    assert len(set(drawn)) == len(drawn) == 4
 
 
 def test_frozen_models_stay_frozen(images):

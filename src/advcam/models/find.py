@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from advcam.errors import AdvcamError, InputError, NetworkError, known
 
 from .layout import Layout, layout
-from .lending import lent, signature, unwrapped
+from .lending import lent, random_state, signature, unwrapped
 from .network import Network
 from .trace import Call, Trace
 
@@ -70,9 +70,14 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
     for probe in probes:
         try:
             with lent(model):
+                before = random_state(model)
                 network = _seen(model, probe, layer)
-                mixes = any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules())
-                return dataclasses.replace(network, channels_last=_takes_channels_last(network, probe), mixes=mixes)
+                return dataclasses.replace(
+                    network,
+                    channels_last=_takes_channels_last(network, probe),
+                    mixes=any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()),
+                    draws=random_state(model) != before,
+                )
         except Exception as error:  # whatever another's network raises on a picture of a size that it was not made for
             failed.append(error)
     try:
@@ -137,35 +142,43 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
             " end and return the logits instead; where it saturates nothing can be climbed"
         )
     head, taken, calls = _linear_head(trace, named)
+    found = _last_map(trace, calls, size, layer, named)
+    if found is None:
+        raise NetworkError(_nothing_found(model, trace, layer, size))
+    call, lies = found
+    grid = lies.to_grid(call.value, size)
+    pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
+    pooled = pooled and not call.changed  # else that is the mean of what was written over the layer's output
+    return Network(
+        model, call.name, call.side, call.nth, lies, trace.logits.shape[1], head if pooled else None,
+        _foldable(trace, named, call),
+    )  # fmt: skip
+
+
+def _last_map(
+    trace: Trace, calls: list[Call], size: tuple[int, int], layer: str | None, named: dict[str, nn.Module]
+) -> tuple[Call, Layout] | None:
+    """The last call, or the last of the layer, whose tensor is a feature map; of names for one tensor the outermost output."""
     cells = _cells_of_maps(calls, named, size)
-    last: Call | None = None
+    last: tuple[Call, Layout] | None = None
     for call in reversed(calls):
-        if layer is not None and (call.name, call.side) != (layer, "output"):
-            continue
-        lies = layout(call.value.shape, size, cells) or (
-            Layout("channels first") if layer is not None and call.value.ndim == 4 else None
-        )
-        if call.value.shape[0] != 1 or lies is None:
-            continue
-        if layer is None and (_is_no_map(named[call.name], call) or call.changed or not trace.is_cut(call)):
-            continue
-        if last is not None and call.edge != last.edge:
+        if last is not None and call.edge != last[0].edge:
             break
+        lies = layout(call.value.shape, size, cells)
+        if layer is not None:
+            lies = lies or (Layout("channels first") if call.value.ndim == 4 else None)
+            eligible = (call.name, call.side) == (layer, "output")
+        else:
+            eligible = not (_is_no_map(named[call.name], call) or call.changed) and trace.is_cut(call)
+        if not eligible or lies is None or call.value.shape[0] != 1:
+            continue
         if layer is None and call.side == "input" and lies.to_grid(call.value, size)[0, 0].numel() not in cells:
             continue  # pooled to another grid by a function
         if last is None and not _matters(trace, call, lies, size, layer):
             continue
-        if last is None or (last.side == "input" and call.side == "output"):  # the better name for the same tensor
-            last, chosen = call, lies
-    if last is None:
-        raise NetworkError(_nothing_found(model, trace, layer, size))
-    grid = chosen.to_grid(last.value, size)
-    pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
-    pooled = pooled and not last.changed  # else that is the mean of what was written over the layer's output
-    return Network(
-        model, last.name, last.side, last.nth, chosen, trace.logits.shape[1], head if pooled else None,
-        _foldable(trace, named, last),
-    )  # fmt: skip
+        if last is None or (last[0].side == "input" and call.side == "output"):
+            last = call, lies
+    return last
 
 
 def _are_probabilities(logits: Tensor) -> bool:

@@ -17,14 +17,15 @@ _one_at_a_time = threading.Lock()
 
 
 @contextlib.contextmanager
-def lent(model: nn.Module) -> Iterator[nn.Module]:
+def lent(model: nn.Module, draws: bool = True) -> Iterator[nn.Module]:
     """The model in eval mode with no parameter asking for a gradient; exactly as before afterwards, errors included.
 
-    Training flags, ``requires_grad`` and the state of the random generators are put back. One thread at a time has it.
+    Training flags and ``requires_grad`` are put back, and the state of the random generators if the model draws from them
+    (else other threads' numbers would come twice). One thread at a time has it.
     """
     with _one_at_a_time:
         lock = _locks.setdefault(model, threading.RLock())
-    with lock, torch.random.fork_rng(sorted({p.device.index for p in model.parameters() if p.is_cuda})):
+    with lock, torch.random.fork_rng(_cuda(model), enabled=draws):
         training = [module for module in model.modules() if module.training]
         asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
         try:
@@ -38,6 +39,16 @@ def lent(model: nn.Module) -> Iterator[nn.Module]:
                 module.training = True
             for parameter in asking:
                 parameter.requires_grad_(True)
+
+
+def random_state(model: nn.Module) -> list[bytes]:
+    """Of the generators that the model may draw from."""
+    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in _cuda(model))]
+    return [bytes(state.tolist()) for state in states]
+
+
+def _cuda(model: nn.Module) -> list[int]:
+    return sorted({parameter.device.index for parameter in model.parameters() if parameter.is_cuda})
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -63,8 +74,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def signature(model: nn.Module) -> object:
-    """What changes when modules, hooks or tensors of the model do: whatever was found out about it holds as long as this."""
-    modules = tuple((name, id(m), len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in model.named_modules())
+    """What changes when modules, hooks, patched forwards or tensors do: what was found of a model holds as long as this."""
+    modules = tuple(
+        (name, id(m), len(m._forward_hooks), len(m._forward_pre_hooks), id(vars(m).get("forward")))
+        for name, m in model.named_modules()
+    )
     tensors = (*model.parameters(), *model.buffers())
     return modules, tuple((id(t), t.dtype, 0 if t.is_inference() else t._version) for t in tensors)
 

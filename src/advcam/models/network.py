@@ -34,6 +34,7 @@ class Network:
         precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
         channels_last: whether the model takes pixels laid out so, which is faster.
         mixes: whether pictures of one batch influence each other (BatchNorm without running statistics).
+        draws: whether the model draws random numbers.
         owner: the model that ``model`` is a prepared copy of; lent together with it.
     """
 
@@ -48,6 +49,7 @@ class Network:
     precision: str = "float32"
     channels_last: bool = True
     mixes: bool = False
+    draws: bool = True
     owner: nn.Module | None = None
 
     def __str__(self) -> str:
@@ -92,7 +94,7 @@ class Network:
 
         bfloat16 = torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         form = torch.channels_last if self.channels_last else torch.contiguous_format
-        with lent(self.owner or self.model), lent(self.model), torch.enable_grad(), bfloat16:
+        with lent(self.owner or self.model, self.draws), lent(self.model, self.draws), torch.enable_grad(), bfloat16:
             module = self.model.get_submodule(self.layer)
             if self.side == "output":
                 hook = module.register_forward_hook(lambda _module, _inputs, output: watch(output))

@@ -55,7 +55,7 @@ class Trace:
     """
 
     def __init__(self, model: nn.Module, image: Tensor) -> None:
-        with lent(model), torch.enable_grad(), _watched(model) as calls:
+        with lent(model, draws=False), torch.enable_grad(), _watched(model) as calls:  # the caller minds the random numbers
             pixels = image.detach().clone().requires_grad_().clone()
             self.logits = logits_of(model(pixels))
         self.calls: list[Call] = calls
