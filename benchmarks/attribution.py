@@ -1,6 +1,6 @@
 """Plain maps and climbs beside other libraries and a faithful loop, in one process; benchmarks/attribution.md records it.
 
-    .venv/bin/python benchmarks/attribution.py [memory|plain|climb ...]
+    .venv/bin/python benchmarks/attribution.py [memory|plain|exact|climb ...]
 
 Random weights, random pixels: time does not depend on them. Every round runs all sides once, in turn; medians over rounds.
 """
@@ -168,6 +168,18 @@ def climb(steps: int = 27) -> None:
             print(f"\n{name}: maps differ by {apart:.1e} of their maximum from the loop's; correlation {alike:.5f}")
 
 
+def exact(steps: int = 27) -> None:
+    """The same maps as the loop's in 64 bits, where rounding has no time to grow."""
+    torch.manual_seed(0)
+    model, image = timm.create_model("resnet50", num_classes=20).eval().double(), torch.randn(1, 3, 96, 128).double()
+    (c,) = advcam.AdvCAM(model).scores(image)[0].topk(1).indices.tolist()
+    theirs = faithful_loop(model, torch.cat([image, image.flip(-1)]), c, steps)
+    (ours,) = advcam.AdvCAM(model, "official", scales=(1.0,), steps=steps)(image, [[c]]).maps
+    print(
+        f"\n64 bits, {steps} steps, 96 x 128: maps differ by {float((ours - theirs).abs().max() / theirs.max()):.1e} of the maximum"
+    )
+
+
 def memory() -> None:
     """Peak memory of the process after 1, 10 and 50 steps, and over 1,000 images in a loop."""
     torch.manual_seed(0)
@@ -194,7 +206,7 @@ def main() -> None:
     """Runs what was asked for, or all."""
     peers = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "grad-cam", "torchcam", "captum"))
     print(f"{time.strftime('%Y-%m-%d')}, {torch.get_num_threads()} threads, {peers}")
-    parts = {"memory": memory, "plain": plain, "climb": climb}  # memory first: what others took would hide it
+    parts = {"memory": memory, "plain": plain, "exact": exact, "climb": climb}  # memory first: what others took would hide it
     for name in sys.argv[1:] or parts:
         parts[name]()
 
