@@ -50,7 +50,7 @@ class AdvCAM:
         preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
         max_pixels: most pixels (views included) in one forward pass; bounds memory; changes results by rounding alone. None is
-            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. Halves itself where memory runs out.
+            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. A call halves it where memory runs out.
         changes: settings to change, such as ``steps`` or ``method``, see :class:`~advcam.attribution.ClimbSettings`.
 
     Raises:

@@ -36,6 +36,9 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
     so there the block before it is taken. Tokens are laid back on the grid. If the head is the mean over cells and one
     linear or 1x1 module, that module is known to be the head, and class weights need no gradient.
 
+    What was found is kept for as long as modules, hooks, patched forwards and tensors are the same (what is written through a
+    tensor's ``.data`` is not seen).
+
     Args:
         model: any module that returns logits [N, K], or an object with ``.logits``; wrappers are taken off.
         images: like those to come; the first is shown to the network, at 128 to 256 pixels a side unless the network
