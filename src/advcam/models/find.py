@@ -165,8 +165,6 @@ def _last_map(
     cells = _cells_of_maps(calls, named, size)
     last: tuple[Call, Layout] | None = None
     for call in reversed(calls):
-        if last is not None and call.edge != last[0].edge:
-            break
         lies = layout(call.value.shape, size, cells)
         if layer is not None:
             lies = lies or (Layout("channels first") if call.value.ndim == 4 else None)
@@ -175,6 +173,8 @@ def _last_map(
             eligible = not (_is_no_map(named[call.name], call) or call.changed) and trace.is_cut(call)
         if not eligible or lies is None or call.value.shape[0] != 1:
             continue
+        if last is not None and call.edge != last[0].edge:
+            break
         if layer is None and call.side == "input" and lies.to_grid(call.value, size)[0, 0].numel() not in cells:
             continue  # pooled to another grid by a function
         if last is None and not _matters(trace, call, lies, size, layer):
