@@ -101,9 +101,9 @@ def faithful_loop(model: nn.Module, views: Tensor, target: int, steps: int) -> T
     the gradients of all parameters.
     """
     model.requires_grad_(True)
-    low, high = views.min(), views.max()
     x, total, first = views.clone(), 0, None
     for _ in range(steps):
+        low, high = x.min(), x.max()
         x = x.detach().requires_grad_()
         features: list[Tensor] = []
         hook = model.layer4.register_forward_hook(lambda _m, _i, out, kept=features: kept.append(out))
@@ -125,7 +125,7 @@ def faithful_loop(model: nn.Module, views: Tensor, target: int, steps: int) -> T
         x.grad = None
         loss.backward()
         total = total + cam.detach()
-        x = torch.clamp(x + 0.08 * x.grad / x.grad.abs().max(), low, high)
+        x = torch.clamp(x.detach() + 0.08 * x.grad / x.grad.abs().max(), low, high)
     model.zero_grad()
     return total
 
