@@ -254,6 +254,20 @@ def test_max_pixels_is_halved_where_memory_runs_out(images):
     assert torch.allclose(out.maps, whole.maps, atol=1e-4 * float(whole.maps.max()))
 
 
+def test_steps_and_scores_halve_it_too(images):
+    net = Hungry()
+    adv = advcam.AdvCAM(net, steps=3, max_pixels=6 * 40 * 56)
+    net.room = 100
+    expected, scores = adv(images, [[0, 1], [2], [3]]).maps, adv.scores(images)
+    net.room = 2
+    *_, last = adv.iterate(images, [[0, 1], [2], [3]])
+    assert adv.max_pixels < 6 * 40 * 56
+    assert torch.allclose(last.maps, expected, atol=1e-4 * float(expected.max()))
+    fresh = advcam.AdvCAM(net, max_pixels=6 * 40 * 56)
+    assert torch.allclose(fresh.scores(images), scores, atol=1e-6)
+    assert fresh.max_pixels < 6 * 40 * 56
+
+
 def test_not_enough_memory_for_one(images):
     net = Hungry()
     adv = advcam.AdvCAM(net, steps=3, mirror=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import settings, strided_size
-from advcam.data import ClassTable, Normalisation, fit_within, read_image
+from advcam.data import ClassTable, Normalisation, at_least, fit_within, read_image
 from advcam.errors import InputError, SettingsError, known
 from advcam.explain import AdvCAM
 from advcam.flow import reopen
@@ -19,6 +19,7 @@ from advcam.machine import Machine
 from advcam.models.classifiers import Backbone, Ready, own_classifier, ready_classifier
 from advcam.progress import Reporter
 from advcam.report import grid, heat
+from advcam.stages.climb import LEAST_SIDE
 from advcam.stages.context import trained_classifier
 from advcam.store import StoredMaps, save_maps, whole
 
@@ -79,7 +80,7 @@ def climb_image(path: Path, config: PictureConfig, out: Path, machine: Machine, 
     """
     picture = read_image(path)
     ready = _ready(config, machine)
-    shown = picture.resize(ready.size[::-1]) if ready.size else fit_within(picture, config.long_side)
+    shown = picture.resize(ready.size[::-1]) if ready.size else at_least(fit_within(picture, config.long_side), LEAST_SIDE)
     pixels = Normalisation(ready.mean, ready.std)(shown)[None].to(machine.torch_device())
     adv = AdvCAM(ready.model.to(pixels.device), config.preset, layer=config.layer, **config.changes)
     classes = _classes(config, ready, adv.scores(pixels)[0])

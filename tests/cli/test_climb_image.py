@@ -62,6 +62,12 @@ def test_the_top_classes_where_none_is_given(picture, weights, capsys):
     assert len(load_maps(picture.parent / "out" / "beach.npz").classes) == 3
 
 
+def test_a_tiny_picture_is_enlarged_for_the_network(picture, weights):
+    Image.new("RGB", (20, 16), "red").save(picture)
+    assert climbed(picture, "--model", "timm:test_resnet", "--weights", weights, "--class", 1, "--steps", 2) == 0
+    assert load_maps(picture.parent / "out" / "beach.npz").size == (16, 20)
+
+
 def test_a_network_of_one_size_and_a_method(picture, tmp_path):
     path = tmp_path / "vit.pt"
     torch.save(timm.create_model("test_vit", num_classes=5).state_dict(), path)

@@ -115,7 +115,7 @@ TRANSFORMERS = {  # class: settings, layer, linear head
 }
 
 
-def held_to_the_promises(model: nn.Module, layer: str, linear: bool, size: tuple[int, int]) -> None:
+def assert_promises_are_kept(model: nn.Module, layer: str, linear: bool, size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():  # some start with heads of zero, or with branches that count for nothing
         if isinstance(module, nn.Linear) and not module.weight.any():
@@ -153,7 +153,7 @@ def held_to_the_promises(model: nn.Module, layer: str, linear: bool, size: tuple
 @pytest.mark.parametrize("name", TIMM)
 def test_timm(name):
     layer, linear, side = TIMM[name]
-    held_to_the_promises(timm.create_model(name, num_classes=5), layer, linear, (side, side) if side else (96, 128))
+    assert_promises_are_kept(timm.create_model(name, num_classes=5), layer, linear, (side, side) if side else (96, 128))
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
@@ -161,4 +161,4 @@ def test_transformers(name):
     transformers = pytest.importorskip("transformers", reason="Hugging Face's classifiers need `pip install transformers`")
     options, layer, linear = TRANSFORMERS[name]
     config = getattr(transformers, f"{name}Config")(**options)
-    held_to_the_promises(getattr(transformers, f"{name}ForImageClassification")(config), layer, linear, (64, 64))
+    assert_promises_are_kept(getattr(transformers, f"{name}ForImageClassification")(config), layer, linear, (64, 64))

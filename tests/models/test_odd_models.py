@@ -30,7 +30,7 @@ def trained(net):
     return net
 
 
-def agrees(monkeypatch, model, images, **settings):
+def assert_copy_agrees(monkeypatch, model, images, **settings):
     """Three steps with the faster copy, and without it, on a model that is trained."""
     import sys
 
@@ -53,7 +53,7 @@ def test_hooks_of_one_s_own(monkeypatch, images, layer, before):
         module.register_forward_pre_hook(lambda _m, inputs: (inputs[0] * 3 + 1,))
     else:
         module.register_forward_hook(lambda _m, _i, output: output * 2 + 1)
-    agrees(monkeypatch, net, images)
+    assert_copy_agrees(monkeypatch, net, images)
 
 
 class Lambda(nn.Module):
@@ -74,7 +74,7 @@ class Lambda(nn.Module):
 def test_functions_that_lead_back_into_the_original(monkeypatch, images, norm_too):
     net = trained(Lambda(norm_too)).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    agrees(monkeypatch, net, images, layer="bn")
+    assert_copy_agrees(monkeypatch, net, images, layer="bn")
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
@@ -82,7 +82,7 @@ def test_a_patched_forward(monkeypatch, images):
     net = trained(SmallNet())
     original = net.forward
     net.forward = lambda x: original(x * 2)
-    agrees(monkeypatch, net, images)
+    assert_copy_agrees(monkeypatch, net, images)
 
 
 def test_a_part_that_is_shared_and_not_copied(monkeypatch, images):
@@ -92,7 +92,7 @@ def test_a_part_that_is_shared_and_not_copied(monkeypatch, images):
 
     net = nn.Sequential(trained(Shared()))
     kinds = [type(module) for module in net.modules()]
-    agrees(monkeypatch, net, images)
+    assert_copy_agrees(monkeypatch, net, images)
     assert [type(module) for module in net.modules()] == kinds
 
 
@@ -104,7 +104,7 @@ def test_weights_that_are_computed_anew(monkeypatch, images, how):
     else:
         with pytest.warns(FutureWarning) if how == "weight_norm" else torch.no_grad():
             getattr(nn.utils, how)(net.stem[0])
-    agrees(monkeypatch, net, images)
+    assert_copy_agrees(monkeypatch, net, images)
 
 
 class ByView(nn.Module):
@@ -127,7 +127,7 @@ def test_heads_that_view(monkeypatch, images):
     net = trained(ByView())
     network = find(net, images)
     assert (network.layer, network.head) == ("features", None)
-    agrees(monkeypatch, net, images)
+    assert_copy_agrees(monkeypatch, net, images)
 
     class Cells(ByView):
         def forward(self, x):
@@ -135,7 +135,7 @@ def test_heads_that_view(monkeypatch, images):
             b, c, h, w = f.shape
             return self.fc(f.view(b * c, h * w).mean(1).view(b, c).repeat(1, 4))
 
-    agrees(monkeypatch, trained(Cells()), images)
+    assert_copy_agrees(monkeypatch, trained(Cells()), images)
     assert not find(Cells(), images).channels_last
 
 
@@ -144,13 +144,13 @@ def test_a_convolution_used_through_its_weight_alone(monkeypatch, images):
         def forward(self, x):
             return self.fc(self.body(F.conv2d(x, self.stem[0].weight, stride=2).relu()).mean((2, 3)))
 
-    agrees(monkeypatch, Functional(), images)
+    assert_copy_agrees(monkeypatch, Functional(), images)
 
 
 def test_global_maximum_pooling(monkeypatch, images):
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     assert find(net, images).layer == "1"
-    agrees(monkeypatch, net, images)
+    assert_copy_agrees(monkeypatch, net, images)
 
 
 def test_the_map_in_front_of_the_pooling_is_taken(images):

@@ -50,7 +50,7 @@ class AdvCAM:
         preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
         max_pixels: most pixels (views included) in one forward pass; bounds memory; changes results by rounding alone. None is
-            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. A call halves it where memory runs out.
+            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. Halves itself where memory runs out.
         changes: settings to change, such as ``steps`` or ``method``, see :class:`~advcam.attribution.ClimbSettings`.
 
     Raises:
@@ -77,7 +77,8 @@ class AdvCAM:
             raise SettingsError(f"max_pixels must be a whole number of at least 1, got {max_pixels!r}")
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
-        self.model, self.layer, self.max_pixels = model, layer, max_pixels
+        self.model, self.layer = model, layer
+        self.max_pixels: int | None = max_pixels
         self.settings: ClimbSettings = settings(preset, **changes)
         self._network: Network | None = None
 
@@ -125,14 +126,23 @@ class AdvCAM:
         with _undisturbed(), lent(model := unwrapped(self.model)), torch.no_grad():
             images = check_images(images, self.settings.bounds)
             check_fits(model, images)
-            at_once = max(1, self._limit(images) // (images.shape[2] * images.shape[3]))
-            return torch.cat([logits_of(model(part)) for part in images.clone().split(at_once)])
+            parts: list[Tensor] = []
+            start = 0
+            while start < len(images):
+                at_once = min(len(images) - start, max(1, self._limit(images) // self._pixels_of(images, 1.0)))
+                try:
+                    parts.append(logits_of(model(images[start : start + at_once].clone())))
+                    start += at_once
+                except (RuntimeError, MemoryError) as error:
+                    self._make_room(error, images, 1.0, at_once)
+            return torch.cat(parts)
 
     def iterate(self, images: Tensor, targets: Targets = None) -> Iterator[Maps]:
         """The same climb, one step at a time: yields the sum so far T times.
 
         Each has of its own step ``steps`` [M, 1, h, w], ``scores`` [M, 1, K] and ``images``, the pixels that the step saw.
-        Stop whenever you like; the model is not held between steps. Memory for T steps is that for one.
+        Stop whenever you like; the model is not held between steps. Memory for T steps is that for one; where it runs out in
+        the first step, ``max_pixels`` is halved.
 
         Args:
             images: float [N, 3, H, W].
@@ -148,10 +158,10 @@ class AdvCAM:
         """
         self._need_one_scale("iterate() yields steps")
         job, (scale,) = self._start(images, targets), self.settings.scales
-        running = [self._steps(job, rows, scale) for rows in self._chunks(job, scale)]
+        running, steps = self._begin(job, scale)
         total = first = None
-        for _ in range(self.settings.steps_at(scale)):
-            steps = [next(climbs) for climbs in running]
+        for t in range(self.settings.steps_at(scale)):
+            steps = [next(climbs) for climbs in running] if t else steps
             maps, scores, pixels = (
                 torch.cat(part) for part in zip(*((s.maps, s.scores, s.pixels) for s in steps), strict=True)
             )
@@ -199,6 +209,17 @@ class AdvCAM:
         _warn(joined.pop("strange"))
         return joined.pop("sum"), joined.pop("first"), joined
 
+    def _begin(self, job: _Job, scale: float) -> tuple[list[Iterator[Step]], list[Step]]:
+        """All climbs, in chunks that memory admits, and the first step of each."""
+        while True:
+            chunks = list(self._chunks(job, scale))
+            running = [self._steps(job, rows, scale) for rows in chunks]
+            try:
+                return running, [next(climbs) for climbs in running]
+            except (RuntimeError, MemoryError) as error:
+                longest = max(rows.stop - rows.start for rows in chunks)
+                self._make_room(error, job.images, scale, min(self._room(job, scale), longest))
+
     def _steps(self, job: _Job, rows: slice, scale: float, *, move_last: bool = False) -> Iterator[Step]:
         """The climbs of some pairs, whose images are looked at once each."""
         s = self.settings
@@ -224,18 +245,20 @@ class AdvCAM:
             try:
                 done.append(one(rows))
                 start = rows.stop
-                continue
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                at_once = min(self._room(job, scale), rows.stop - rows.start)
-            if at_once == 1:
-                raise InputError(
-                    f"not enough memory for one image of {job.images.shape[2]}x{job.images.shape[3]} at scale {scale:g}: give"
-                    " smaller images or scales, precision='bfloat16', or mirror=False"
-                )
-            self.max_pixels = max(1, at_once * self._pixels_of(job.images, scale) // 2)
+                self._make_room(error, job.images, scale, min(self._room(job, scale), rows.stop - rows.start))
         return done
+
+    def _make_room(self, error: Exception, images: Tensor, scale: float, at_once: int) -> None:
+        """Halves ``max_pixels`` where memory ran out with so many at once; another error, or one alone, is raised."""
+        if not _out_of_memory(error):
+            raise error
+        if at_once == 1:
+            raise InputError(
+                f"not enough memory for one image of {images.shape[2]}x{images.shape[3]} at scale {scale:g}: give smaller"
+                " images or scales, precision='bfloat16', or mirror=False"
+            ) from error
+        self.max_pixels = max(1, at_once * self._pixels_of(images, scale) // 2)
 
     def _chunks(self, job: _Job, scale: float, start: int = 0) -> Iterator[slice]:
         """Slices of the pairs, as many as ``max_pixels`` admits and at least one; an image's pairs together where they fit.
@@ -300,7 +323,7 @@ class AdvCAM:
     def _maps(self, job: _Job, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor]) -> Maps:
         size = (job.images.shape[2], job.images.shape[3])
         return Maps.of(
-            grids, image=job.image, target=job.target, first=tuple(first), size=size, grid=self.settings.grid,
+            grids, size, image=job.image, target=job.target, first=tuple(first), grid=self.settings.grid,
             layer=str(job.network), **recorded,
         )  # fmt: skip
 
@@ -365,7 +388,7 @@ def _no_maps(size: tuple[int, int], like: Tensor) -> Maps:
     """The result of an image without any class."""
     none = torch.zeros(0, *strided_size(size), device=like.device)
     pairs = torch.zeros(0, dtype=torch.long, device=like.device)
-    return Maps.of((none,), image=pairs, target=pairs, first=(none,), size=size)
+    return Maps.of((none,), size, image=pairs, target=pairs, first=(none,))
 
 
 def _out_of_memory(error: Exception) -> bool:

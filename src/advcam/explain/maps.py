@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -46,11 +47,10 @@ class Maps:
     images: Tensor | None = None
 
     @classmethod
-    def of(cls, grids: Sequence[Tensor], **rest: object) -> Maps:
-        """The maps whose sum at each scale is given."""
-        size: tuple[int, int] = rest["size"]  # type: ignore[assignment]
+    def of(cls, grids: Sequence[Tensor], size: tuple[int, int], **rest: Any) -> Maps:
+        """The maps whose sum at each scale is given; ``rest`` as in the class."""
         maps = grids[0] if len(grids) == 1 else fuse_scales(grids, strided_size(size))
-        return cls(maps, grids=tuple(grids), **rest)  # type: ignore[arg-type]
+        return cls(maps, grids=tuple(grids), size=size, **rest)
 
     def __repr__(self) -> str:
         pairs, (h, w) = len(self.maps), self.maps.shape[-2:]

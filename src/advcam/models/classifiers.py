@@ -152,10 +152,12 @@ def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
     if weights is None:
         model = backbone.create(pretrained=True)
     else:
-        head = backbone.create().pretrained_cfg["classifier"]  # type: ignore[index]
-        matrix = load_state(weights).get(f"{head if isinstance(head, str) else head[0]}.weight")
+        kept = timm.get_pretrained_cfg(backbone.name, allow_unregistered=True)
+        heads = kept.classifier if kept else backbone.create().pretrained_cfg["classifier"]  # type: ignore[index]
+        head = f"{heads if isinstance(heads, str) else heads[0]}.weight"
+        matrix = load_state(weights).get(head)
         if matrix is None:
-            raise NetworkError(f"{weights}: has no {head}.weight, so it is no classifier {backbone.name!r}")
+            raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}")
         model = saved_classifier(backbone, len(matrix), weights)
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None

@@ -32,9 +32,9 @@ _found: WeakKeyDictionary[nn.Module, tuple[object, dict[str | None, Network]]] =
 def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None = None) -> Network:
     """The last activation on a grid that all the logits know of the picture passes through, and what follows as the head.
 
-    Every cell of it must matter: behind the last block of a transformer with a class token the other tokens no longer do,
-    so there the block before it is taken. Tokens are laid back on the grid. If the head is the mean over cells and one
-    linear or 1x1 module, that module is known to be the head, and class weights need no gradient.
+    Its cells must matter, of tokens at least half: behind the last block of a transformer with a class token the others no
+    longer do, so there the block before it is taken. Tokens are laid back on the grid. If the head is the mean over cells
+    and one linear or 1x1 module, that module is known to be the head, and class weights need no gradient.
 
     What was found is kept for as long as modules, hooks, patched forwards and tensors are the same (what is written through a
     tensor's ``.data`` is not seen).
