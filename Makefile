@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-attribution docs clean
+.PHONY: help install demo test check format bench bench-attribution bench-refinement docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -36,6 +36,9 @@ bench: $(STAMP)  ## the benchmark on ../shared/photos, about an hour; benchmarks
 
 bench-attribution: $(STAMP)  ## maps and climbs beside other libraries, 20 minutes; benchmarks/attribution.md records it
 	$(BIN)/python benchmarks/attribution.py
+
+bench-refinement: $(STAMP)  ## CRF, walk, and every way to masks, behind `make bench`; benchmarks/refinement.md records it
+	benchmarks/refinement.sh
 
 docs: $(STAMP)  ## the reference of the Python names, as pages in site/
 	$(BIN)/pdoc --docformat google --output-directory site advcam

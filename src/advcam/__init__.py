@@ -3,6 +3,7 @@
 from advcam.attribution import PRESETS
 from advcam.explain import AdvCAM, Maps, cam
 from advcam.metrics import sweep
+from advcam.refinement import dense_crf, random_walk
 from advcam.version import __version__
 
-__all__ = ["PRESETS", "AdvCAM", "Maps", "__version__", "cam", "sweep"]
+__all__ = ["PRESETS", "AdvCAM", "Maps", "__version__", "cam", "dense_crf", "random_walk", "sweep"]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from advcam.data import SceneSettings, Skip, list_images, load, read_image, write_dataset
+from advcam.data import Item, SceneSettings, Skip, list_images, load, read_image, write_dataset
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError
 from advcam.machine import Machine
-from advcam.models import find
+from advcam.models import encoders, find
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
 from advcam.progress import Reporter
@@ -26,7 +27,7 @@ from advcam.stages.context import Context, load_data, save_data
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
-from advcam.store import RunFolder, digest, read_json, save_mask, write_json, write_text
+from advcam.store import RunFolder, StoredMaps, digest, read_json, save_mask, write_json, write_text
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
 
@@ -130,9 +131,25 @@ def take_all(context: Context, steps: Steps) -> Path:
         try_network(context, steps)
     classify.run(context, steps.classify)
     climb.run(context, steps.climb)
-    refine.run(context, steps.refine)
+    make_masks(context, steps.refine)
     segment.run(context, steps.segment)
     return write_report(context.run, context.data)
+
+
+def make_masks(context: Context, config: RefineConfig) -> None:
+    """The refine step, on the climb's files; where the climb kept none, climbing again as maps are needed.
+
+    Raises:
+        AdvcamError: as :func:`advcam.stages.refine.run`.
+    """
+    made = context.run.state()["steps"].get("climb", {}).get("settings", {})
+    climbing = climb.ClimbConfig.from_record(made)
+
+    def source(items: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps]]:
+        for item, maps, plain in climb.climbed(context, climbing, items):
+            yield item, plain if config.maps == "plain" else maps
+
+    refine.run(context, config, None if climbing.keep else source)
 
 
 def try_classifier(context: Context, config: ClassifyConfig) -> None:
@@ -169,19 +186,23 @@ def try_network(context: Context, steps: Steps) -> None:
     config, classes = steps.classify, len(context.data.classes)
     network = segmentation_network(steps.segment.network, config.backbone, classes + 1)
     state = None if config.own else classify.build(config, classes)[0].state_dict()
-    segment.start(network, config.backbone, state, config.weights, config.from_scratch)
+    encoders.start(network, config.backbone, state, config.weights, config.from_scratch)
+    refine.network_of(steps.refine, config.backbone)
 
 
-def score(context: Context, masks: Path) -> list[Skip]:
+def score(context: Context, masks: Path, instances: Path | None = None) -> list[Skip]:
     """Compares a run with ground truth and writes its report anew; returns what was left out."""
     name = context.run.state()["about"]["eval_name"] or "all pictures of the run"
-    skipped = evaluate.run(context, EvaluateConfig(masks, name))
+    skipped = evaluate.run(context, EvaluateConfig(masks, name, instances))
     list_skips(context.run.root / "skipped-evaluate.csv", skipped)
     for what, found in read_json(context.run.root / "metrics.json").items():
         if "mean_iou" in found:
             at = f", threshold {found['threshold']:.2f}" if "threshold" in found else ""
             numbers = f"mIoU {_percent(found['mean_iou'])}, noise {_percent(found['noise'])}{at}"
             context.reporter.say(f"{what}: {numbers} ({found['rule']})")
+        if what == "instances":
+            at_each = ", ".join(f"{_percent(v['mean'])} at IoU {at}" for at, v in found["average_precision"].items())
+            context.reporter.say(f"{what}: average precision {at_each} ({found['rule']})")
     write_report(context.run, context.data)
     return skipped
 
@@ -266,7 +287,7 @@ def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int 
             precision="bfloat16",
         ),
         ClimbConfig(changes={"steps": 12, "step_size": 0.02, "suppress": 0.0, "restrain": 3.0, "mirror": False}),
-        RefineConfig(threshold=0.3),
+        RefineConfig(),
         SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0), precision="bfloat16"),
     )
     report = take_all(context, steps)

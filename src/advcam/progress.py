@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -44,3 +45,7 @@ class Reporter:
     def say(self, line: str) -> None:
         """One line."""
         self.console.print(line, markup=False, soft_wrap=True)
+
+    def warn(self, line: str) -> None:
+        """One line that is said even when quiet."""
+        print(f"advcam: warning: {line}", file=sys.stderr)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from advcam.data import Normalisation, fit_within
 from advcam.errors import RunError
 from advcam.models.classifiers import Backbone
-from advcam.models.segmentation import STRIDE, segmentation_network
+from advcam.models.encoders import STRIDE
+from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import fill, load_state
 from advcam.refinement import label
 from advcam.store import read_json

@@ -31,6 +31,15 @@ def test_the_part_reaches_the_ends_of_the_range_and_the_body_does_not():
     assert np.percentile(rest, 99) < 235
 
 
+def test_two_objects_of_one_class():
+    scenes = [scene(seed, SceneSettings(same=1.0)) for seed in range(20)]
+    assert {len(made.labels) for made in scenes} == {1}
+    assert {int(made.instances.max()) for made in scenes} == {1, 2}
+    for made in scenes:
+        assert ((made.instances > 0) == (made.mask > 0)).all()
+    assert np.array_equal(scene(7).image, scene(7, SceneSettings(same=1e-9)).image) or len(scene(7).labels) == 2
+
+
 def test_written_as_a_data_set(scenes):
     data = load(scenes / "images", scenes / "labels.csv", scenes / "classes.csv", scenes / "train.txt", scenes / "eval.txt")
     assert (len(data.train), len(data.eval), len(data.classes)) == (16, 8, 5)

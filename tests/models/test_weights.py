@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 
 from advcam.errors import NetworkError, SettingsError
 from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
-from advcam.models.segmentation import segmentation_network, start_encoder
+from advcam.models.encoders import start_encoder
+from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state
 
 SMALL = Backbone("test_resnet", output_stride=8)

@@ -83,7 +83,7 @@ def _parser() -> ArgumentParser:
     )  # fmt: skip
     whole.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder, made or taken up again")
     o.add_data(whole, required=True)
-    for add in (o.add_classify, o.add_climb, o.add_refine):
+    for add in (o.add_classify, o.add_climb, o.add_keep, o.add_refine):
         add(whole)
     o.add_segment(whole, "segment-")
 
@@ -112,6 +112,9 @@ def _parser() -> ArgumentParser:
     judge.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
     judge.add_argument(
         "--masks", type=Path, required=True, metavar="DIR", help="ground truth, ID.png with class ids, 255 ignored"
+    )
+    judge.add_argument(
+        "--instances", type=Path, metavar="DIR", help="ground truth of objects, ID.png with each object's number (IRN only)"
     )
 
     predict = verb(
@@ -169,7 +172,7 @@ def _run(args: Namespace) -> int:
 def _step(args: Namespace) -> int:
     from advcam import flow
     from advcam.errors import DataError
-    from advcam.stages import classify, climb, refine, segment
+    from advcam.stages import classify, climb, segment
 
     from . import options as o
 
@@ -177,7 +180,7 @@ def _step(args: Namespace) -> int:
     configs: dict[str, tuple[Any, Any]] = {
         "classify": (classify.run, o.classify),
         "climb": (climb.run, o.climb),
-        "refine": (refine.run, o.refine),
+        "refine": (flow.make_masks, o.refine),
         "segment": (segment.run, lambda a: o.segment(a, "")),
     }
     call, config = configs[args.step]
@@ -216,7 +219,7 @@ def _evaluate(args: Namespace) -> int:
     from . import options as o
 
     context = flow.reopen(args.run, args.seed, o.machine(args), _reporter(args))
-    skipped = flow.score(context, args.masks)
+    skipped = flow.score(context, args.masks, args.instances)
     return _end(f"metrics: {args.run / 'metrics.json'}", len(skipped), args.run / "skipped-evaluate.csv")
 
 

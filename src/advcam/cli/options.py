@@ -17,8 +17,8 @@ from advcam.models.segmentation import NETWORKS
 from advcam.picture import PictureConfig
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
+from advcam.stages.refine import MAPS, RefineConfig
 from advcam.stages.refine import METHODS as REFINEMENTS
-from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
 
 
@@ -93,6 +93,14 @@ def add_climb(parser: ArgumentParser) -> None:
     group.add_argument("--cam-method", choices=list(METHODS), help="how each step's map is made (default: cam)")
 
 
+def add_keep(parser: ArgumentParser) -> None:
+    """What becomes of the maps."""
+    parser.add_argument(
+        "--keep-maps", action=argparse.BooleanOptionalAction, default=True,
+        help="--no-keep-maps writes none: refine climbs as it makes each mask, and seeds cannot be scored (default: keep)",
+    )  # fmt: skip
+
+
 def add_picture(parser: ArgumentParser) -> None:
     """One picture and its network."""
     group = parser.add_argument_group("picture and network")
@@ -113,14 +121,26 @@ def add_picture(parser: ArgumentParser) -> None:
 
 def add_refine(parser: ArgumentParser) -> None:
     """The masks."""
-    group = parser.add_argument_group("refine")
-    group.add_argument("--method", default=_default(RefineConfig, "method"), choices=REFINEMENTS, help="default: pamr")
-    group.add_argument(
-        "--threshold",
-        type=float,
-        default=_default(RefineConfig, "threshold"),
-        help="background threshold (default: %(default)s)",
+    group = parser.add_argument_group(
+        "refine",
+        "what --refine-option can set, with defaults:\n" + "\n".join(f"  {n}: {_listed(m)}" for n, m in REFINEMENTS.items()),
     )
+    group.add_argument("--method", default=_default(RefineConfig, "method"), choices=list(REFINEMENTS), help="default: pamr")
+    group.add_argument("--threshold", type=float, help="background threshold (default: the method's)")
+    group.add_argument(
+        "--refine-option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the method; may be repeated"
+    )
+    group.add_argument(
+        "--margin",
+        type=float,
+        default=0.0,
+        help="pixels decided by less than this become 255, ignored in training (default: 0)",
+    )
+    group.add_argument("--maps", default="advcam", choices=MAPS, help="which maps become masks (default: advcam)")
+
+
+def _listed(settings: type) -> str:
+    return ", ".join(f"{f.name}={f.default}".replace("(", "").replace(")", "").replace(", ", ",") for f in fields(settings))
 
 
 def add_segment(parser: ArgumentParser, prefix: str) -> None:
@@ -168,6 +188,7 @@ DECIDES = {
     "backbone": ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier"),
     "weights": ("from_scratch", "classifier"),
     "from_scratch": ("weights", "classifier"),
+    "method": ("threshold", "refine_option"),
     "preset": ("steps", "step_size", "suppress", "restrain", "tau", "scales", "mirror", "precision", "cam_method"),
 }
 """What an option decides: these are not taken from the run where it is typed."""
@@ -188,7 +209,12 @@ def data(args: Namespace) -> DataConfig:
 
 def classify(args: Namespace) -> ClassifyConfig:
     """The classify step's settings."""
-    backbone = Backbone(args.backbone or "resnet50", _backbone_options(args), args.output_stride, *_normalisation(args))
+    backbone = Backbone(
+        args.backbone or "resnet50",
+        _pairs(args.backbone_option, "--backbone-option"),
+        args.output_stride,
+        *_normalisation(args),
+    )
     return ClassifyConfig(
         backbone,
         _absolute(args.weights),
@@ -199,13 +225,14 @@ def classify(args: Namespace) -> ClassifyConfig:
     )
 
 
-def _backbone_options(args: Namespace) -> dict[str, Any]:
+def _pairs(entries: list[str], flag: str) -> dict[str, Any]:
+    """``KEY=VALUE`` as a dict, values read as Python's where they can be."""
     options = {}
-    for entry in args.backbone_option:
+    for entry in entries:
         key, equals, value = entry.partition("=")
         if not equals:
-            raise SettingsError(f"--backbone-option takes KEY=VALUE, got {entry!r}")
-        options[key] = _literal(value)
+            raise SettingsError(f"{flag} takes KEY=VALUE, got {entry!r}")
+        options[key.strip()] = _literal(value)
     return options
 
 
@@ -223,21 +250,25 @@ def climb(args: Namespace) -> ClimbConfig:
         "method": "cam_method",
     }
     given = {name: getattr(args, flag) for name, flag in names.items()}
-    return ClimbConfig(args.preset or "default", {name: value for name, value in given.items() if value is not None})
+    changes = {name: value for name, value in given.items() if value is not None}
+    return ClimbConfig(args.preset or "default", changes, vars(args).get("keep_maps", True))
 
 
 def picture(args: Namespace) -> PictureConfig:
     """What climb-image looks at."""
-    chosen = climb(args)
+    chosen, options = climb(args), _pairs(args.backbone_option, "--backbone-option")
     return PictureConfig(
-        args.model, args.weights, tuple(args.classes), args.top, args.long_side, args.layer, _backbone_options(args),
+        args.model, args.weights, tuple(args.classes), args.top, args.long_side, args.layer, options,
         *_normalisation(args), chosen.preset, chosen.changes,
     )  # fmt: skip
 
 
 def refine(args: Namespace) -> RefineConfig:
     """The refine step's settings."""
-    return RefineConfig(args.method, args.threshold)
+    changes = _pairs(args.refine_option, "--refine-option")
+    if args.threshold is not None:
+        changes["threshold"] = args.threshold
+    return RefineConfig(args.method, changes, args.maps, args.margin)
 
 
 def segment(args: Namespace, prefix: str) -> SegmentConfig:
@@ -268,7 +299,12 @@ def _absolute(reference: str | None) -> str | None:
     return reference and str(Path(reference).resolve())
 
 
-ADD = {"classify": add_classify, "climb": add_climb, "refine": add_refine, "segment": lambda p: add_segment(p, "")}
+def _add_climb_step(parser: ArgumentParser) -> None:
+    add_climb(parser)
+    add_keep(parser)
+
+
+ADD = {"classify": add_classify, "climb": _add_climb_step, "refine": add_refine, "segment": lambda p: add_segment(p, "")}
 """What gives each step's verb its options."""
 
 

@@ -35,12 +35,14 @@ class Scene:
         image: uint8 [n, n, 3].
         mask: uint8 [n, n], class id 1 to 5 of the object, 0 background.
         part: uint8 [n, n], the same for the telling parts alone.
+        instances: uint8 [n, n], number 1, 2 of the object, 0 background.
         labels: class ids, ascending.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     part: NDArray[np.uint8]
+    instances: NDArray[np.uint8]
     labels: tuple[int, ...]
 
 
@@ -58,6 +60,7 @@ class SceneSettings:
         radius: half the length of a body, lowest and highest.
         part: diameter of a part.
         other: share of background patches whose texture belongs to no class.
+        same: share of the second objects that are of the first one's class.
     """
 
     size: int = 128
@@ -69,6 +72,7 @@ class SceneSettings:
     radius: tuple[float, float] = (0.24, 0.34)
     part: float = 0.14
     other: float = 0.5
+    same: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size < 32:
@@ -79,7 +83,7 @@ DEFAULT = SceneSettings()
 
 
 def scene(seed: int | tuple[int, ...], s: SceneSettings = DEFAULT) -> Scene:
-    """A scene of 1 or 2 objects of different classes; the same for the same seed.
+    """A scene of 1 or 2 objects, of different classes unless ``same`` says otherwise; the same for the same seed.
 
     Example:
         >>> made = scene(0)
@@ -89,17 +93,20 @@ def scene(seed: int | tuple[int, ...], s: SceneSettings = DEFAULT) -> Scene:
     rng = np.random.default_rng(seed)
     n = s.size
     image = _background(rng, s)
-    mask, part = np.zeros((n, n), np.uint8), np.zeros((n, n), np.uint8)
+    mask, part, instances = (np.zeros((n, n), np.uint8) for _ in range(3))
     centres: list[tuple[float, float]] = []
     wanted = rng.permutation(5)[: 1 + (rng.random() < 0.4)]
+    if len(wanted) == 2 and s.same and rng.random() < s.same:
+        wanted[1] = wanted[0]
     for kind in wanted.tolist():
         centre = _free_place(rng, centres, s)
         if centre is None:
             continue
         centres.append(centre)
-        _draw_object(rng, kind, centre, image, mask, part, s)
+        shown = _draw_object(rng, kind, centre, image, mask, part, s)
+        instances[shown] = len(centres)
     labels = tuple(sorted(set(np.unique(mask).tolist()) - {0}))
-    return Scene((np.clip(image, 0, 1) * 255).astype(np.uint8), mask, part, labels)
+    return Scene((np.clip(image, 0, 1) * 255).astype(np.uint8), mask, part, instances, labels)
 
 
 def write_dataset(
@@ -110,7 +117,7 @@ def write_dataset(
     s: SceneSettings = DEFAULT,
     track: Callable[[Iterable[int], int, str], Iterable[int]] = lambda items, _total, _what: items,
 ) -> None:
-    """Writes scenes as a data set: images/, masks/, parts/, labels.csv, classes.csv, train.txt and eval.txt.
+    """Writes scenes as a data set: images/, masks/, parts/, instances/, labels.csv, classes.csv, train.txt and eval.txt.
 
     Args:
         folder: is made; what is there already is written anew, equal for equal arguments.
@@ -120,7 +127,7 @@ def write_dataset(
         s: what they look like.
         track: shows progress.
     """
-    for name in ("images", "masks", "parts"):
+    for name in ("images", "masks", "parts", "instances"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, str]] = []
     for at in track(range(train + score), train + score, "make scenes"):
@@ -128,6 +135,7 @@ def write_dataset(
         Image.fromarray(made.image).save(folder / "images" / f"{name}.png")
         Image.fromarray(made.mask).save(folder / "masks" / f"{name}.png")
         Image.fromarray(made.part).save(folder / "parts" / f"{name}.png")
+        Image.fromarray(made.instances).save(folder / "instances" / f"{name}.png")
         rows.append((name, ";".join(NAMES[label - 1] for label in made.labels)))
     (folder / "labels.csv").write_text(_csv(("image", "labels"), rows), encoding="utf-8")
     (folder / "classes.csv").write_text(_csv(("id", "name"), list(enumerate(NAMES, 1))), encoding="utf-8")
@@ -196,8 +204,8 @@ def _free_place(rng: Generator, taken: list[tuple[float, float]], s: SceneSettin
 def _draw_object(
     rng: Generator, kind: int, centre: tuple[float, float], image: Picture,
     mask: NDArray[np.uint8], part: NDArray[np.uint8], s: SceneSettings,
-) -> None:  # fmt: skip
-    """Draws a body and its part into the picture and its truth, over what is there."""
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Draws a body and its part into the picture and its truth, over what is there; returns where it is."""
     n = s.size
     y, x = _grid(n)
     length, turn = rng.uniform(*s.radius) * n, rng.uniform(0, 2 * np.pi)
@@ -211,9 +219,10 @@ def _draw_object(
     body = _texture(rng, own, contrast, n) * (1 - 0.3 * np.clip(distance, 0, 1) ** 4)[..., None]
     cover = np.clip((1 - distance) * length / 1.5, 0, 1)[..., None]
     image[:] = image * (1 - cover) + body * cover
-    mask[distance < 1], part[distance < 1] = kind + 1, 0
+    place: NDArray[np.bool_] = distance < 1
+    mask[place], part[place] = kind + 1, 0
     if hidden:
-        return
+        return place
     glyph, disc = _glyph(kind, round(s.part * n * rng.uniform(0.85, 1.15)), rng.uniform(-180, 180))
     corner = (
         int(centre[0] + np.cos(turn) * length * 0.6 - disc.width / 2),
@@ -224,7 +233,9 @@ def _draw_object(
     drawn.paste(glyph, corner)
     share = (np.asarray(shown, np.float32) / 255)[..., None]
     image[:] = image * (1 - share) + (np.asarray(drawn, np.float32) / 255)[..., None] * share
-    mask[share[..., 0] > 0.5] = part[share[..., 0] > 0.5] = kind + 1
+    on_part = share[..., 0] > 0.5
+    mask[on_part] = part[on_part] = kind + 1
+    return place | on_part
 
 
 def _glyph(kind: int, side: int, degrees: float) -> tuple[Image.Image, Image.Image]:

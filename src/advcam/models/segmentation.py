@@ -7,13 +7,12 @@ from typing import Any
 import segmentation_models_pytorch as smp
 from torch import nn
 
-from advcam.errors import NetworkError, SettingsError, known
+from advcam.errors import SettingsError, known
 
 from .classifiers import Backbone
-from .weights import State, fill
+from .encoders import REFUSALS
 
 NETWORKS = {"deeplabv3plus": smp.DeepLabV3Plus}
-STRIDE = 32  # inputs are padded to a multiple of it, which every encoder takes
 
 
 def segmentation_network(name: str, backbone: Backbone, classes: int) -> nn.Module:
@@ -34,21 +33,7 @@ def segmentation_network(name: str, backbone: Backbone, classes: int) -> nn.Modu
             **options,
         )
         return network
-    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError, NotImplementedError) as error:
+    except REFUSALS as error:
         raise SettingsError(
             f"segmentation-models-pytorch cannot put {backbone.name!r} into {name} ({error}); choose another --backbone"
         ) from None
-
-
-def start_encoder(network: nn.Module, state: State, source: str) -> None:
-    """Gives the network's encoder the weights of a classifier on the same backbone.
-
-    Raises:
-        NetworkError: the classifier is another network.
-    """
-    encoder = getattr(network, "encoder", None)
-    body = getattr(encoder, "model", None)
-    if not isinstance(body, nn.Module):
-        raise NetworkError(f"{type(network).__name__} has no timm encoder to start from {source}")
-    known_as = {name.replace(".", "_"): value for name, value in state.items()}  # timm flattens stages.0 to stages_0 here
-    fill(body, {name: known_as[flat] for name in body.state_dict() if (flat := name.replace(".", "_")) in known_as}, source)

@@ -1,6 +1,26 @@
 """Maps to masks. Pure: torch only, any device."""
 
+from .affinity_losses import irn_loss, psa_loss
+from .confident import confident_affinity_labels, confident_labels
+from .crf import dense_crf, unary_from_labels, unary_from_probabilities
+from .instances import cluster, detect, instance_maps
 from .pamr import pamr
 from .threshold import label
+from .walk import feature_walk, random_walk
 
-__all__ = ["label", "pamr"]
+__all__ = [
+    "cluster",
+    "confident_affinity_labels",
+    "confident_labels",
+    "dense_crf",
+    "detect",
+    "feature_walk",
+    "instance_maps",
+    "irn_loss",
+    "label",
+    "pamr",
+    "psa_loss",
+    "random_walk",
+    "unary_from_labels",
+    "unary_from_probabilities",
+]

@@ -11,9 +11,15 @@ from torch import Tensor
 
 from advcam.errors import InputError
 
+IGNORE = 255
+
 
 def label(
-    maps: Float[Tensor, "k h w"], classes: Sequence[int], threshold: float, size: tuple[int, int] | None = None
+    maps: Float[Tensor, "k h w"],
+    classes: Sequence[int],
+    threshold: float,
+    size: tuple[int, int] | None = None,
+    margin: float = 0.0,
 ) -> UInt8[Tensor, "y x"]:
     """``argmax [t | maps]``: the id of the strongest class where its map exceeds t, 0 (background) elsewhere.
 
@@ -23,17 +29,24 @@ def label(
         threshold: t.
         size: (H, W) to enlarge the maps to (bilinear), one at a time: a large picture needs no k copies. None is their own.
 
+        margin: where the strongest of ``[t | maps]`` is not ahead of the second by as much, the label is 255: nobody knows.
+
     Raises:
-        InputError: another number of classes than of maps.
+        InputError: another number of classes than of maps, or maps that are NaN.
     """
     if len(classes) != len(maps):
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
+    if maps.isnan().any():
+        raise InputError("the maps hold NaN, expected numbers in [0, 1]; make the maps anew")
     height, width = size or maps.shape[1:]
     strongest = maps.new_full((height, width), threshold)
+    second = torch.full_like(strongest, -torch.inf)
     ids = torch.zeros(height, width, dtype=torch.uint8, device=maps.device)
     for one, class_id in zip(maps, classes, strict=True):
         if one.shape != strongest.shape:
             one = F.interpolate(one[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
         ids[one > strongest] = class_id
+        second = torch.maximum(second, torch.minimum(one, strongest))
         strongest = torch.maximum(strongest, one)
+    ids[strongest - second < margin] = IGNORE
     return ids

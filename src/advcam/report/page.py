@@ -14,6 +14,7 @@ from advcam.store import STEPS, RunFolder, read_json, whole, write_text
 from .pictures import PANELS, data_url, grid, panels
 
 ROWS = 6
+MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "instances")
 SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the side of its panels
 SIDE = 200
 WIDTH, HEIGHT = 420, 200  # of a curve
@@ -40,7 +41,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         steps=[(step, run.folder(step).name, state["steps"][step]) for step in STEPS if step in state["steps"]],
         data=data,
         classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
-        metrics=metrics,
+        metrics={name: metrics.get(name) for name in MEASURED},
         classify=classify,
         curves=_curves(metrics, classify, segment),
         groups=_groups(run, scored),
@@ -63,21 +64,25 @@ Scored = list[tuple[Item, dict[str, str]]]
 
 
 def _scored(run: RunFolder, data: Dataset) -> Scored:
-    """Pictures that show a class, best AdvCAM seed by mIoU first; in their own order, with no scores, before an evaluation."""
+    """Pictures that show a class, best AdvCAM seed (where none was kept: best mask) by mIoU first; in their own order, with
+    no scores, before an evaluation.
+    """
     items = {item.id: item for item in data.eval or data.items if item.labels}
     path = run.root / "per-image.csv"
     if not path.is_file():
         return [(item, {}) for item in items.values()]
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["image"] in items and row["advcam"]]
-    return [(items[row["image"]], row) for row in sorted(rows, key=lambda row: float(row["advcam"]), reverse=True)]
+        rows = [row for row in csv.DictReader(file) if row["image"] in items and (row["advcam"] or row["masks"])]
+    best = sorted(rows, key=lambda row: float(row["advcam"] or row["masks"]), reverse=True)
+    return [(items[row["image"]], row) for row in best]
 
 
 def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
     """Pictures to show: the best and the worst, or simply the first where nothing was scored."""
     if not any(row for _, row in scored):
         return [{"title": "Pictures", "rows": [_row(run, item, {}) for item, _ in scored[: 2 * ROWS]]}]
-    chosen = {"Best by mIoU of the AdvCAM seed": scored[:ROWS], "Worst by mIoU of the AdvCAM seed": scored[ROWS:][-ROWS:]}
+    by = "AdvCAM seed" if scored[0][1]["advcam"] else "mask"
+    chosen = {f"Best by mIoU of the {by}": scored[:ROWS], f"Worst by mIoU of the {by}": scored[ROWS:][-ROWS:]}
     return [{"title": title, "rows": [_row(run, item, row) for item, row in rows]} for title, rows in chosen.items() if rows]
 
 

@@ -25,10 +25,13 @@ class ClimbConfig:
     Args:
         preset: of :data:`advcam.PRESETS`.
         changes: settings of the preset to change, by name.
+        keep: write the maps. Without, this step only records how to climb, and refine climbs as it needs them: no disk is
+            taken, and seeds cannot be scored.
     """
 
     preset: str = "default"
     changes: dict[str, Any] = field(default_factory=dict)
+    keep: bool = True
 
     def __post_init__(self) -> None:
         self.settings()  # what cannot work is said before hours are spent on what comes first
@@ -37,30 +40,55 @@ class ClimbConfig:
         """The preset's settings with the changes."""
         return settings(self.preset, **self.changes)
 
+    def record(self) -> dict[str, Any]:
+        """All that changes the maps, as plain data; :meth:`from_record` reads it."""
+        return asdict(self.settings()) | ({} if self.keep else {"keep": False})
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> ClimbConfig:
+        """The config that :meth:`record` described."""
+        return cls(changes={name: value for name, value in record.items() if name != "keep"}, keep=record.get("keep", True))
+
 
 def run(context: Context, config: ClimbConfig) -> None:
     """Climbs every class that a picture has; writes maps/ID.npz and, of the same views, the plain maps cam/ID.npz.
 
-    Pictures of one size go together, as many as ``machine.max_pixels`` admits; a batch whose files are all there is not
-    climbed again. Batches are the same after a kill, so results are, to the last bit.
+    Pictures whose files are both there are not climbed again, unless they share a batch with one that lacks a file.
 
     Raises:
         NetworkError: a classifier without a class activation map.
     """
-    climb = config.settings()
-    with context.step("climb", asdict(climb)) as todo:
-        if not todo:
+    with context.step("climb", config.record()) as todo:
+        if not todo or not config.keep:
             return
-        model, record = trained_classifier(context)
-        normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
-        climber = AdvCAM(model, config.preset, max_pixels=context.machine.max_pixels, **config.changes)
         everything = context.data.items
-        batches = list(_batches(everything, context.machine.max_pixels or 2**20))
-        left = [batch for batch in batches if not all(_done(context, item) for item in batch)]
-        with context.reporter.bar("climb", len(everything), done=len(everything) - sum(map(len, left))) as advance:
-            for batch in left:
-                _climb_batch(context, climber, normalise, batch, record["long_side"])
-                advance(len(batch))
+        left = [item for item in everything if not _done(context, item)]
+        with context.reporter.bar("climb", len(everything), done=len(everything) - len(left)) as advance:
+            for item, maps, plain in climbed(context, config, left):
+                save_maps(context.run.maps(item.id), maps)
+                save_maps(context.run.maps(item.id, plain=True), plain)
+                advance(1)
+
+
+def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
+    """Pictures with their AdvCAMs and plain maps, at stride 4 and with maximum 1, as they lie on disk (16 bits).
+
+    Pictures of one size go together, as many as ``machine.max_pixels`` admits. Batches are those of the whole run,
+    whatever is wanted, so maps are the same to the last bit after a kill.
+
+    Raises:
+        NetworkError: a classifier without a class activation map.
+    """
+    if not wanted:
+        return
+    model, record = trained_classifier(context)
+    normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
+    climber = AdvCAM(model, config.preset, max_pixels=context.machine.max_pixels, **config.changes)
+    names = {item.id for item in wanted}
+    for batch in _batches(context.data.items, context.machine.max_pixels or 2**20):
+        if any(item.id in names for item in batch):
+            made = _climb_batch(context, climber, normalise, batch, record["long_side"])
+            yield from ((item, *maps) for item, maps in zip(batch, made, strict=True) if item.id in names)
 
 
 def _done(context: Context, item: Item) -> bool:
@@ -77,24 +105,24 @@ def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
         yield from (same[at : at + count] for at in range(0, len(same), count))
 
 
-def _climb_batch(context: Context, climber: AdvCAM, normalise: Normalisation, items: list[Item], long_side: int) -> None:
+def _climb_batch(
+    context: Context, climber: AdvCAM, normalise: Normalisation, items: list[Item], long_side: int
+) -> list[tuple[StoredMaps, StoredMaps]]:
     shown = [item for item in items if item.labels]
-    climbed = plain = None
+    found: Maps | None = None
     if shown:
         images = torch.stack([normalise(at_least(fit_within(read_image(item.path), long_side), LEAST_SIDE)) for item in shown])
-        climbed = climber(images.to(context.machine.torch_device()), [item.labels for item in shown])
-        plain = climbed.plain
-    for item in items:
-        row = shown.index(item) if item.labels else -1
-        _write(context, item, climbed, row, plain_maps=False)
-        _write(context, item, plain, row, plain_maps=True)
+        found = climber(images.to(context.machine.torch_device()), [item.labels for item in shown])
+    rows = {item.id: row for row, item in enumerate(shown)}
+    return [
+        (_stored(context, item, found, rows), _stored(context, item, found.plain if found else None, rows)) for item in items
+    ]
 
 
-def _write(context: Context, item: Item, maps: Maps | None, row: int, plain_maps: bool) -> None:
-    """One picture's maps at stride 4 of its own size, with maximum 1; a picture without a class gets a file of none."""
+def _stored(context: Context, item: Item, maps: Maps | None, rows: dict[str, int]) -> StoredMaps:
+    """One picture's maps at stride 4 of its own size, with maximum 1; none for a picture without a class."""
     grid = strided_size(item.size)
     values = torch.zeros(0, *grid)
     if maps is not None and item.labels:
-        values = maps.normalised(grid)[maps.image == row]
-    ids = tuple(context.data.classes.ids[at] for at in item.labels)
-    save_maps(context.run.maps(item.id, plain=plain_maps), StoredMaps(ids, values, item.size))
+        values = maps.normalised(grid)[maps.image == rows[item.id]].cpu().half().float()
+    return StoredMaps(tuple(context.data.classes.ids[at] for at in item.labels), values, item.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,10 @@ from advcam.machine import Machine
 from advcam.models.classifiers import Backbone, own_classifier, saved_classifier
 from advcam.models.weights import fill, load_state
 from advcam.progress import Reporter
-from advcam.store import RunFolder, read_json, write_json
+from advcam.store import RunFolder, StoredMaps, load_maps, read_json, write_json
+
+MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
+"""Pictures -> each with its maps, in any order."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ def load_data(run: RunFolder) -> Dataset:
         for name in ("train", "eval")
     )
     return Dataset(classes, train, scored, tuple(Skip(s["image"], s["reason"]) for s in kept["skipped"]))
+
+
+def stored_maps(context: Context, plain: bool) -> MapSource:
+    """The maps that the climb wrote, one picture at a time."""
+    return lambda items: ((item, load_maps(context.run.maps(item.id, plain=plain))) for item in items)
 
 
 def trained_classifier(context: Context) -> tuple[Any, dict[str, Any]]:

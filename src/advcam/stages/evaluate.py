@@ -15,8 +15,8 @@ from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip
 from advcam.errors import DataError, RunError, StoreError
-from advcam.metrics import SweepCounts, confusion, iou, mean_iou, noise, sweep_counts
-from advcam.store import load_maps, load_mask, read_json, write_json, write_text
+from advcam.metrics import InstanceCounts, SweepCounts, confusion, iou, match_instances, mean_iou, noise, sweep_counts
+from advcam.store import load_maps, load_mask, only_value, read_json, write_json, write_text
 
 from .context import Context
 
@@ -28,10 +28,13 @@ class EvaluateConfig:
     Args:
         masks: folder of ID.png, class ids of the run's class list; other ids count as background, 255 is ignored.
         name: of the pictures scored on, for the record.
+        instances: folder of ID.png, the number of each pixel's object, 0 none, 255 ignored (VOC's SegmentationObject); an
+            object's class is that of most of its pixels in ``masks``.
     """
 
     masks: Path
     name: str
+    instances: Path | None = None
 
 
 def run(context: Context, config: EvaluateConfig) -> list[Skip]:
@@ -43,31 +46,55 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
 
     Raises:
         DataError: no folder of masks, or none of the pictures has one.
-        RunError: the run was not climbed yet.
+        RunError: the run was not climbed yet, or has no objects where they are to be scored.
     """
     if not context.run.done("climb"):
         raise RunError(f"{context.run.root}: has no maps yet; `advcam climb --run {context.run.root}` makes them")
-    if not config.masks.is_dir():
-        raise DataError(f"{config.masks}: there is no such folder of ground-truth masks; check --masks")
+    for folder, flag in ((config.masks, "--masks"), (config.instances, "--instances")):
+        if folder and not folder.is_dir():
+            raise DataError(f"{folder}: there is no such folder of ground-truth masks; check {flag}")
     positions = context.data.classes.positions(others=0)
     scores, skipped = _Scores(context, len(context.data.classes) + 1), []
     items = context.data.eval or context.data.items
+    if config.instances and not any(context.run.instances(item.id).is_file() for item in items):
+        raise RunError(
+            f"{context.run.root}: has no objects to score; `advcam refine --run {context.run.root} --redo --method irn"
+            " --refine-option instances=True` finds them"
+        )
     for item in context.reporter.track(items, len(items), "evaluate"):
         try:
-            truth = load_mask(config.masks / f"{item.id}.png")
-            if truth.shape != item.size:
-                raise StoreError(f"{config.masks / item.id}.png: is (h, w) {truth.shape}, its picture {item.size}")
+            truth = _truth(config.masks, item)
+            objects = _truth(config.instances, item) if config.instances else None
         except StoreError as error:
             skipped.append(Skip(item.id, str(error)))
             continue
         scores.add(item, torch.from_numpy(positions[truth]), positions)
+        if objects is not None:
+            scores.add_objects(item, torch.from_numpy(positions[truth]), torch.from_numpy(objects.copy()), positions)
     if not scores.rows:
         raise DataError(
             f"{config.masks}: no ground-truth mask for any of {len(items)} pictures; the first: {skipped[0].reason}"
         )
+    value = only_value(path for item in items if (path := config.masks / f"{item.id}.png").is_file() and item.labels)
+    if value is not None:
+        context.reporter.warn(
+            f"{config.masks}: all its masks hold {value} alone; are these the ground-truth masks of class ids?"
+        )
     write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(items)))
     write_text(context.run.root / "per-image.csv", scores.table())
     return skipped
+
+
+def _truth(folder: Path, item: Item) -> np.ndarray[Any, Any]:
+    """A picture's ground truth.
+
+    Raises:
+        StoreError: missing, or of another size than the picture.
+    """
+    truth = load_mask(folder / f"{item.id}.png")
+    if truth.shape != item.size:
+        raise StoreError(f"{folder / item.id}.png: is (h, w) {truth.shape}, its picture {item.size}")
+    return truth
 
 
 class _Scores:
@@ -79,6 +106,8 @@ class _Scores:
         self.counts: dict[str, Tensor] = {}
         self.rows: list[dict[str, Any]] = []
         self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions"), 0)
+        self.objects: InstanceCounts | None = None
+        self.with_objects = 0
 
     def add(self, item: Item, truth: Tensor, positions: np.ndarray[Any, Any]) -> None:
         run, size = self.context.run, (truth.shape[0], truth.shape[1])
@@ -103,6 +132,26 @@ class _Scores:
                 self.images[name] += 1
                 row[name] = float(mean_iou(confused))
         self.rows.append(row)
+
+    def add_objects(self, item: Item, truth: Tensor, numbers: Tensor, positions: np.ndarray[Any, Any]) -> None:
+        """Matches the objects found in a picture with those that are there."""
+        path = self.context.run.instances(item.id)
+        found = load_mask(path) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
+        listed = read_json(path.with_suffix(".json")) if path.is_file() else []
+        ours = torch.from_numpy(found.copy())
+        ids = [number for number in numbers.unique().tolist() if number not in (0, IGNORE)]
+        of_class = {number: int(truth[(numbers == number) & (truth != IGNORE)].mode().values) for number in ids}
+        there = [number for number in ids if of_class[number]]  # the others are of no class of the run
+        counts = match_instances(
+            torch.stack([ours == one["id"] for one in listed]) if listed else torch.zeros(0, *item.size, dtype=torch.bool),
+            torch.tensor([int(positions[one["class"]]) for one in listed], dtype=torch.long),
+            torch.tensor([float(one["score"]) for one in listed]),
+            torch.stack([numbers == number for number in there]) if there else torch.zeros(0, *item.size, dtype=torch.bool),
+            torch.tensor([of_class[number] for number in there], dtype=torch.long),
+            ignore=(truth == IGNORE) | (numbers == IGNORE),
+        )
+        self.objects = counts if self.objects is None else self.objects + counts
+        self.with_objects += 1
 
     def numbers(self, split: str, wanted: int) -> dict[str, Any]:
         """Everything measured, each with its split and the rule it was measured by."""
@@ -136,14 +185,33 @@ class _Scores:
                 "rule": self._rule(name),
                 "per_class": dict(zip(names, iou(confused).tolist(), strict=True)),
             }
+        if self.objects is not None:
+            numbers["instances"] = self._of_objects(split, self.objects)
         made = read_json(self.context.run.folder("classify") / "metrics.json")
         numbers["average_precision"] = {k: made[k] for k in ("split", "images", "rule")} | made["average_precision"]
         return numbers
 
+    def _of_objects(self, split: str, objects: InstanceCounts) -> dict[str, Any]:
+        """Average precision of objects at each overlap: per class, and the mean over the classes that occur."""
+        names = ("background", *self.context.data.classes.names)
+        rows = zip(objects.ious, objects.average_precision().tolist(), objects.mean_average_precision().tolist(), strict=True)
+        return {
+            "average_precision": {
+                str(at): {"mean": mean, "per_class": {names[c]: v for c, v in zip(objects.classes, row, strict=True)}}
+                for at, row, mean in rows
+            },
+            "found": len(objects.scores),
+            "there": len(objects.truth),
+            "split": f"{split}, {self.with_objects} images",
+            "rule": "objects of irn, scored by the maximum of their map; image labels given; area under the monotone curve",
+        }
+
     def _rule(self, name: str) -> str:
         refine = self.context.run.state()["steps"].get("refine", {}).get("settings", {})
         if name == "masks":
-            return f"{refine.get('method')}, background threshold {refine.get('threshold')} as given; image labels given"
+            maps = "" if refine.get("maps") == "advcam" else f" of {refine.get('maps')} maps"
+            threshold = f", background threshold {refine['threshold']} as given" if "threshold" in refine else ""
+            return f"{refine.get('method')}{maps}{threshold}; image labels given"
         seen = "" if self.context.data.eval else "; pictures it was trained on"
         return f"as written by the network, no threshold, no image labels{seen}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from advcam.data import IGNORE, Augmentation, Item, Normalisation, TrainingViews
 from advcam.errors import SettingsError
 from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
-from advcam.models.segmentation import segmentation_network, start_encoder
-from advcam.models.weights import State, load_state
+from advcam.models.encoders import start
+from advcam.models.segmentation import segmentation_network
+from advcam.models.weights import load_state
 from advcam.segmenter import Segmenter
 from advcam.store import digest, load_mask, read_json, save_mask, write_bytes, write_json
 from advcam.training import Plan, fit
@@ -138,20 +138,6 @@ def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: di
     rule = "mIoU against held-out pseudo masks (no ground truth)"
     write_json(folder / "metrics.json", {"history": history, "best_epoch_by": rule, "held_out": len(held)})
     write_bytes(folder / "model.safetensors", save(state))
-
-
-def start(network: nn.Module, backbone: Backbone, classifier: State | None, weights: str | None, from_scratch: bool) -> None:
-    """The encoder starts from the run's classifier; where that is a network of the user's own, from the backbone's weights.
-
-    Raises:
-        NetworkError: weights that do not fit, or a hub that cannot be reached.
-    """
-    if classifier is not None:
-        start_encoder(network, classifier, "the classifier")
-    elif weights:
-        start_encoder(network, load_state(Path(weights)), weights)
-    elif not from_scratch:
-        start_encoder(network, backbone.create(pretrained=True).state_dict(), f"timm's {backbone.name}")
 
 
 def _split(context: Context, holdout: float) -> tuple[list[Item], list[Item]]:

@@ -2,7 +2,7 @@
 
 from .atomic import read_json, whole, write_bytes, write_json, write_text
 from .maps import StoredMaps, load_maps, save_maps
-from .masks import load_mask, save_mask
+from .masks import load_mask, only_value, save_mask
 from .run import STEPS, RunFolder, digest
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "digest",
     "load_maps",
     "load_mask",
+    "only_value",
     "read_json",
     "save_maps",
     "save_mask",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,13 @@ def load_mask(path: Path) -> NDArray[np.uint8]:
         raise StoreError(f"{path}: there is no such mask") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read as a mask ({error})") from None
+
+
+def only_value(paths: Iterable[Path]) -> int | None:
+    """The one value that all masks hold; None where they hold several (or there is no mask). Reads no further than it must."""
+    seen: set[int] = set()
+    for path in paths:
+        seen.update(np.unique(load_mask(path)).tolist())
+        if len(seen) > 1:
+            return None
+    return seen.pop() if seen else None

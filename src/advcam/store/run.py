@@ -164,6 +164,14 @@ class RunFolder:
         """The mask of an image, by id."""
         return self.folder("refine") / "masks" / f"{name}.png"
 
+    def confident(self, name: str) -> Path:
+        """What the maps of an image are sure of, by id."""
+        return self.folder("refine") / "confident" / f"{name}.png"
+
+    def instances(self, name: str) -> Path:
+        """The numbers of an image's objects, by id; classes and scores stand beside it in a .json of the same name."""
+        return self.folder("refine") / "instances" / f"{name}.png"
+
     def prediction(self, name: str) -> Path:
         """The segmentation network's prediction for an image, by id."""
         return self.folder("segment") / "predictions" / f"{name}.png"

@@ -1,0 +1,113 @@
+"""Every way from maps to masks on one run, plain maps and AdvCAMs side by side; benchmarks/refinement.md records it.
+
+    .venv/bin/python benchmarks/refinement.py RUN MASKS --work DIR [--instances DIR] [--only irn,psa] [--maps advcam]
+        [--first N] [--set irn.threshold=0.2] [--seed-only]
+
+RUN is a run with maps and a list for scoring. IRN and PSA learn from all its training pictures; only the pictures for
+scoring get masks. What is learnt stays in DIR and is not learnt again. Ground truth is used for the numbers, and
+for the column "best", whose background threshold it chooses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import advcam.models  # noqa: F401  (the torchvision mend)
+from advcam.data import IGNORE
+from advcam.flow import reopen
+from advcam.machine import Machine
+from advcam.metrics import confusion, mean_iou, noise, sweep_counts
+from advcam.progress import Reporter
+from advcam.stages import refine
+from advcam.stages.context import Context, stored_maps
+from advcam.store import RunFolder, load_maps, load_mask, read_json, write_json
+
+
+def working_copy(run: Path, folder: Path) -> RunFolder:
+    """A run folder of its own for one way: classifier and maps by link, nothing refined yet."""
+    if not (folder / "run.json").is_file():
+        folder.mkdir(parents=True)
+        for name in ("1-classify", "2-climb"):
+            (folder / name).symlink_to((run / name).resolve())
+        shutil.copy(run / "data.json", folder / "data.json")
+        state = read_json(run / "run.json")
+        state["steps"] = {name: state["steps"][name] for name in ("classify", "climb")}
+        write_json(folder / "run.json", state)
+    return RunFolder(folder)
+
+
+def measure(context: Context, config: refine.RefineConfig, items: list[Any], masks: Path) -> dict[str, float]:
+    """MIoU and noise of one way at its own threshold and at the best one, with the time it took."""
+    positions = context.data.classes.positions(others=0)
+    outputs, start = len(context.data.classes) + 1, time.monotonic()
+    refiner = refine.refiner_of(context, config, stored_maps(context, plain=config.maps == "plain"))
+    learnt, made, best = time.monotonic() - start, torch.zeros(outputs, outputs, dtype=torch.long), None
+    seconds = 0.0
+    for item in items:
+        truth = torch.from_numpy(positions[load_mask(masks / f"{item.id}.png")])
+        stored = load_maps(context.run.maps(item.id, plain=config.maps == "plain"))
+        start = time.monotonic()
+        ids, found = refine.refine(context, config, refiner, item, stored)
+        seconds += time.monotonic() - start
+        ids = np.where(ids == IGNORE, 0, ids)  # left open counts as background
+        made += confusion(torch.from_numpy(positions[ids]), truth, outputs)
+        if found and found.threshold >= 0:
+            maps = F.interpolate(found.maps[:, None], size=item.size, mode="bilinear", align_corners=False)[:, 0]
+            counts = sweep_counts(maps, [int(positions[c]) for c in found.ids], truth, outputs)
+            best = counts if best is None else best + counts
+    result = {
+        "miou": 100 * float(mean_iou(made)),
+        "noise": 100 * float(noise(made)),
+        "learn": learnt,
+        "each": seconds / len(items),
+    }
+    if best is not None:
+        swept = best.result()
+        result |= {"best": 100 * float(swept.mean_iou[swept.best]), "at": swept.thresholds[swept.best]}
+    return result
+
+
+def main() -> None:
+    """Prints the table, a row a way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("masks", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", default=",".join(refine.METHODS))
+    parser.add_argument("--maps", default="plain,advcam")
+    parser.add_argument("--first", type=int, help="so many of the pictures for scoring, shuffled by seed 1")
+    parser.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE")
+    args = parser.parse_args()
+    changes: dict[str, dict[str, Any]] = {name: {} for name in refine.METHODS}
+    for entry in args.set:
+        where, _, value = entry.partition("=")
+        method, _, key = where.partition(".")
+        changes[method][key] = ast.literal_eval(value)
+    print("| way | maps | mIoU % (noise %) | best, at | learning, s | a picture, s |\n|---|---|---|---|---|---|")
+    for method in args.only.split(","):
+        for maps in args.maps.split(","):
+            config = refine.RefineConfig(method, changes[method], maps)
+            folder = working_copy(args.run, args.work / f"{method}-{maps}")
+            opened = reopen(folder.root, None, Machine(), Reporter())
+            items = list(opened.data.eval)
+            if args.first:
+                random.Random(1).shuffle(items)
+                items = items[: args.first]
+            found = measure(opened, config, items, args.masks)
+            best = f"{found['best']:.1f}, {found['at']:.2f}" if "best" in found else ""
+            row = f"{found['miou']:.1f} ({found['noise']:.1f}) | {best} | {found['learn']:.0f} | {found['each']:.3f}"
+            print(f"| {method} | {maps} | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Dense CRF and random walk beside what others use, and every way from maps to masks on generated scenes and (behind `make bench`, on its run) on the
+# photographs; benchmarks/refinement.md records what it printed. pydensecrf2 is a peer, installed outside .venv: see benchmarks/crf.py.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+photos=${1:-../shared/photos} run=${2:-runs/photographs} work=${3:-runs/refinement}
+python=.venv/bin/python advcam=.venv/bin/advcam
+mkdir -p "$work"
+$python benchmarks/crf.py
+$python benchmarks/walk.py
+
+scenes=$work/scenes
+$python - "$scenes" <<'PY'
+import sys
+from pathlib import Path
+from advcam.data import SceneSettings, write_dataset
+write_dataset(Path(sys.argv[1]), 600, 150, 0, SceneSettings(same=0.5))  # half of the second objects are of the first one's class
+PY
+$advcam classify --run "$work/scenes-run" --images "$scenes/images" --labels "$scenes/labels.csv" --classes "$scenes/classes.csv" \
+  --train-list "$scenes/train.txt" --eval-list "$scenes/eval.txt" --backbone test_resnet --output-stride 8 --from-scratch \
+  --epochs 20 --batch 32 --lr 3e-3 --crop 128 --train-scales 1,1 --train-precision bfloat16
+$advcam climb --run "$work/scenes-run" --steps 12 --step-size 0.02 --suppress 0 --restrain 3 --no-mirror
+learn=(--set irn.epochs=6 --set irn.crop=128 --set "irn.scales=1,1" --set psa.epochs=6 --set psa.crop=128 --set "psa.scales=1,1")
+$python benchmarks/refinement.py "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "${learn[@]}"
+$advcam refine --run "$work/scenes-run" --redo --method irn --refine-option instances=True --refine-option epochs=6 \
+  --refine-option crop=128 --refine-option scales=1,1
+$advcam evaluate --run "$work/scenes-run" --masks "$scenes/masks" --instances "$scenes/instances"
+
+$python benchmarks/refinement.py "$run" "$photos/masks" --work "$work/photographs-ways" \
+  --set irn.crop=256 --set psa.crop=256

@@ -1,0 +1,113 @@
+"""A timm backbone as an encoder: features of several depths, started from a classifier's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from segmentation_models_pytorch.encoders import get_encoder
+from torch import Tensor, nn
+
+from advcam.errors import NetworkError, SettingsError
+
+from .classifiers import Backbone
+from .weights import State, fill, load_state
+
+STRIDE = 32
+"""Inputs are padded to a multiple of it, which every encoder takes."""
+
+REFUSALS = (TypeError, ValueError, KeyError, RuntimeError, AssertionError, NotImplementedError)
+"""What timm and segmentation-models-pytorch raise where a backbone does not go together with what is asked of it."""
+
+
+class FrozenEncoder(nn.Module):
+    """Features of a backbone at strides of about 2, 4, 8, 16 and 16, which training leaves as they are.
+
+    A backbone that cannot change its stride keeps its own; one that starts at stride 4 gives four features.
+
+    Args:
+        backbone: a timm network, not yet filled; see :func:`start`.
+
+    Raises:
+        SettingsError: a backbone whose features of several depths cannot be had.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        try:
+            try:
+                self.encoder = get_encoder(f"tu-{backbone.name}", weights=None, output_stride=16, **backbone.options)
+            except REFUSALS:  # this network cannot change its stride
+                self.encoder = get_encoder(f"tu-{backbone.name}", weights=None, **backbone.options)
+        except REFUSALS as error:
+            raise SettingsError(
+                f"the features of several depths of {backbone.name!r} cannot be had ({error}); choose another --backbone"
+            ) from None
+        self.encoder.requires_grad_(False)
+        info = self.encoder.model.feature_info
+        kept = [(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True) if r > 1]
+        self.channels, self.strides = (tuple(values) for values in zip(*kept, strict=True))
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        """Leaves the encoder in eval mode: its statistics and dropout are a finished network's."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def features(self, images: Float[Tensor, "n 3 y x"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """The features of each depth, finest first; images are padded to whole strides."""
+        height, width = images.shape[2:]
+        padded = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
+        with torch.no_grad():
+            return [feature for feature in self.encoder(padded)[1:] if feature.shape[1]]
+
+
+def on_grid(feature: Float[Tensor, "n c _ _"], size: tuple[int, int], stride: int) -> Float[Tensor, "n c h w"]:
+    """Features of padded images on the images' own grid at a stride (bilinear, padding cut off)."""
+    padded = [-(-side // STRIDE) * STRIDE // stride for side in size]
+    height, width = strided(size, stride)
+    if feature.shape[2:] != tuple(padded):
+        feature = F.interpolate(feature, size=padded, mode="bilinear", align_corners=False)
+    return feature[:, :, :height, :width]
+
+
+def strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """The grid of an image at a stride: ``(ceil(H / stride), ceil(W / stride))``."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def start(network: nn.Module, backbone: Backbone, classifier: State | None, weights: str | None, from_scratch: bool) -> None:
+    """The encoder starts from the run's classifier; where that is a network of the user's own, from the backbone's weights.
+
+    Args:
+        network: has an ``encoder`` of segmentation-models-pytorch.
+        backbone: that of the encoder.
+        classifier: the weights of the run's classifier; None where it is another network.
+        weights: file of the backbone's weights; None takes timm's.
+        from_scratch: leave it as it is where there is no ``classifier`` and no ``weights``.
+
+    Raises:
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+    """
+    if classifier is not None:
+        start_encoder(network, classifier, "the classifier")
+    elif weights:
+        start_encoder(network, load_state(Path(weights)), weights)
+    elif not from_scratch:
+        start_encoder(network, backbone.create(pretrained=True).state_dict(), f"timm's {backbone.name}")
+
+
+def start_encoder(network: nn.Module, state: State, source: str) -> None:
+    """Gives the network's encoder the weights of a classifier on the same backbone.
+
+    Raises:
+        NetworkError: the classifier is another network.
+    """
+    encoder = getattr(network, "encoder", None)
+    body = getattr(encoder, "model", None)
+    if not isinstance(body, nn.Module):
+        raise NetworkError(f"{type(network).__name__} has no timm encoder to start from {source}")
+    known_as = {name.replace(".", "_"): value for name, value in state.items()}  # timm flattens stages.0 to stages_0 here
+    fill(body, {name: known_as[flat] for name in body.state_dict() if (flat := name.replace(".", "_")) in known_as}, source)

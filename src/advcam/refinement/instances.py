@@ -1,0 +1,173 @@
+"""One mask for each object: a displacement field points from every cell to the centre of its object (IRN)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+from advcam.errors import InputError
+
+STILL = 1e-3
+
+
+@torch.no_grad()
+def find_centroids(displacement: Float[Tensor, "2 h w"], iterations: int = 300) -> Float[Tensor, "2 h w"]:
+    """Where every cell ends that follows the field: ``p <- p + D(p)``, D bilinear between cells, p held on the grid.
+
+    Args:
+        displacement: D, (dy, dx) in cells.
+        iterations: at most; it ends earlier when nothing moves any more.
+
+    Returns:
+        [2, h, w], the (y, x) at which the cell arrives.
+
+    Raises:
+        InputError: a field of another shape, or that is NaN.
+    """
+    _check_field(displacement)
+    height, width = displacement.shape[1:]
+    last = displacement.new_tensor([height - 1, width - 1])[:, None, None]
+    axes = [torch.arange(n, dtype=displacement.dtype, device=displacement.device) for n in (height, width)]
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    for _ in range(iterations):
+        at = (2 * place / last.clamp(min=1) - 1).flip(0).movedim(0, -1)  # grid_sample: (x, y) from -1 to 1
+        step = F.grid_sample(displacement[None], at[None], padding_mode="border", align_corners=True)[0]
+        before, place = place, torch.minimum((place + step).clamp(min=0), last)
+        if bool(((place - before).abs() < STILL).all()):
+            break
+    return place
+
+
+@torch.no_grad()
+def cluster(displacement: Float[Tensor, "2 h w"], iterations: int = 300, threshold: float = 2.5) -> Int[Tensor, "h w"]:
+    """Cells that arrive at the same centre are one instance (Ahn, Cho & Kwak, CVPR 2019).
+
+    A centre is a 4-connected region in which the field is shorter than ``threshold``.
+
+    Args:
+        displacement: (dy, dx) in cells.
+        iterations: of :func:`find_centroids`.
+        threshold: in cells.
+
+    Returns:
+        int64 [h, w]: ids 0 to n - 1, in reading order of the centres. Cells that arrive at no centre share an id of their own,
+        the last.
+
+    Raises:
+        InputError: a field of another shape or that is NaN, or a threshold that is not above 0.
+    """
+    _check_field(displacement)
+    if not threshold > 0:
+        raise InputError(f"threshold {threshold}: expected a length above 0, in cells (2.5 is usual)")
+    centres = connected_components(displacement.square().sum(0) < threshold**2)
+    y, x = find_centroids(displacement, iterations).round().long()
+    reached = centres[y, x]
+    reached[reached == 0] = centres.numel() + 1  # behind all centres
+    return reached.unique(return_inverse=True)[1]
+
+
+def instance_maps(
+    maps: Float[Tensor, "k h w"], instances: Integer[Tensor, "h w"]
+) -> tuple[Float[Tensor, "m h w"], Int[Tensor, " m"]]:
+    """Each map, cut along the instances; what is then to be spread by a walk.
+
+    Args:
+        maps: one a class.
+        instances: ids of :func:`cluster`.
+
+    Returns:
+        The pieces in which a map is anywhere above 0, and the position 0 to k - 1 of the map that each was cut from.
+
+    Raises:
+        InputError: maps and instances of different size.
+    """
+    if maps.ndim != 3 or maps.shape[1:] != instances.shape:
+        raise InputError(f"maps {tuple(maps.shape)} and instances {tuple(instances.shape)}: expected [k, h, w] and [h, w]")
+    pieces = instances == instances.unique()[:, None, None]
+    held, piece = (maps > 0).flatten(1).float().mm(pieces.flatten(1).float().T).nonzero(as_tuple=True)
+    return maps[held] * pieces[piece], held
+
+
+def detect(
+    scores: Float[Tensor, "m y x"], class_index: Integer[Tensor, " m"], threshold: float, min_size: int
+) -> tuple[Bool[Tensor, "j y x"], Integer[Tensor, " j"], Float[Tensor, " j"]]:
+    """``argmax [t | scores]``: each pixel belongs to the strongest instance, if it exceeds t; small fragments go.
+
+    Args:
+        scores: one map an instance.
+        class_index: the class of each.
+        threshold: t.
+        min_size: pixels; 4-connected parts of a mask that are smaller are taken out.
+
+    Returns:
+        The masks that are left, their classes, and their confidence: the largest score in the mask.
+
+    Raises:
+        InputError: another number of classes than of scores, or scores that are NaN.
+    """
+    if scores.ndim != 3 or class_index.shape != scores.shape[:1]:
+        raise InputError(f"scores {tuple(scores.shape)} need as many classes as maps, got {tuple(class_index.shape)}")
+    if scores.isnan().any():
+        raise InputError("the scores hold NaN, expected numbers in [0, 1]; was a map without any value divided by its maximum?")
+    if not len(scores):
+        return scores.bool(), class_index, scores.new_zeros(0)
+    value, winner = scores.max(0)
+    masks = (winner == torch.arange(len(scores), device=scores.device)[:, None, None]) & (value > threshold)
+    masks = torch.stack([_without_fragments(mask, min_size) for mask in masks])
+    left = masks.flatten(1).any(1)
+    confidence = (scores[left] * masks[left]).amax((1, 2)) if bool(left.any()) else scores.new_zeros(0)
+    return masks[left], class_index[left], confidence
+
+
+def connected_components(mask: Bool[Tensor, "h w"]) -> Int[Tensor, "h w"]:
+    """The 4-connected regions of a mask, numbered from 1 in reading order; 0 is outside.
+
+    Every region hooks itself to the highest number next to it, then all follow the hooks to their end; the regions left fall
+    so fast that even a spiral takes a few rounds.
+
+    Raises:
+        InputError: no mask [h, w] of booleans.
+
+    Example:
+        >>> connected_components(torch.tensor([[1, 0, 1], [1, 0, 1], [0, 1, 0]]).bool()).tolist()
+        [[1, 0, 2], [1, 0, 2], [0, 3, 0]]
+    """
+    if mask.ndim != 2 or mask.dtype != torch.bool:
+        raise InputError(f"mask {tuple(mask.shape)} of {mask.dtype}: expected booleans [h, w]")
+    cells = mask.numel()
+    region = torch.arange(cells, 0, -1, device=mask.device).view(mask.shape) * mask
+    while True:
+        hooks = torch.arange(cells + 1, device=mask.device)
+        hooks.scatter_reduce_(0, region.flatten(), (_highest_beside(region) * mask).flatten(), "amax")
+        while not torch.equal(hooks, further := hooks[hooks]):
+            hooks = further
+        before, region = region, hooks[region]
+        if torch.equal(before, region):
+            break
+    first = cells - region[mask]  # the first cell of each region
+    region[mask] = first.unique(return_inverse=True)[1] + 1
+    return region
+
+
+def _highest_beside(x: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
+    """The maximum of a cell and the four around it."""
+    highest = x.clone()
+    for one, other in ((highest[1:], x[:-1]), (highest[:-1], x[1:]), (highest[:, 1:], x[:, :-1]), (highest[:, :-1], x[:, 1:])):
+        torch.maximum(one, other, out=one)
+    return highest
+
+
+def _without_fragments(mask: Bool[Tensor, "h w"], min_size: int) -> Bool[Tensor, "h w"]:
+    if min_size <= 1 or not bool(mask.any()):
+        return mask
+    region = connected_components(mask)
+    return mask & (region.flatten().bincount()[region] >= min_size)
+
+
+def _check_field(displacement: Tensor) -> None:
+    if displacement.ndim != 3 or len(displacement) != 2 or not displacement.numel():
+        raise InputError(f"displacement {tuple(displacement.shape)}: expected [2, h, w], (dy, dx) in cells")
+    if not bool(displacement.isfinite().all()):
+        raise InputError("the displacement holds NaN or infinity, expected numbers: its network diverged; train it anew")

@@ -1,0 +1,202 @@
+"""Maps spread over a picture by a random walk between alike cells: over boundaries (IRN), between features (PSA)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from advcam.errors import InputError
+
+from .paths import Cell, offsets, pair_affinity
+
+LONGEST = 20  # log2_steps
+TAIL = 1e-6  # of the chances of the coin tosses left out
+CLOSED = 1e-12  # an affinity below is none
+
+
+@torch.no_grad()
+def random_walk(
+    maps: Float[Tensor, "k h w"], boundary: Float[Tensor, "1 h w"], radius: int = 5, beta: float = 10, log2_steps: int = 8
+) -> Float[Tensor, "k h w"]:
+    """Maps walk until a boundary stops them (Ahn, Cho & Kwak, CVPR 2019).
+
+    ``vec(maps * (1 - boundary)) T^(2^log2_steps)`` with ``T_ij = a_ij^beta / sum_i a_ij^beta`` and ``a_ij`` = 1 - the maximum
+    of the boundary on the straight path from i to j, 1 for i = j. See :func:`walk` for how. Not differentiated.
+
+    Args:
+        maps: [k, h, w], not negative.
+        boundary: [1, h, w] in [0, 1], 1 where classes meet.
+        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``).
+        beta: the power that makes half-open paths rare.
+        log2_steps: of the number of steps.
+
+    Returns:
+        [k, h, w], within the range of ``maps`` and not negative.
+
+    Raises:
+        InputError: no maps, sizes that differ, values out of range, or a setting that cannot work.
+
+    Example:
+        >>> maps, boundary = torch.zeros(1, 1, 6), torch.zeros(1, 1, 6)
+        >>> maps[..., 0], boundary[..., 3] = 1, 1  # a map that knows one cell, a wall in the middle
+        >>> [round(value, 2) for value in random_walk(maps, boundary).flatten().tolist()]
+        [0.33, 0.33, 0.33, 0.0, 0.0, 0.0]
+    """
+    _check(maps, boundary, "boundary", beta)
+    if len(boundary) != 1 or not bool(((boundary >= 0) & (boundary <= 1)).all()):
+        raise InputError(
+            f"a boundary of {len(boundary)} channels, {float(boundary.min()):.3g} to {float(boundary.max()):.3g}: expected one "
+            "channel in [0, 1]; if these are logits, apply sigmoid first"
+        )
+    boundary = boundary.float()
+    reach = max(dy for dy, _ in offsets(radius))
+    closed = F.pad(boundary, (reach, reach, 0, reach), value=1)  # nobody walks off the grid
+    return walk(maps.float() * (1 - boundary), pair_affinity(closed, radius)[0] ** beta, radius, log2_steps).to(maps.dtype)
+
+
+@torch.no_grad()
+def feature_walk(
+    maps: Float[Tensor, "k h w"], features: Float[Tensor, "d h w"], radius: int = 5, beta: float = 8, log2_steps: int = 8
+) -> Float[Tensor, "k h w"]:
+    """Maps walk between cells of alike features (Ahn & Kwak, CVPR 2018): PSA.
+
+    As :func:`random_walk`, with ``a_ij = exp(-mean_d |f_i - f_j|)``; the maps are not multiplied by anything first.
+
+    Args:
+        maps: [k, h, w], not negative.
+        features: [d, h, w] of AffinityNet.
+        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``).
+        beta: the power of the affinity.
+        log2_steps: of the number of steps.
+
+    Returns:
+        [k, h, w], within the range of ``maps``.
+
+    Raises:
+        InputError: no maps, sizes that differ, values that are not numbers, or a setting that cannot work.
+    """
+    _check(maps, features, "features", beta)
+    height, width = maps.shape[1:]
+    features = features.float()
+    affinity = features.new_zeros(len(offsets(radius)), height, width)
+    for pairs, offset in zip(affinity, offsets(radius), strict=True):
+        here, there = _overlap(height, width, offset)
+        pairs[here] = (-beta * (features[:, *here] - features[:, *there]).abs().mean(0)).exp()
+    return walk(maps, affinity, radius, log2_steps)
+
+
+@torch.no_grad()
+def walk(
+    maps: Float[Tensor, "k h w"], affinity: Float[Tensor, "p h w"], radius: int, log2_steps: int = 8
+) -> Float[Tensor, "k h w"]:
+    """``x T^n``, n = 2^log2_steps, for the transition matrix T of any affinity, without that matrix and without n products.
+
+    ``x T^n = sum_k P(|S_n| = k) x Q_k(T)``: Q_k is the k-th Chebyshev polynomial, S_n where n coin tosses, one step to
+    the left or right each, lead: hardly ever further than five ``sqrt(n)`` (Carne, 1985). So 78 sparse products do what 256
+    would, within 1e-6. In float64: the rounding of float32 grows with the steps, here and in a plain walk alike.
+
+    Args:
+        maps: x, [k, h, w].
+        affinity: [P, h, w] of every cell and its neighbour at each of :func:`offsets`; none off the grid is read.
+        radius: of those offsets.
+        log2_steps: of the number of steps.
+
+    Returns:
+        [k, h, w], within the range of ``maps`` if that begins at 0.
+
+    Raises:
+        InputError: another number of affinities than of offsets, or of steps that cannot be.
+    """
+    if not 0 <= log2_steps <= LONGEST:
+        raise InputError(f"log2_steps {log2_steps}: expected 0 to {LONGEST}; the walk takes 2^log2_steps steps (8 is usual)")
+    if affinity.shape != (len(offsets(radius)), *maps.shape[1:]):
+        raise InputError(
+            f"affinity {tuple(affinity.shape)}: expected {(len(offsets(radius)), *maps.shape[1:])} for this radius"
+        )
+    device = torch.device("cpu") if maps.device.type == "mps" else maps.device  # which has neither float64 nor sparse matrices
+    transition = _transition(affinity.to(device), radius)
+    before = now = maps.to(device).double().flatten(1).T.contiguous()  # [cells, k]
+    weights = _coin_tosses(2**log2_steps)
+    total = weights[0] * now
+    for k, weight in enumerate(weights[1:]):
+        before, now = now, torch.addmm(before, transition, now, beta=-1 if k else 0, alpha=2 if k else 1)
+        total.add_(now, alpha=weight)
+    return total.clamp(min=0).T.reshape(maps.shape).to(maps)
+
+
+def _transition(affinity: Float[Tensor, "p h w"], radius: int) -> Tensor:
+    """The transition matrix, transposed: [cells, cells], rows sum to 1, closed pairs left out; nothing is sorted."""
+    _, height, width = affinity.shape
+    half = dict(zip(offsets(radius), affinity, strict=True))
+    around = sorted([*half, (0, 0), *((-dy, -dx) for dy, dx in half)])
+    values = affinity.new_zeros(len(around), height, width, dtype=torch.float64)
+    for row, (dy, dx) in zip(values, around, strict=True):
+        here, there = _overlap(height, width, (dy, dx))
+        if (dy, dx) == (0, 0):
+            row.fill_(1)
+        elif (dy, dx) in half:
+            row[here] = half[dy, dx][here]
+        else:  # the same pair, seen from its other end
+            row[here] = half[-dy, -dx][there]
+    values[values < CLOSED] = 0
+    values /= values.sum(0)
+    values = values.flatten(1).T.contiguous()
+    steps = torch.tensor([dy * width + dx for dy, dx in around], dtype=torch.int32, device=values.device)
+    columns = torch.arange(len(values), dtype=torch.int32, device=values.device)[:, None] + steps
+    present = values > 0
+    ends = F.pad(present.sum(1).cumsum(0), (1, 0)).int()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)  # "in beta state", for years
+        return torch.sparse_csr_tensor(ends, columns[present], values[present], [len(values)] * 2, check_invariants=False)
+
+
+def _overlap(height: int, width: int, offset: Cell) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The cells that have a neighbour at this offset on the grid, and these neighbours; both empty if it is too far."""
+
+    def ends(size: int, step: int) -> tuple[slice, slice]:
+        first, last = max(-step, 0), max(min(size, size - step), max(-step, 0))
+        return slice(first, last), slice(first + step, last + step)
+
+    (top, below), (left, right) = ends(height, offset[0]), ends(width, offset[1])
+    return (top, left), (below, right)
+
+
+@lru_cache
+def _coin_tosses(n: int) -> tuple[float, ...]:
+    """``P(|S_n| = k) = 2 C(n, (n + k) / 2) / 2^n`` (k = 0: half of it), for k = 0, 1, ... until less than ``TAIL`` is left."""
+    chances, covered = [0.0] * (n % 2), 0.0
+    for k in range(n % 2, n + 1, 2):
+        log_chance = math.lgamma(n + 1) - math.lgamma((n + k) / 2 + 1) - math.lgamma((n - k) / 2 + 1) - n * math.log(2)
+        chances += [math.exp(log_chance) * (2 if k else 1), 0.0]
+        covered += chances[-2]
+        if covered > 1 - TAIL:
+            break
+    return tuple(chance / covered for chance in chances[:-1])
+
+
+def _check(maps: Tensor, field: Tensor, name: str, beta: float) -> None:
+    """Raises: maps that cannot walk, a field that is not on their grid or not of numbers, a power that is none."""
+    if maps.ndim != 3 or not maps.numel() or not maps.is_floating_point():
+        raise InputError(
+            f"maps {tuple(maps.shape)} of {maps.dtype}: expected float [k, h, w] with at least one map; "
+            "a picture without a class has nothing to spread"
+        )
+    if field.ndim != 3 or not len(field) or field.shape[1:] != maps.shape[1:]:
+        size, other = (" x ".join(map(str, x.shape[1:])) for x in (maps, field))
+        raise InputError(
+            f"the maps are {size} cells and the {name} {other}: expected both [k, h, w], of one size; "
+            f"they are of another stride? bring the maps to the grid of the {name} (torch.nn.functional.interpolate)"
+        )
+    for what, values in (("maps", maps), (name, field)):
+        if not bool(values.isfinite().all()):
+            raise InputError(f"the {what} hold NaN or infinity, expected numbers: what made them diverged; make them anew")
+    if bool((maps < 0).any()):
+        raise InputError(f"the maps hold {float(maps.min()):.3g}, expected no negative values: apply relu first")
+    if not (beta > 0 and math.isfinite(beta)):
+        raise InputError(f"beta {beta} is no power to raise affinities to: expected a number above 0 (8 and 10 are usual)")

@@ -1,0 +1,190 @@
+"""Ways that learn which pixels belong together from the maps' confident labels: IRN and PSA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL.Image import Image
+from safetensors.torch import save
+from torch import Tensor
+
+from advcam.data import IGNORE, Item, Normalisation, TrainingViews, fit_within, read_image
+from advcam.errors import RunError
+from advcam.models.classifiers import Backbone
+from advcam.models.encoders import FrozenEncoder, start
+from advcam.models.pairs import AffinityNet, BoundaryNet
+from advcam.models.weights import fill, load_state
+from advcam.refinement import (
+    cluster,
+    confident_affinity_labels,
+    confident_labels,
+    detect,
+    feature_walk,
+    instance_maps,
+    irn_loss,
+    psa_loss,
+    random_walk,
+)
+from advcam.stages.context import Context, MapSource
+from advcam.store import load_mask, read_json, save_mask, write_bytes, write_json
+from advcam.training import fit
+
+from .settings import Irn, Learnt, Psa, RefineConfig
+from .single import NO_THRESHOLD, Found, Instances, Refiner, pixels, resize
+
+Confident = Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]
+
+
+def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSource) -> Refiner:
+    """The maps spread by a random walk that learnt boundaries stop; objects by learnt displacements to their centres."""
+    confident = partial(confident_labels, foreground=settings.foreground, background=settings.background)
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        total: Tensor = irn_loss(output[:, :1], output[:, 1:], _on_cells(labels, output), settings.pair_radius).total
+        return total
+
+    network, normalise = _trained(context, config, settings, source, BoundaryNet, confident, loss)
+
+    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+        image = normalise(picture).to(maps.device)
+        with torch.no_grad():
+            plain, mirrored = network(torch.stack([image, image.flip(-1)]))
+        boundary = ((plain[:1] + mirrored[:1].flip(-1)) / 2).sigmoid()
+        powers = resize(maps, (boundary.shape[1], boundary.shape[2])).clamp_min(0) ** settings.power
+        parts, of_class = powers.new_zeros(0, *powers.shape[1:]), torch.zeros(0, dtype=torch.long)
+        if settings.instances:
+            parts, of_class = instance_maps(powers, cluster(plain[1:]))
+        walked = random_walk(torch.cat([powers, parts]), boundary, settings.radius, settings.beta, settings.log2_steps)
+        full = resize(walked, (picture.height, picture.width))
+        instances = None
+        if settings.instances:
+            shares = full[len(ids) :] / full[len(ids) :].amax().clamp_min(1e-5)
+            least = round(settings.min_size * picture.height * picture.width)
+            masks, classes, scores = detect(shares, of_class, settings.threshold, least)
+            instances = Instances(masks.cpu(), tuple(ids[c] for c in classes.tolist()), tuple(scores.tolist()))
+        whole = full[: len(ids)]
+        return Found(whole / whole.amax().clamp_min(1e-5), ids, settings.threshold, instances)
+
+    return refine
+
+
+def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSource) -> Refiner:
+    """The maps, and a map of the background, spread by a random walk over learnt affinities."""
+    confident = partial(confident_affinity_labels, foreground=settings.foreground, background=settings.background)
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        total: Tensor = psa_loss(output, _on_cells(labels, output), settings.pair_radius).total
+        return total
+
+    network, normalise = _trained(context, config, settings, source, AffinityNet, confident, loss)
+
+    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+        with torch.no_grad():
+            features = network(normalise(picture)[None].to(maps.device))[0]
+        cells = resize(maps, (features.shape[1], features.shape[2])).clamp(0, 1)
+        everything = torch.cat([(1 - cells.amax(0, keepdim=True)) ** settings.alpha, cells])
+        walked = feature_walk(everything, features, settings.radius, settings.beta, settings.log2_steps)
+        return Found(resize(walked, (picture.height, picture.width)), (0, *ids), NO_THRESHOLD)
+
+    return refine
+
+
+def network_of(config: RefineConfig, backbone: Backbone) -> FrozenEncoder | None:
+    """The network that a way trains, not yet filled; None where it trains none.
+
+    Raises:
+        SettingsError: a backbone that cannot stand under it.
+    """
+    networks: dict[str, type[FrozenEncoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
+    return networks[config.method](backbone) if config.method in networks else None
+
+
+def _on_cells(labels: Tensor, output: Tensor) -> Tensor:
+    """Labels [n, H, W] at the nearest pixel of each cell of the network's output."""
+    return F.interpolate(labels[:, None].float(), size=output.shape[2:], mode="nearest")[:, 0].long()
+
+
+def _trained(
+    context: Context,
+    config: RefineConfig,
+    settings: Learnt,
+    source: MapSource,
+    kind: type[FrozenEncoder],
+    confident: Confident,
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[FrozenEncoder, Normalisation]:
+    """The network, trained on the confident labels of the training pictures; its weights lie in the step's folder."""
+    folder, made = context.run.folder("refine"), read_json(context.run.folder("classify") / "model.json")
+    backbone = Backbone.from_record(made["backbone"])
+    normalise = Normalisation(*backbone.normalisation())
+    torch.manual_seed(context.seed)
+    network, path = kind(backbone), folder / "model.safetensors"
+    if not path.is_file():
+        classifier = None if made["own"] else load_state(context.run.classifier())
+        start(network, backbone, classifier, made["weights"], made["from_scratch"])
+        _write_confident(context, config, source, confident)
+        _train(context, config, settings, network, loss, normalise)
+    fill(network, load_state(path), str(path))
+    return network.eval().to(context.machine.torch_device()), normalise
+
+
+def _train(
+    context: Context,
+    config: RefineConfig,
+    settings: Learnt,
+    network: FrozenEncoder,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    normalise: Normalisation,
+) -> None:
+    folder, train = context.run.folder("refine"), context.data.train
+    views = TrainingViews(
+        train, settings.augmentation(config.long_side), normalise, context.seed, len(context.data.classes) + 1,
+        masks=[context.run.confident(item.id) for item in train],
+    )  # fmt: skip
+    head: list[Any] = []
+    state, history = fit(
+        network, None, head, views, loss, settings.plan(), lambda _network: {}, None,
+        folder, context.machine, context.reporter, config.method,
+    )  # fmt: skip
+    write_json(folder / "metrics.json", {"history": history})
+    write_bytes(folder / "model.safetensors", save(state))
+
+
+def _write_confident(context: Context, config: RefineConfig, source: MapSource, confident: Confident) -> None:
+    """Writes confident/ID.png of every training picture; a picture that shows no class is background for certain.
+
+    Raises:
+        RunError: no pixel of any picture is confident of a class, or none of background: there is nothing to learn.
+    """
+    run, train, device = context.run, context.data.train, context.machine.torch_device()
+    left = [item for item in train if not run.confident(item.id).is_file()]
+    with context.reporter.bar("confident labels", len(train), done=len(train) - len(left)) as advance:
+        for item, stored in source(left):
+            picture = fit_within(read_image(item.path), config.long_side)
+            ids = np.zeros((picture.height, picture.width), dtype=np.uint8)
+            if stored.classes:
+                maps = resize(stored.maps.to(device), ids.shape)
+                ids = confident(pixels(picture, maps), maps, stored.classes).cpu().numpy()
+            save_mask(run.confident(item.id), ids)
+            advance(1)
+    _see_that_there_is_something_to_learn(context, train)
+
+
+def _see_that_there_is_something_to_learn(context: Context, train: tuple[Item, ...]) -> None:
+    background = classes = 0
+    for item in train:
+        ids = load_mask(context.run.confident(item.id))
+        background += int((ids == 0).sum())
+        classes += int(((ids != 0) & (ids != IGNORE)).sum())
+        if background and classes:
+            return
+    raise RunError(
+        f"{context.run.confident('')}: the confident labels hold no pixel of {'any class' if background else 'background'}, so"
+        f" there is nothing to learn; {'lower' if background else 'raise'} the thresholds, e.g. --refine-option"
+        f" {'foreground=0.25' if background else 'background=0.25'} (IRN)"
+    )

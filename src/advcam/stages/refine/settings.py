@@ -1,0 +1,222 @@
+"""The ways from maps to masks, and what can be set of each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from advcam.data import Augmentation
+from advcam.errors import SettingsError, known
+from advcam.training import Plan
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A class where its map is the strongest and exceeds a constant.
+
+    Args:
+        threshold: the constant, a share of the map's maximum. Fixed beforehand: no ground truth is looked at.
+    """
+
+    threshold: float = 0.3
+
+
+@dataclass(frozen=True)
+class Pamr:
+    """The maps follow the picture's edges first.
+
+    Args:
+        threshold: as in :class:`Threshold`.
+        iterations: rounds.
+    """
+
+    threshold: float = 0.3
+    iterations: int = 10
+
+
+@dataclass(frozen=True)
+class Crf:
+    """A dense CRF on the labels that a threshold gives.
+
+    Args:
+        threshold: as in :class:`Threshold`.
+        certainty: probability of the label that the CRF is given.
+        iterations: of the mean field.
+        gaussian: standard deviation in pixels and compatibility of the smoothness kernel.
+        bilateral: standard deviations in pixels and in colour (0 to 255), compatibility of the appearance kernel.
+    """
+
+    threshold: float = 0.3
+    certainty: float = 0.7
+    iterations: int = 10
+    gaussian: tuple[float, float] = (3.0, 3.0)
+    bilateral: tuple[float, float, float] = (50.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What IRN and PSA share: how their network is trained.
+
+    Args:
+        epochs: passes over the training pictures.
+        batch: pictures a step.
+        lr: of AdamW, with polynomial decay.
+        weight_decay: of AdamW.
+        crop: side of the training crops, pixels.
+        scales: smallest and largest factor of the training views.
+        precision: of the training, ``float32`` or ``bfloat16``.
+        beta: power of the affinities in the walk.
+        log2_steps: the walk takes 2 to this power steps.
+        radius: of the neighbourhood of the walk, cells.
+        pair_radius: of the neighbourhood of the pairs trained on, cells.
+    """
+
+    stride: ClassVar[int] = 4
+
+    epochs: int = 3
+    batch: int = 16
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    crop: int = 320
+    scales: tuple[float, float] = (0.5, 1.5)
+    precision: str = "float32"
+    beta: float = 10.0
+    log2_steps: int = 8
+    radius: int = 5
+    pair_radius: int = 5
+
+    def least_crop(self) -> int:
+        """Side of the smallest crop with a cell that has all its neighbours, pixels."""
+        return self.stride * (2 * self.pair_radius - 1)
+
+    def plan(self) -> Plan:
+        """How the training goes."""
+        return Plan(self.epochs, self.batch, self.lr, self.lr, self.weight_decay, True, self.precision)
+
+    def augmentation(self, long_side: int) -> Augmentation:
+        """How training views are taken."""
+        return Augmentation(self.crop, self.scales, long_side)
+
+
+@dataclass(frozen=True)
+class Irn(Learnt):
+    """Boundaries and displacements learnt from confident labels; maps spread by a random walk that boundaries stop.
+
+    Args:
+        threshold: background threshold after the walk.
+        foreground: threshold of confident classes.
+        background: threshold of confident background.
+        power: of the maps before the walk.
+        instances: write instance masks too.
+        min_size: smallest fragment of an instance, as a share of the picture.
+    """
+
+    threshold: float = 0.25
+    foreground: float = 0.35
+    background: float = 0.15
+    pair_radius: int = 10
+    power: float = 1.5
+    instances: bool = False
+    min_size: float = 0.01
+
+
+@dataclass(frozen=True)
+class Psa(Learnt):
+    """Affinities learnt from confident labels; maps and a background map spread by a random walk over them.
+
+    Args:
+        foreground: alpha of confident classes.
+        background: alpha of confident background.
+        alpha: of the background map in the walk, ``(1 - max map)^alpha``.
+    """
+
+    stride: ClassVar[int] = 8
+    beta: float = 8.0
+    foreground: float = 4.0
+    background: float = 32.0
+    alpha: float = 16.0
+
+
+METHODS: dict[str, type] = {"threshold": Threshold, "pamr": Pamr, "crf": Crf, "psa": Psa, "irn": Irn}
+"""Every way by its name, with what can be set."""
+
+MAPS = ("advcam", "plain")
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How masks are made of maps.
+
+    Args:
+        method: of :data:`METHODS`.
+        changes: settings of the method to change, by name.
+        maps: ``advcam``, or ``plain`` for comparison.
+        margin: pixels whose best label is less than this ahead of the second (of values in [0, 1]) become 255.
+        long_side: larger pictures are refined at this size.
+    """
+
+    method: str = "pamr"
+    changes: dict[str, Any] = field(default_factory=dict)
+    maps: str = "advcam"
+    margin: float = 0.0
+    long_side: int = 640
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SettingsError(f"no refinement is called {self.method!r}; {known(self.method, METHODS)}")
+        if self.maps not in MAPS:
+            raise SettingsError(f"maps are {' or '.join(MAPS)}, got {self.maps!r}")
+        if not 0 <= self.margin < 1:
+            raise SettingsError(f"the margin is a difference of values in [0, 1]; got {self.margin}")
+        self.settings()  # what cannot work is said before hours are spent on what comes first
+
+    def settings(self) -> Any:
+        """The method's settings with the changes.
+
+        Raises:
+            SettingsError: a name that the method does not have, or a value that cannot work.
+        """
+        made = METHODS[self.method]
+        names = [f.name for f in fields(made)]
+        for name in self.changes:
+            if name not in names:
+                raise SettingsError(f"{self.method} has no setting {name!r}; {known(name, names)}")
+        settings = made(**self.changes)
+        _check(self.method, asdict(settings))
+        if isinstance(settings, Learnt):
+            settings.plan(), settings.augmentation(self.long_side)
+            if settings.crop < settings.least_crop():
+                raise SettingsError(
+                    f"{self.method}: a crop of {settings.crop} pixels holds no pair of cells in every direction; it must be at"
+                    f" least {settings.least_crop()}"
+                )
+        return settings
+
+    def record(self) -> dict[str, Any]:
+        """All that changes the masks, as plain data."""
+        return {
+            "method": self.method,
+            "maps": self.maps,
+            "margin": self.margin,
+            "long_side": self.long_side,
+            **asdict(self.settings()),
+        }
+
+
+def _check(method: str, settings: dict[str, Any]) -> None:
+    """Kinds and ranges that all methods share."""
+    for name, default in asdict(METHODS[method]()).items():
+        value: Any = settings[name]
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if type(value) not in kinds:
+            raise SettingsError(f"{method}: {name} is a {type(default).__name__} such as {default}; got {value!r}")
+        if isinstance(default, tuple) and not (len(value) == len(default) and all(isinstance(v, (int, float)) for v in value)):
+            raise SettingsError(f"{method}: {name} is {len(default)} numbers such as {default}; got {value!r}")
+    if not 0 <= settings.get("threshold", 0) < 1:
+        raise SettingsError(f"the background threshold is a share of the map's maximum, 0 to 1; got {settings['threshold']}")
+    for name in settings.keys() & {"iterations", "beta", "power", "alpha", "radius", "pair_radius", "foreground"}:
+        if settings[name] <= 0:
+            raise SettingsError(f"{method}: {name} must be positive; got {settings[name]}")
+    for low, high in (("background", "foreground"),) if method == "irn" else (("foreground", "background"),):
+        if low in settings and not 0 <= settings[low] <= settings[high]:
+            raise SettingsError(f"{method}: {low} must be at most {high}; got {settings[low]} and {settings[high]}")

@@ -1,0 +1,87 @@
+"""Ways that need one picture and its maps, and nothing learnt: threshold, PAMR, dense CRF."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from PIL.Image import Image
+from torch import Tensor
+
+from advcam.refinement import dense_crf, label, pamr, unary_from_labels
+
+from .settings import Crf, Pamr, Threshold
+
+
+class Instances(NamedTuple):
+    """The objects found in a picture, the surest first: masks bool [j, H, W], class ids and scores."""
+
+    masks: Tensor
+    classes: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
+class Found(NamedTuple):
+    """What a way finds in a picture: the label of a pixel is the strongest of ``[threshold | maps]``.
+
+    Args:
+        maps: [m, h, w], on any grid.
+        ids: the label of each, and 0 for the threshold's.
+        threshold: of the background; below every map where one of them is the background's.
+        instances: the objects, where the way knows objects.
+    """
+
+    maps: Float[Tensor, "m h w"]
+    ids: tuple[int, ...]
+    threshold: float
+    instances: Instances | None = None
+
+
+Refiner = Callable[[Image, Float[Tensor, "k h w"], tuple[int, ...]], Found]
+"""Picture (as large as it is worked on), maps, their class ids -> what was found; tensors on the device of the maps."""
+
+NO_THRESHOLD = -1.0
+
+
+def pixels(picture: Image, like: Tensor) -> UInt8[Tensor, "3 y x"]:
+    """The picture's pixels, on the device of another tensor."""
+    return torch.from_numpy(np.array(picture)).to(like.device).permute(2, 0, 1)
+
+
+def resize(maps: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, "k y x"]:
+    """Maps at another size (bilinear)."""
+    if tuple(maps.shape[1:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def by_threshold(settings: Threshold) -> Refiner:
+    """The maps as they are."""
+    return lambda picture, maps, ids: Found(resize(maps, (picture.height, picture.width)), ids, settings.threshold)
+
+
+def by_pamr(settings: Pamr) -> Refiner:
+    """The maps, moved to the picture's edges."""
+
+    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+        image, full = pixels(picture, maps), resize(maps, (picture.height, picture.width))
+        return Found(pamr(image[None].float(), full[None], settings.iterations)[0], ids, settings.threshold)
+
+    return refine
+
+
+def by_crf(settings: Crf) -> Refiner:
+    """The marginals of a dense CRF on the thresholded maps, background among them."""
+
+    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+        full = resize(maps, (picture.height, picture.width))
+        seeds = label(full, range(1, len(ids) + 1), settings.threshold)[None].long()
+        unary = unary_from_labels(seeds, len(ids) + 1, settings.certainty)
+        marginals = dense_crf(pixels(picture, maps)[None], unary, settings.iterations, settings.gaussian, settings.bilateral)
+        return Found(marginals[0], (0, *ids), NO_THRESHOLD)
+
+    return refine

@@ -1,0 +1,127 @@
+"""The step itself: every picture's mask, and what is to be said of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advcam.data import IGNORE, Item, fit_within, read_image
+from advcam.errors import RunError
+from advcam.refinement import label
+from advcam.stages.context import Context, MapSource, stored_maps
+from advcam.store import StoredMaps, only_value, save_mask, write_json, write_text
+
+from .learnt import by_irn, by_psa
+from .settings import RefineConfig
+from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
+
+
+def run(context: Context, config: RefineConfig, source: MapSource | None = None) -> None:
+    """Writes masks/ID.png for every picture; one that is there is not made again.
+
+    A picture whose classes are found nowhere gets a mask of 255, nobody knows, and stands in empty.csv. IRN and PSA first
+    train their network on confident/ID.png of the training pictures. IRN writes, where asked, instances/ID.png and ID.json.
+
+    Args:
+        context: the run.
+        config: how.
+        source: where maps come from, where not from the climb's files.
+
+    Raises:
+        RunError: maps that do not belong to their picture, or nothing to learn from.
+    """
+    with context.step("refine", config.record()) as todo:
+        if not todo:
+            return
+        source = source or stored_maps(context, plain=config.maps == "plain")
+        everything = context.data.items
+        left = [item for item in everything if not context.run.mask(item.id).is_file()]
+        refiner = refiner_of(context, config, source)
+        with context.reporter.bar("refine", len(everything), done=len(everything) - len(left)) as advance:
+            for item, stored in source(left):
+                ids, found = refine(context, config, refiner, item, stored)
+                if found and found.instances:
+                    _write_instances(context, item, found.instances)
+                save_mask(context.run.mask(item.id), ids)
+                advance(1)
+        _say_what_is_odd(context)
+
+
+def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Refiner:
+    """The way of the config; what it has to learn is learnt first, or read from the step's folder."""
+    settings = config.settings()
+    ways: dict[str, Any] = {
+        "threshold": lambda: by_threshold(settings),
+        "pamr": lambda: by_pamr(settings),
+        "crf": lambda: by_crf(settings),
+        "psa": lambda: by_psa(context, config, settings, source),
+        "irn": lambda: by_irn(context, config, settings, source),
+    }
+    refiner: Refiner = ways[config.method]()
+    return refiner
+
+
+def refine(
+    context: Context, config: RefineConfig, refiner: Refiner, item: Item, stored: StoredMaps
+) -> tuple[np.ndarray[Any, Any], Found | None]:
+    """The mask of one picture, class ids uint8 [H, W], and what it was made of; None for a picture that shows no class.
+
+    Raises:
+        RunError: maps of another picture, or without the picture's classes.
+    """
+    _see_that_they_belong(context, item, stored)
+    if not stored.classes:
+        return np.zeros(item.size, dtype=np.uint8), None
+    picture = fit_within(read_image(item.path), config.long_side)
+    found = refiner(picture, stored.maps.to(context.machine.torch_device()), stored.classes)
+    ids: Tensor = label(found.maps, found.ids, found.threshold, item.size, config.margin)
+    if not ((ids != 0) & (ids != IGNORE)).any():
+        ids = torch.full_like(ids, IGNORE)
+    mask: np.ndarray[Any, Any] = ids.cpu().numpy()
+    return mask, found
+
+
+def _see_that_they_belong(context: Context, item: Item, stored: StoredMaps) -> None:
+    wanted = {context.data.classes.ids[at] for at in item.labels}
+    if set(stored.classes) != wanted or tuple(stored.size) != tuple(item.size) or not bool(stored.maps.isfinite().all()):
+        raise RunError(
+            f"{context.run.maps(item.id)}: the maps are not this picture's: expected classes {sorted(wanted)}, size {item.size}"
+            f" and finite values, got {sorted(stored.classes)}, {tuple(stored.size)}; `advcam climb --run {context.run.root}"
+            " --redo` makes them anew"
+        )
+
+
+def _write_instances(context: Context, item: Item, found: Instances) -> None:
+    """The objects as a mask of their numbers (the surest on top), and a list of their classes and scores."""
+    numbers = np.zeros(item.size, dtype=np.uint8)
+    for number in reversed(range(len(found.scores))):
+        mask = torch.nn.functional.interpolate(found.masks[number][None, None].float(), size=item.size, mode="nearest")[0, 0]
+        numbers[mask.bool().numpy()] = number + 1
+    path = context.run.instances(item.id)
+    listed = [{"id": n, "class": c, "score": s} for n, (c, s) in enumerate(zip(found.classes, found.scores, strict=True), 1)]
+    write_json(path.with_suffix(".json"), listed)
+    save_mask(path, numbers)
+
+
+def _say_what_is_odd(context: Context) -> None:
+    """Lists pictures whose classes were found nowhere, and warns of masks that hold one value only."""
+    run = context.run
+    labelled = [item for item in context.data.items if item.labels]
+    empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
+    listed = run.folder("refine") / "empty.csv"
+    if empty:
+        text = io.StringIO()
+        rows = [("image", "reason"), *((name, "none of its classes was found anywhere; its mask is 255") for name in empty)]
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        write_text(listed, text.getvalue())
+        context.reporter.say(f"refine: {len(empty)} of {len(labelled)} pictures show none of their classes, listed in {listed}")
+    value = only_value(run.mask(item.id) for item in labelled)
+    if value is not None:
+        context.reporter.warn(
+            f"{listed.parent / 'masks'}: all masks hold {value} alone; a network would learn nothing from them"
+        )

@@ -1,0 +1,243 @@
+"""Every way from maps to masks, as people use it: ``advcam refine`` on a run of small scenes."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from advcam.cli import main
+from advcam.data import SceneSettings, write_dataset
+from advcam.store import StoredMaps, load_maps, load_mask, save_maps
+
+NETWORK = [
+    "--backbone", "test_resnet", "--output-stride", "8", "--from-scratch", "--epochs", "2", "--crop", "64", "--batch", "8",
+    "--lr", "3e-3", "--workers", "0", "--quiet",
+]  # fmt: skip
+SMALL = ["epochs=1", "crop=96", "batch=8", "scales=1,1"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Two objects of one class in a third of the scenes, which are the ones for instance masks."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_dataset(folder, 16, 8, 0, SceneSettings(size=64, same=1.0))
+    return folder
+
+
+def data(scenes):
+    files = (
+        ("images", "images"),
+        ("labels", "labels.csv"),
+        ("classes", "classes.csv"),
+        ("train-list", "train.txt"),
+        ("eval-list", "eval.txt"),
+    )
+    return [part for name, file in files for part in (f"--{name}", str(scenes / file))]
+
+
+@pytest.fixture(scope="module")
+def climbed(scenes, tmp_path_factory):
+    """A run up to its maps."""
+    run = tmp_path_factory.mktemp("runs") / "climbed"
+    assert main(["classify", "--run", str(run), *data(scenes), *NETWORK]) == 0
+    assert main(["climb", "--run", str(run), "--steps", "3", "--quiet"]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def mapped(climbed, scenes, tmp_path_factory):
+    """The same run with better maps than two epochs teach: the truth, blurred, so that there is something to refine."""
+    run = shutil.copytree(climbed, tmp_path_factory.mktemp("runs") / "mapped")
+    for path in (run / "2-climb" / "maps").iterdir():
+        truth, stored = torch.from_numpy(load_mask(scenes / "masks" / f"{path.stem}.png").copy()), load_maps(path)
+        exact = torch.stack([truth == c for c in stored.classes]).float()
+        blurred = F.avg_pool2d(exact[:, None], 25, 1, 12, count_include_pad=False)
+        maps = F.interpolate(blurred, size=stored.maps.shape[1:], mode="bilinear")[:, 0]
+        save_maps(path, StoredMaps(stored.classes, maps / maps.amax((1, 2), keepdim=True), stored.size))
+    return run
+
+
+@pytest.fixture
+def run(mapped, tmp_path):
+    return shutil.copytree(mapped, tmp_path / "run")
+
+
+def refine(run, *words):
+    return main(["refine", "--run", str(run), "--quiet", "--workers", "0", *words])
+
+
+def options(*entries):
+    return [word for entry in entries for word in ("--refine-option", entry)]
+
+
+def masks(run):
+    return {path.stem: load_mask(path) for path in (run / "3-refine" / "masks").iterdir()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("method", ["threshold", "pamr", "crf", "psa", "irn"])
+def test_every_way_makes_masks_of_the_picture_s_classes(run, scenes, method, capsys):
+    learnt = method in ("psa", "irn")
+    assert refine(run, "--method", method, *(options(*SMALL, "log2_steps=1", "radius=2") if learnt else [])) == 0
+    assert capsys.readouterr().out.strip() == f"refine: {run / '3-refine'}"
+    made, several = masks(run), 0
+    assert made.keys() == {path.stem for path in (scenes / "images").iterdir()}
+    for name, ids in made.items():
+        stored = load_maps(run / "2-climb" / "maps" / f"{name}.npz")
+        assert ids.shape == (64, 64)
+        assert set(np.unique(ids)) <= {0, 255, *stored.classes}
+        several += len(np.unique(ids)) > 1
+    assert several > len(made) / 2
+    with Image.open(run / "3-refine" / "masks" / f"{name}.png") as mask:
+        assert mask.mode == "P"
+        assert mask.getpalette()[3:6] == [128, 0, 0]
+    settings = json.loads((run / "run.json").read_text())["steps"]["refine"]["settings"]
+    assert settings["method"] == method
+    assert (run / "3-refine" / "model.safetensors").is_file() == learnt
+    assert len(list((run / "3-refine").glob("confident/*.png"))) == (16 if learnt else 0)
+    if learnt:
+        assert settings["epochs"] == 1
+        assert len(json.loads((run / "3-refine" / "metrics.json").read_text())["history"]) == 1
+
+
+def test_ways_differ_and_follow_their_settings(run):
+    found = {}
+    for name, words in {
+        "threshold": ["--method", "threshold"],
+        "higher": ["--method", "threshold", "--threshold", "0.6"],
+        "crf": ["--method", "crf"],
+        "weak": ["--method", "crf", *options("bilateral=3,3,0.1", "gaussian=1,0.1", "threshold=0.3")],
+        "plain": ["--method", "threshold", "--maps", "plain"],
+    }.items():
+        assert refine(run, "--redo", *words) == 0
+        found[name] = masks(run)
+
+    def size(name):
+        return sum(int((ids > 0).sum()) for ids in found[name].values())
+
+    assert size("higher") < size("threshold")
+    assert not equal(found["threshold"], found["plain"])
+    assert not equal(found["crf"], found["threshold"])
+    assert equal(found["weak"], found["threshold"])  # a CRF without force changes nothing
+
+
+def test_what_is_decided_by_little_is_255(run):
+    assert refine(run, "--method", "threshold") == 0
+    sure = masks(run)
+    assert refine(run, "--redo", "--method", "threshold", "--margin", "0.1") == 0
+    open_ = masks(run)
+    assert all((open_[name][open_[name] != 255] == sure[name][open_[name] != 255]).all() for name in sure)
+    share = np.mean([(ids == 255).mean() for ids in open_.values()])
+    assert 0.02 < share < 0.9
+
+
+def test_learning_goes_on_where_it_was_stopped(run):
+    """A mask that is there is not made again, nor is the network trained again; what is missing comes out the same."""
+    words = ["--method", "irn", *options(*SMALL)]
+    assert refine(run, *words) == 0
+    whole, folder = masks(run), run / "3-refine"
+    stamp = (folder / "model.safetensors").stat().st_mtime_ns
+    state = json.loads((run / "run.json").read_text())
+    state["steps"]["refine"]["state"] = "running"
+    (run / "run.json").write_text(json.dumps(state))
+    for name in list(whole)[::2]:
+        (folder / "masks" / f"{name}.png").unlink()
+    assert refine(run, *words) == 0
+    assert equal(masks(run), whole)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_objects_are_found_listed_and_scored(run, scenes, capsys):
+    assert refine(run, "--method", "irn", *options(*SMALL, "instances=True")) == 0
+    found = 0
+    for path in (run / "3-refine" / "instances").glob("*.png"):
+        numbers, listed = load_mask(path), json.loads(path.with_suffix(".json").read_text())
+        assert set(np.unique(numbers)) - {0} == {one["id"] for one in listed}
+        assert all(0 <= one["score"] <= 1 for one in listed)
+        assert {one["class"] for one in listed} <= set(load_maps(run / "2-climb" / "maps" / f"{path.stem}.npz").classes)
+        found += len(listed)
+    assert found >= 12
+    words = ["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--instances", str(scenes / "instances")]
+    assert main([*words, "--quiet"]) == 0
+    entry = json.loads((run / "metrics.json").read_text())["instances"]
+    assert entry["split"] == "eval.txt, 8 images"
+    assert 0 <= entry["average_precision"]["0.5"]["mean"] <= entry["average_precision"]["0.25"]["mean"] <= 1
+    assert "Objects, average precision" in (run / "report.html").read_text()
+    assert refine(run, "--redo", "--method", "threshold") == 0
+    assert main([*words, "--quiet"]) == 2
+    assert "has no objects to score" in capsys.readouterr().err
+
+
+def test_masks_without_keeping_the_maps(scenes, climbed, tmp_path):
+    """Streaming: no map is written, and the masks are the same; also where a network learns from the maps."""
+    words = ["--method", "irn", *options(*SMALL, "foreground=0.3", "background=0.2")]
+    kept = shutil.copytree(climbed, tmp_path / "kept")
+    assert refine(kept, *words) == 0
+    streamed = shutil.copytree(climbed, tmp_path / "streamed")
+    assert main(["climb", "--run", str(streamed), "--redo", "--no-keep-maps", "--steps", "3", "--quiet"]) == 0
+    assert not list(streamed.rglob("*.npz"))
+    assert refine(streamed, *words) == 0
+    assert not list(streamed.rglob("*.npz"))
+    assert equal(masks(streamed), masks(kept))
+    assert main(["evaluate", "--run", str(streamed), "--masks", str(scenes / "masks"), "--quiet"]) == 0
+    assert json.loads((streamed / "metrics.json").read_text()).keys() == {"masks", "average_precision"}
+    assert "Best by mIoU of the mask" in (streamed / "report.html").read_text()
+
+
+def test_a_class_found_nowhere_is_not_background(run, capsys):
+    """A map of zeros would be a mask of zeros: it becomes 255, and the picture is listed."""
+    path = sorted((run / "2-climb" / "maps").iterdir())[3]
+    stored = load_maps(path)
+    save_maps(path, StoredMaps(stored.classes, stored.maps * 0, stored.size))
+    assert refine(run, "--method", "threshold") == 0
+    assert set(np.unique(masks(run)[path.stem])) == {255}
+    with (run / "3-refine" / "empty.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [path.stem]
+
+
+def test_masks_of_one_value_are_warned_of(run, capsys):
+    for path in (run / "2-climb" / "maps").iterdir():
+        stored = load_maps(path)
+        save_maps(path, StoredMaps(stored.classes, stored.maps * 0, stored.size))
+    assert refine(run, "--method", "threshold") == 0
+    assert "all masks hold 255 alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "crf", *options("iteration=3")], "crf has no setting 'iteration'; did you mean iterations"),
+        (["--method", "crf", *options("bilateral=3")], "bilateral is a tuple"),
+        (["--method", "irn", *options("epochs=0")], "epochs and batch must be at least 1"),
+        (["--method", "irn", *options("foreground=0.1")], "irn: background must be at most foreground; got 0.15 and 0.1"),
+        (
+            ["--method", "irn", *options("crop=64")],
+            "a crop of 64 pixels holds no pair of cells in every direction; it must be at",
+        ),
+        (["--method", "irn", *options("beta")], "--refine-option takes KEY=VALUE, got 'beta'"),
+        (["--method", "pamr", "--threshold", "3"], "the background threshold is a share of the map's maximum"),
+        (["--margin", "-1"], "the margin is a difference"),
+        (["--method", "irn", *options(*SMALL, "foreground=0.999", "background=0.0")], "there is nothing to learn; lower"),
+    ],
+)
+def test_one_clear_line_and_status_2(run, words, message, capsys):
+    assert refine(run, *words) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_maps_of_another_picture(run, capsys):
+    first, second = sorted((run / "2-climb" / "maps").iterdir())[:2]
+    stored = load_maps(first)
+    save_maps(second, StoredMaps((1, 2, 3, 4, 5), stored.maps[:1].expand(5, -1, -1), (70, 80)))
+    assert refine(run, "--method", "threshold") == 2
+    assert "the maps are not this picture's: expected classes" in capsys.readouterr().err
