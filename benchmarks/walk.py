@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/walk.py [--dense-up-to CELLS] [--maps 3]
 
 Random maps and boundaries, radius 5, beta 10, 2^8 steps. Time is from maps and boundary to the spread maps, building included;
-memory is the peak of the process less that before the call.
+memory is the peak of the process less that before the call. OMP_NUM_THREADS=1 in front where others use the machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,18 +59,26 @@ def one(way: str, height: int, width: int, maps: int) -> None:
     walk(*scene(12, 12, 1))  # what is loaded on the first call
     inputs = scene(height, width, maps)
     before = peak()
-    seconds = []
+    seconds, processor = [], []
     for _ in range(1 if way == "dense" else 3):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         out = walk(*inputs)
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": min(seconds), "bytes": peak() - before, "sample": out.flatten()[::97].tolist()}))
+        processor.append(time.process_time() - busy)
+    numbers = {"seconds": min(seconds), "processor": min(processor), "bytes": peak() - before}
+    print(json.dumps({**numbers, "sample": out.flatten()[::97].tolist()}))
 
 
-def run(way: str, height: int, width: int, maps: int) -> dict[str, float | list[float]]:
+def run(way: str, height: int, width: int, maps: int) -> dict[str, Any]:
     """The numbers of one child."""
     command = [sys.executable, __file__, "--child", way, str(height), str(width), "--maps", str(maps)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def row(cells: str, way: str, numbers: dict[str, Any], apart: str) -> None:
+    """One line of the table."""
+    times = f"{numbers['seconds']:.3g} | {numbers['processor']:.3g}"
+    print(f"| {cells} | {way} | {times} | {numbers['bytes'] / 1e6:.0f} | {apart} |", flush=True)
 
 
 def main() -> None:
@@ -82,14 +91,14 @@ def main() -> None:
     if args.child:
         one(args.child[0], int(args.child[1]), int(args.child[2]), args.maps)
         return
-    print("| cells | way | seconds | peak memory, MB | largest difference |\n|---|---|---|---|---|")
+    print("| cells | way | seconds | processor seconds | peak memory, MB | largest difference |\n|---|---|---|---|---|---|")
     for height, width in SIZES:
         sparse = run("sparse", height, width, args.maps)
-        print(f"| {height} x {width} | advcam | {sparse['seconds']:.3f} | {sparse['bytes'] / 1e6:.0f} | |", flush=True)
+        row(f"{height} x {width}", "advcam", sparse, "")
         if height * width <= args.dense_up_to:
             dense = run("dense", height, width, args.maps)
             apart = max(abs(a - b) for a, b in zip(sparse["sample"], dense["sample"], strict=True))
-            print(f"| | dense | {dense['seconds']:.1f} | {dense['bytes'] / 1e6:.0f} | {apart:.1e} |", flush=True)
+            row("", "dense", dense, f"{apart:.1e}")
 
 
 if __name__ == "__main__":
