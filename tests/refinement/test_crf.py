@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from advcam.errors import InputError
-from advcam.refinement.crf import _marginals, dense_crf, unary_from_labels, unary_from_probabilities
+from advcam.refinement import unary_from_labels, unary_from_probabilities
+from advcam.refinement.crf import _marginals, dense_crf
 
 SETTINGS = {
     "hard": ((3.0, 3.0), (50.0, 5.0, 10.0)),
@@ -75,6 +76,11 @@ def test_a_batch_gives_what_one_at_a_time_gives_twice(pictures):
     assert torch.equal(together, dense_crf(pictures, unary))
     assert torch.equal(unary, before)
     assert torch.allclose(together.sum(1), torch.ones(2, 24, 30), atol=1e-5)
+
+
+def test_one_picture_serves_several_unaries(pictures):
+    unary = torch.rand(3, 4, 24, 30) * 3
+    assert torch.allclose(dense_crf(pictures[:1], unary), dense_crf(pictures[:1].expand(3, -1, -1, -1), unary), atol=1e-6)
 
 
 def test_labels_have_no_order(pictures):

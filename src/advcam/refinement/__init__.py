@@ -2,10 +2,11 @@
 
 from .affinity_losses import irn_loss, psa_loss
 from .confident import confident_affinity_labels, confident_labels
-from .crf import dense_crf, unary_from_labels, unary_from_probabilities
+from .crf import dense_crf
 from .instances import cluster, detect, instance_maps
 from .pamr import pamr
 from .threshold import label
+from .unary import unary_from_labels, unary_from_probabilities
 from .walk import feature_walk, random_walk
 
 __all__ = [

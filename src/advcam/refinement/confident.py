@@ -10,7 +10,8 @@ from torch import Tensor
 
 from advcam.errors import InputError
 
-from .crf import dense_crf, unary_from_labels
+from .crf import dense_crf
+from .unary import unary_from_labels
 
 IGNORE = 255
 
@@ -49,7 +50,7 @@ def confident_labels(
         raise InputError(f"expected 0 <= background <= foreground <= 1, got background {background}, foreground {foreground}")
     seeds = torch.stack([torch.cat([maps.new_full((1, *maps.shape[1:]), t), maps]).argmax(0) for t in (foreground, background)])
     unary = unary_from_labels(seeds, len(classes) + 1, certainty)
-    cleaned = dense_crf(image.expand(2, -1, -1, -1), unary, 10, gaussian=(3, 3), bilateral=(50, 5, 10)).argmax(1)
+    cleaned = dense_crf(image[None], unary, 10, gaussian=(3, 3), bilateral=(50, 5, 10)).argmax(1)
     return agreed(cleaned[0], cleaned[1], classes)
 
 
@@ -87,7 +88,7 @@ def confident_affinity_labels(
     rest = 1 - maps.amax(0, keepdim=True).clamp(0, 1)
     scores = torch.stack([torch.cat([rest**alpha, maps]) for alpha in (foreground, background)])
     unary = -scores.clamp_min(1e-5).log()  # not divided by their sum: a constant of a pixel changes no marginal
-    found = dense_crf(image.expand(2, -1, -1, -1), unary, 10, gaussian=(3, 3), bilateral=(80, 13, 10)).argmax(1)
+    found = dense_crf(image[None], unary, 10, gaussian=(3, 3), bilateral=(80, 13, 10)).argmax(1)
     return agreed(found[0], found[1], classes)
 
 

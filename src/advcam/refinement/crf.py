@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from advcam.errors import InputError
@@ -16,7 +16,7 @@ from .permutohedral import Lattice, permutohedral
 
 @torch.no_grad()
 def dense_crf(
-    images: UInt8[Tensor, "n 3 y x"],
+    images: UInt8[Tensor, "m 3 y x"],
     unary: Float[Tensor, "n l y x"],
     iterations: int = 10,
     gaussian: tuple[float, float] | None = (3.0, 3.0),
@@ -30,8 +30,8 @@ def dense_crf(
     numbers are those of the well-known C++ code (densecrf, pydensecrf).
 
     Args:
-        images: uint8 [N, 3, H, W], the pictures themselves, 0 to 255; not scaled, no mean taken away.
-        unary: [N, L, H, W], -log probability (:func:`unary_from_labels`, :func:`unary_from_probabilities`).
+        images: uint8 [N, 3, H, W], or [1, 3, H, W] for all N, the pictures themselves, 0 to 255: not scaled, no mean taken away.
+        unary: [N, L, H, W], -log probability; :mod:`advcam.refinement.unary` makes it.
         iterations: mean-field steps; 0 gives softmax(-unary).
         gaussian: (sxy, compat) of the kernel that smooths: standard deviation in pixels, weight. None leaves it out.
         bilateral: (sxy, srgb, compat) of the kernel that follows colours: standard deviations in pixels and grey levels,
@@ -48,7 +48,7 @@ def dense_crf(
             only, a standard deviation that is not positive, fewer than 0 iterations, a matrix that is not [L, L].
 
     Example:
-        >>> import torch
+        >>> from advcam.refinement import unary_from_labels
         >>> image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
         >>> image[..., 4:] = 200  # dark left, bright right
         >>> labels = (image[:, 0] > 100).long()
@@ -60,14 +60,14 @@ def dense_crf(
     _check(images, unary, iterations, gaussian, bilateral, compatibility)
     settings = (iterations, gaussian, bilateral, compatibility)
     unary = unary.to(torch.promote_types(unary.dtype, torch.float32))
-    if not unary.numel() or unary.device.type != "cpu":
+    if not unary.numel() or len(images) == 1 or unary.device.type != "cpu":
         return _marginals(images, unary, *settings)
     one_by_one = zip(images.split(1), unary.split(1), strict=True)  # caches decide: six images at once were 1.3 times slower
     return torch.cat([_marginals(image, its_unary, *settings) for image, its_unary in one_by_one])
 
 
 def _marginals(
-    images: UInt8[Tensor, "n 3 y x"],
+    images: UInt8[Tensor, "m 3 y x"],
     unary: Float[Tensor, "n l y x"],
     iterations: int,
     gaussian: tuple[float, float] | None,
@@ -100,7 +100,7 @@ def _smoothing(height: int, width: int, sxy: float, compat: float, dtype: torch.
     return permutohedral(_positions(height, width, dtype, device) / sxy).normalised(compat)
 
 
-def _following(images: UInt8[Tensor, "n 3 y x"], sxy: float, srgb: float, compat: float, dtype: torch.dtype) -> Lattice:
+def _following(images: UInt8[Tensor, "m 3 y x"], sxy: float, srgb: float, compat: float, dtype: torch.dtype) -> Lattice:
     """The kernel of positions and colours, of all images together."""
     positions = _positions(images.shape[2], images.shape[3], dtype, images.device) / sxy
     colours = images.movedim(1, 0).reshape(3, -1).to(dtype) / srgb
@@ -128,71 +128,6 @@ def _softmax_(x: Float[Tensor, "pixels l"]) -> Float[Tensor, "pixels l"]:
     return x
 
 
-def unary_from_labels(
-    labels: Int[Tensor, "n y x"], num_classes: int, certainty: float = 0.7, ignore: int = 255
-) -> Float[Tensor, "n l y x"]:
-    """What hard labels say: ``-log(certainty)`` for the label given, ``-log((1 - certainty) / (L - 1))`` for each other one.
-
-    Args:
-        labels: integers [N, H, W], 0 to num_classes - 1 or ``ignore``.
-        num_classes: L.
-        certainty: probability that a label is right (gt_prob), above chance 1 / L and below 1.
-        ignore: a label that says nothing: ``-log(1 / L)`` for all.
-
-    Returns:
-        float32 [N, L, H, W] for :func:`dense_crf`.
-
-    Raises:
-        InputError: labels that are not integers or not among the classes, fewer than 2 classes, certainty out of range.
-    """
-    if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex():
-        raise InputError(
-            f"expected integer labels [N, H, W], got {labels.dtype} {tuple(labels.shape)}; give class ids, one per pixel"
-        )
-    if num_classes < 2:
-        raise InputError(f"expected at least 2 classes, got {num_classes}; background counts as one")
-    if not 1 / num_classes < certainty < 1:
-        raise InputError(f"expected certainty above chance, 1/{num_classes}, and below 1, got {certainty}; 0.7 is usual")
-    labels = labels.long()
-    unsure = labels == ignore
-    if bool(((labels < 0) | (labels >= num_classes)).logical_and_(~unsure).any()):
-        there = labels[~unsure]
-        raise InputError(
-            f"expected labels 0 to {num_classes - 1} or {ignore} (ignored), got {int(there.min())} to {int(there.max())}; "
-            "set num_classes to the largest label + 1, or ignore to the label that means none"
-        )
-    others = -math.log((1 - certainty) / (num_classes - 1))
-    unary = torch.full((len(labels), num_classes, *labels.shape[1:]), others, device=labels.device)
-    unary.scatter_(1, labels.masked_fill(unsure, 0)[:, None], -math.log(certainty))
-    return unary.masked_fill_(unsure[:, None], math.log(num_classes))
-
-
-def unary_from_probabilities(probabilities: Float[Tensor, "n l y x"], floor: float = 1e-5) -> Float[Tensor, "n l y x"]:
-    """``-log(max(p, floor))``: what a network's softmax or a soft map says.
-
-    Args:
-        probabilities: [N, L, H, W], not negative, summing to 1 over L (within 0.001).
-        floor: below it a probability counts as this much, so that no label is impossible.
-
-    Returns:
-        [N, L, H, W] for :func:`dense_crf`, float64 of float64, else float32.
-
-    Raises:
-        InputError: probabilities that are negative, NaN, or do not sum to 1.
-    """
-    if probabilities.ndim != 4 or not probabilities.is_floating_point():
-        raise InputError(f"expected float probabilities [N, L, H, W], got {probabilities.dtype} {tuple(probabilities.shape)}")
-    p = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
-    if not bool((p >= 0).all()):
-        raise InputError("expected probabilities in [0, 1], got negative numbers or NaN; apply softmax to logits first")
-    if p.numel() and not bool(((error := (p.sum(1) - 1).abs()) <= 1e-3).all()):
-        raise InputError(
-            f"expected probabilities that sum to 1 over labels, got sums up to {float(error.max()):.3g} away; "
-            "apply softmax to logits, or divide by the sum; one foreground map p needs its background: stack [1 - p, p]"
-        )
-    return p.clamp(min=floor).log_().neg_()
-
-
 def _check(
     images: Tensor,
     unary: Tensor,
@@ -207,7 +142,7 @@ def _check(
             f"expected the picture itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
             "give it as read, not scaled, no mean taken away, no alpha channel"
         )
-    if unary.ndim != 4 or len(unary) != len(images) or unary.shape[2:] != images.shape[2:]:
+    if unary.ndim != 4 or len(images) not in (1, len(unary)) or unary.shape[2:] != images.shape[2:]:
         raise InputError(
             f"expected unary [N, L, H, W] of the number and size of images {tuple(images.shape)}, got {tuple(unary.shape)}; "
             "enlarge the scores to the picture before -log"

@@ -56,21 +56,32 @@ def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSou
             plain, mirrored = network(torch.stack([image, image.flip(-1)]))
         boundary = ((plain[:1] + mirrored[:1].flip(-1)) / 2).sigmoid()
         powers = resize(maps, (boundary.shape[1], boundary.shape[2])).clamp_min(0) ** settings.power
-        parts, of_class = powers.new_zeros(0, *powers.shape[1:]), torch.zeros(0, dtype=torch.long)
+        parts, of_class = powers[:0], []
         if settings.instances:
-            parts, of_class = instance_maps(powers, cluster(plain[1:]))
+            parts, held = instance_maps(powers, cluster(plain[1:]))
+            of_class = [ids[at] for at in held.tolist()]
         walked = random_walk(torch.cat([powers, parts]), boundary, settings.radius, settings.beta, settings.log2_steps)
         full = resize(walked, (picture.height, picture.width))
-        instances = None
-        if settings.instances:
-            shares = full[len(ids) :] / full[len(ids) :].amax().clamp_min(1e-5)
-            least = round(settings.min_size * picture.height * picture.width)
-            masks, classes, scores = detect(shares, of_class, settings.threshold, least)
-            instances = Instances(masks.cpu(), tuple(ids[c] for c in classes.tolist()), tuple(scores.tolist()))
-        whole = full[: len(ids)]
-        return Found(whole / whole.amax().clamp_min(1e-5), ids, settings.threshold, instances)
+        whole, split = full[: len(ids)], full[len(ids) :]
+        instances = _objects(split, of_class, settings) if settings.instances else None
+        return Found(_of_maximum(whole), ids, settings.threshold, instances)
 
     return refine
+
+
+def _of_maximum(maps: Tensor) -> Tensor:
+    """All maps divided by the largest value of any."""
+    return maps / maps.amax().clamp_min(1e-5) if maps.numel() else maps
+
+
+def _objects(maps: Tensor, of_class: list[int], settings: Irn) -> Instances:
+    """The objects in maps of an object each, the surest first, as many as a mask has numbers for."""
+    least = round(settings.min_size * maps.shape[1] * maps.shape[2])
+    everything = torch.arange(len(of_class), device=maps.device)
+    masks, which, scores = detect(_of_maximum(maps), everything, settings.threshold, least)
+    order = scores.argsort(descending=True, stable=True)[: IGNORE - 1]
+    classes = tuple(of_class[at] for at in which[order].tolist())
+    return Instances(masks[order].cpu(), classes, tuple(scores[order].tolist()))
 
 
 def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSource) -> Refiner:

@@ -1,0 +1,76 @@
+"""What a dense CRF starts from: labels or probabilities as negative logarithms."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from advcam.errors import InputError
+
+
+def unary_from_labels(
+    labels: Int[Tensor, "n y x"], num_classes: int, certainty: float = 0.7, ignore: int = 255
+) -> Float[Tensor, "n l y x"]:
+    """What hard labels say: ``-log(certainty)`` for the label given, ``-log((1 - certainty) / (L - 1))`` for each other one.
+
+    Args:
+        labels: integers [N, H, W], 0 to num_classes - 1 or ``ignore``.
+        num_classes: L.
+        certainty: probability that a label is right (gt_prob), above chance 1 / L and below 1.
+        ignore: a label that says nothing: ``-log(1 / L)`` for all.
+
+    Returns:
+        float32 [N, L, H, W] for :func:`dense_crf`.
+
+    Raises:
+        InputError: labels that are not integers or not among the classes, fewer than 2 classes, certainty out of range.
+    """
+    if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex():
+        raise InputError(
+            f"expected integer labels [N, H, W], got {labels.dtype} {tuple(labels.shape)}; give class ids, one per pixel"
+        )
+    if num_classes < 2:
+        raise InputError(f"expected at least 2 classes, got {num_classes}; background counts as one")
+    if not 1 / num_classes < certainty < 1:
+        raise InputError(f"expected certainty above chance, 1/{num_classes}, and below 1, got {certainty}; 0.7 is usual")
+    labels = labels.long()
+    unsure = labels == ignore
+    if bool(((labels < 0) | (labels >= num_classes)).logical_and_(~unsure).any()):
+        there = labels[~unsure]
+        raise InputError(
+            f"expected labels 0 to {num_classes - 1} or {ignore} (ignored), got {int(there.min())} to {int(there.max())}; "
+            "set num_classes to the largest label + 1, or ignore to the label that means none"
+        )
+    others = -math.log((1 - certainty) / (num_classes - 1))
+    unary = torch.full((len(labels), num_classes, *labels.shape[1:]), others, device=labels.device)
+    unary.scatter_(1, labels.masked_fill(unsure, 0)[:, None], -math.log(certainty))
+    return unary.masked_fill_(unsure[:, None], math.log(num_classes))
+
+
+def unary_from_probabilities(probabilities: Float[Tensor, "n l y x"], floor: float = 1e-5) -> Float[Tensor, "n l y x"]:
+    """``-log(max(p, floor))``: what a network's softmax or a soft map says.
+
+    Args:
+        probabilities: [N, L, H, W], not negative, summing to 1 over L (within 0.001).
+        floor: below it a probability counts as this much, so that no label is impossible.
+
+    Returns:
+        [N, L, H, W] for :func:`dense_crf`, float64 of float64, else float32.
+
+    Raises:
+        InputError: probabilities that are negative, NaN, or do not sum to 1.
+    """
+    if probabilities.ndim != 4 or not probabilities.is_floating_point():
+        raise InputError(f"expected float probabilities [N, L, H, W], got {probabilities.dtype} {tuple(probabilities.shape)}")
+    p = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
+    if not bool((p >= 0).all()):
+        raise InputError("expected probabilities in [0, 1], got negative numbers or NaN; apply softmax to logits first")
+    if p.numel() and not bool(((error := (p.sum(1) - 1).abs()) <= 1e-3).all()):
+        raise InputError(
+            f"expected probabilities that sum to 1 over labels, got sums up to {float(error.max()):.3g} away; "
+            "apply softmax to logits, or divide by the sum; one foreground map p needs its background: stack [1 - p, p]"
+        )
+    return p.clamp(min=floor).log_().neg_()
