@@ -30,7 +30,7 @@ def dense_crf(
     numbers are those of the well-known C++ code (densecrf, pydensecrf).
 
     Args:
-        images: uint8 [N, 3, H, W], or [1, 3, H, W] for all N, the pictures themselves, 0 to 255: not scaled, no mean taken away.
+        images: uint8 [N, 3, H, W] or, for all N, [1, 3, H, W]: the pictures themselves, 0 to 255, no mean taken away.
         unary: [N, L, H, W], -log probability; :mod:`advcam.refinement.unary` makes it.
         iterations: mean-field steps; 0 gives softmax(-unary).
         gaussian: (sxy, compat) of the kernel that smooths: standard deviation in pixels, weight. None leaves it out.
