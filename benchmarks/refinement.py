@@ -1,10 +1,11 @@
 """Every way from maps to masks on one run, plain maps and AdvCAMs side by side; benchmarks/refinement.md records it.
 
-    .venv/bin/python benchmarks/refinement.py RUN MASKS --work DIR [--instances DIR] [--only irn,psa] [--maps advcam]
-        [--first N] [--set irn.threshold=0.2] [--seed-only]
+    .venv/bin/python benchmarks/refinement.py RUN MASKS --work DIR [--only irn,psa] [--maps advcam]
+        [--first N] [--set irn.threshold=0.2]
 
 RUN is a run with maps and a list for scoring. IRN and PSA learn from all its training pictures; only the pictures for
-scoring get masks. What is learnt stays in DIR and is not learnt again. Ground truth is used for the numbers, and
+scoring get masks. What is learnt stays in DIR and is not learnt again; the time it took stays with it.
+Ground truth is used for the numbers, and
 for the column "best", whose background threshold it chooses.
 """
 
@@ -51,7 +52,10 @@ def measure(context: Context, config: refine.RefineConfig, items: list[Any], mas
     positions = context.data.classes.positions(others=0)
     outputs, start = len(context.data.classes) + 1, time.monotonic()
     refiner = refine.refiner_of(context, config, stored_maps(context, plain=config.maps == "plain"))
-    learnt, made, best = time.monotonic() - start, torch.zeros(outputs, outputs, dtype=torch.long), None
+    kept = context.run.root / "learning.json"
+    if not kept.is_file():
+        write_json(kept, time.monotonic() - start)
+    learnt, made, best = float(read_json(kept)), torch.zeros(outputs, outputs, dtype=torch.long), None
     seconds = 0.0
     for item in items:
         truth = torch.from_numpy(positions[load_mask(masks / f"{item.id}.png")])

@@ -17,6 +17,7 @@ from advcam.machine import Machine
 from advcam.models import encoders, find
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
+from advcam.models.weights import load_state
 from advcam.progress import Reporter
 from advcam.report import write_report
 from advcam.segmenter import Segmenter
@@ -187,7 +188,20 @@ def try_network(context: Context, steps: Steps) -> None:
     network = segmentation_network(steps.segment.network, config.backbone, classes + 1)
     state = None if config.own else classify.build(config, classes)[0].state_dict()
     encoders.start(network, config.backbone, state, config.weights, config.from_scratch)
-    refine.network_of(steps.refine, config.backbone)
+    refine.try_network(steps.refine, config.backbone, state, config.weights, config.from_scratch)
+
+
+def try_refinement(context: Context, config: RefineConfig) -> None:
+    """Tries at once what would else fail after a step was dropped and pictures were gone through.
+
+    Raises:
+        AdvcamError: as :func:`advcam.stages.refine.try_network`.
+    """
+    if not context.run.done("classify"):
+        return
+    made = read_json(context.run.folder("classify") / "model.json")
+    state = None if made["own"] else load_state(context.run.classifier())
+    refine.try_network(config, Backbone.from_record(made["backbone"]), state, made["weights"], made["from_scratch"])
 
 
 def score(context: Context, masks: Path, instances: Path | None = None) -> list[Skip]:

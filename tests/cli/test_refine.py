@@ -1,6 +1,7 @@
 """Every way from maps to masks, as people use it: ``advcam refine`` on a run of small scenes."""
 
 import csv
+import importlib
 import json
 import shutil
 
@@ -155,6 +156,75 @@ def test_learning_goes_on_where_it_was_stopped(run):
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.parametrize(("where", "after"), [("save_mask", 5), ("write_json", 1)])
+def test_killed_while_it_learns_it_ends_with_the_same(run, monkeypatch, where, after):
+    """Stopped among the confident labels, or with the training done and its weights not written yet."""
+    words, learnt = ["--method", "psa", *options(*SMALL)], "advcam.stages.refine.learnt"
+    straight = shutil.copytree(run, run.parent / "straight")
+    assert refine(straight, *words) == 0
+    written, write = [], getattr(importlib.import_module(learnt), where)
+
+    def until(*args):
+        written.append(1)
+        if len(written) == after:
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(f"{learnt}.{where}", until)
+    assert refine(run, *words) == 130
+    monkeypatch.undo()
+    assert refine(run, *words) == 0
+    assert equal(masks(run), masks(straight))
+    weights = [(folder / "3-refine" / "model.safetensors").read_bytes() for folder in (run, straight)]
+    assert weights[0] == weights[1]
+
+
+def test_the_run_s_own_way_is_remembered(run, capsys):
+    """What was given with a method holds for the method, until another is typed."""
+    words = ["--method", "threshold", "--threshold", "0.5", "--margin", "0.05"]
+    assert refine(run, *words) == 0
+    first = masks(run)
+    assert refine(run, "--redo") == 0
+    assert equal(masks(run), first)
+    assert refine(run, "--redo", "--method", "crf", *options("iterations=2")) == 0
+    settings = json.loads((run / "run.json").read_text())["steps"]["refine"]["settings"]
+    assert (settings["method"], settings["threshold"], settings["iterations"], settings["margin"]) == ("crf", 0.3, 2, 0.05)
+
+
+def test_a_network_of_the_user_s_own(climbed, scenes, tmp_path):
+    """The networks of IRN and PSA then stand on the backbone, not on the user's classifier."""
+    own = tmp_path / "mine.py"
+    own.write_text("import timm\ndef build():\n    return timm.create_model('test_resnet', num_classes=5, output_stride=8)\n")
+    run = tmp_path / "run"
+    assert main(["classify", "--run", str(run), *data(scenes), *NETWORK, "--classifier", f"{own}:build"]) == 0
+    assert main(["climb", "--run", str(run), "--steps", "1", "--quiet"]) == 0
+    for path in (run / "2-climb" / "maps").iterdir():
+        shutil.copy(climbed / "2-climb" / "maps" / path.name, path)
+    assert refine(run, "--method", "psa", *options(*SMALL, "foreground=1", "background=40")) == 0
+    assert len(masks(run)) == 24
+
+
+def test_pictures_of_any_size(scenes, tmp_path):
+    """Small, long and large ones, and class ids up to 254: every way, with objects."""
+    images = tmp_path / "images"
+    images.mkdir()
+    sizes = [(16, 16), (96, 24), (17, 50), (700, 60), (64, 64), (65, 63)]
+    for at, size in enumerate(sizes):
+        Image.open(scenes / "images" / f"scene-{at:05d}.png").resize(size).save(images / f"{at}.png")
+    (tmp_path / "labels.csv").write_text("image,labels\n" + "".join(f"{at},{'a;b' if at % 2 else 'b'}\n" for at in range(6)))
+    (tmp_path / "classes.csv").write_text("id,name\n200,a\n254,b\n")
+    run, files = tmp_path / "run", ("labels", "classes")
+    given = [word for name in files for word in (f"--{name}", str(tmp_path / f"{name}.csv"))]
+    assert main(["classify", "--run", str(run), "--images", str(images), *given, *NETWORK]) == 0
+    assert main(["climb", "--run", str(run), "--steps", "1", "--no-keep-maps", "--quiet"]) == 0
+    for words in (["crf"], ["irn", *options(*SMALL, "instances=True", "foreground=0.3", "background=0.29")]):
+        assert refine(run, "--redo", "--method", *words) == 0
+        for at, (width, height) in enumerate(sizes):
+            ids = load_mask(run / "3-refine" / "masks" / f"{at}.png")
+            assert ids.shape == (height, width)
+            assert set(np.unique(ids)) <= {0, 200, 254, 255}
+
+
 def test_objects_are_found_listed_and_scored(run, scenes, capsys):
     assert refine(run, "--method", "irn", *options(*SMALL, "instances=True")) == 0
     found = 0
@@ -171,6 +241,24 @@ def test_objects_are_found_listed_and_scored(run, scenes, capsys):
     assert entry["split"] == "eval.txt, 8 images"
     assert 0 <= entry["average_precision"]["0.5"]["mean"] <= entry["average_precision"]["0.25"]["mean"] <= 1
     assert "Objects, average precision" in (run / "report.html").read_text()
+
+    truth = run.parent / "truth"
+    shutil.copytree(scenes / "instances", truth)
+    for path in (run / "3-refine" / "instances").glob("*.png"):  # what is there, as if it had been found: everything is right
+        shutil.copy(scenes / "instances" / path.name, path)
+        numbers, ids = load_mask(path), load_mask(scenes / "masks" / path.name)
+        listed = [{"id": int(n), "class": int(ids[numbers == n][0]), "score": 0.5} for n in np.unique(numbers) if n]
+        path.with_suffix(".json").write_text(json.dumps(listed))
+    scored = (scenes / "eval.txt").read_text().split()
+    with Image.open(truth / f"{scored[0]}.png") as numbers:
+        numbers.point(lambda n: 255 if n else 0).save(truth / f"{scored[0]}.png")  # a region that does not count
+    (truth / f"{scored[1]}.png").write_bytes(b"nothing")
+    again = [*words[:-1], str(truth), "--quiet"]
+    assert main(again) == 1
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert all(found["mean"] == 1 for found in metrics["instances"]["average_precision"].values())
+    assert metrics["instances"]["split"] == "eval.txt, 7 images"
+    assert metrics["masks"]["split"] == "eval.txt, 8 images"  # they need no truth of objects
     assert refine(run, "--redo", "--method", "threshold") == 0
     assert main([*words, "--quiet"]) == 2
     assert "has no objects to score" in capsys.readouterr().err
@@ -203,6 +291,33 @@ def test_a_class_found_nowhere_is_not_background(run, capsys):
         assert [row["image"] for row in csv.DictReader(file)] == [path.stem]
 
 
+def test_with_a_margin_it_is_still_background_where_that_is_sure(run):
+    """A picture whose class is found by little keeps its background."""
+    path = sorted((run / "2-climb" / "maps").iterdir())[3]
+    stored = load_maps(path)
+    save_maps(path, StoredMaps(stored.classes, stored.maps.clamp(max=0.35), stored.size))
+    assert refine(run, "--method", "threshold", "--margin", "0.1") == 0
+    assert set(np.unique(masks(run)[path.stem])) == {0, 255}
+    assert not (run / "3-refine" / "empty.csv").exists()
+
+
+def test_a_mistake_in_redo_costs_nothing(run, capsys):
+    assert refine(run, "--method", "threshold") == 0
+    record = json.loads((run / "1-classify" / "model.json").read_text())
+    record["backbone"]["name"] = "test_vit"
+    (run / "1-classify" / "model.json").write_text(json.dumps(record))
+    assert refine(run, "--redo", "--method", "irn") == 2
+    assert "choose another --backbone" in capsys.readouterr().err
+    assert len(masks(run)) == 24
+
+
+def test_other_settings_where_there_was_nothing_to_learn(run, capsys):
+    """The remedy that the error names is taken as it stands."""
+    assert refine(run, "--method", "irn", *options(*SMALL, "foreground=1.0", "background=0.0")) == 2
+    assert "there is nothing to learn; look at the maps, or try --refine-option" in capsys.readouterr().err
+    assert refine(run, "--method", "irn", *options(*SMALL)) == 0
+
+
 def test_masks_of_one_value_are_warned_of(run, capsys):
     for path in (run / "2-climb" / "maps").iterdir():
         stored = load_maps(path)
@@ -215,9 +330,15 @@ def test_masks_of_one_value_are_warned_of(run, capsys):
     ("words", "message"),
     [
         (["--method", "crf", *options("iteration=3")], "crf has no setting 'iteration'; did you mean iterations"),
-        (["--method", "crf", *options("bilateral=3")], "bilateral is a tuple"),
+        (["--method", "crf", *options("bilateral=3")], "crf: bilateral is several numbers such as (50.0, 5.0, 10.0); got 3"),
         (["--method", "irn", *options("epochs=0")], "epochs and batch must be at least 1"),
-        (["--method", "irn", *options("foreground=0.1")], "irn: background must be at most foreground; got 0.15 and 0.1"),
+        (["--method", "irn", *options("foreground=0.1")], "irn: expected 0 <= background <= foreground <= 1; got 0.15 and 0.1"),
+        (["--method", "irn", *options("radius=1")], "irn: radius is from 2 to 100; got 1"),
+        (["--method", "psa", *options("log2_steps=30")], "psa: log2_steps is from 0 to 20; got 30"),
+        (["--method", "irn", *options("epochs=2.0")], "irn: epochs is a whole number such as 3; got 2.0"),
+        (["--method", "irn", *options("instances=1")], "irn: instances is True or False such as False; got 1"),
+        (["--method", "crf", *options("certainty=0.4")], "crf: certainty is from 0.501 to 0.999; got 0.4"),
+        (["--method", "crf", *options("gaussian=0,3")], "crf: gaussian is standard deviations above 0 and a weight"),
         (
             ["--method", "irn", *options("crop=64")],
             "a crop of 64 pixels holds no pair of cells in every direction; it must be at",
@@ -225,7 +346,6 @@ def test_masks_of_one_value_are_warned_of(run, capsys):
         (["--method", "irn", *options("beta")], "--refine-option takes KEY=VALUE, got 'beta'"),
         (["--method", "pamr", "--threshold", "3"], "the background threshold is a share of the map's maximum"),
         (["--margin", "-1"], "the margin is a difference"),
-        (["--method", "irn", *options(*SMALL, "foreground=0.999", "background=0.0")], "there is nothing to learn; lower"),
     ],
 )
 def test_one_clear_line_and_status_2(run, words, message, capsys):
@@ -240,4 +360,4 @@ def test_maps_of_another_picture(run, capsys):
     stored = load_maps(first)
     save_maps(second, StoredMaps((1, 2, 3, 4, 5), stored.maps[:1].expand(5, -1, -1), (70, 80)))
     assert refine(run, "--method", "threshold") == 2
-    assert "the maps are not this picture's: expected classes" in capsys.readouterr().err
+    assert "are not this picture's: expected classes" in capsys.readouterr().err

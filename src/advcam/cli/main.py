@@ -195,6 +195,8 @@ def _step(args: Namespace) -> int:
         flow.need_pictures(context)
     if args.step == "classify" and (args.redo or not context.run.done("classify")):
         flow.try_classifier(context, made)
+    if args.step == "refine" and (args.redo or not context.run.done("refine")):
+        flow.try_refinement(context, made)
     if args.redo:
         gone = context.run.drop(args.step)
         reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")

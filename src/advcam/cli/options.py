@@ -97,7 +97,8 @@ def add_keep(parser: ArgumentParser) -> None:
     """What becomes of the maps."""
     parser.add_argument(
         "--keep-maps", action=argparse.BooleanOptionalAction, default=True,
-        help="--no-keep-maps writes none: refine climbs as it makes each mask, and seeds cannot be scored (default: keep)",
+        help="--no-keep-maps writes none: refine climbs as it makes each mask (psa and irn: once more to learn);"
+        " seeds cannot be scored (default: keep)",
     )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def add_refine(parser: ArgumentParser) -> None:
         "refine",
         "what --refine-option can set, with defaults:\n" + "\n".join(f"  {n}: {_listed(m)}" for n, m in REFINEMENTS.items()),
     )
-    group.add_argument("--method", default=_default(RefineConfig, "method"), choices=list(REFINEMENTS), help="default: pamr")
+    group.add_argument("--method", choices=list(REFINEMENTS), help="default: pamr")
     group.add_argument("--threshold", type=float, help="background threshold (default: the method's)")
     group.add_argument(
         "--refine-option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the method; may be repeated"
@@ -134,7 +135,7 @@ def add_refine(parser: ArgumentParser) -> None:
         "--margin",
         type=float,
         default=0.0,
-        help="pixels decided by less than this become 255, ignored in training (default: 0)",
+        help="pixels whose two best labels are closer become 255; in shares of the maximum, of crf and psa probabilities",
     )
     group.add_argument("--maps", default="advcam", choices=MAPS, help="which maps become masks (default: advcam)")
 
@@ -268,7 +269,7 @@ def refine(args: Namespace) -> RefineConfig:
     changes = _pairs(args.refine_option, "--refine-option")
     if args.threshold is not None:
         changes["threshold"] = args.threshold
-    return RefineConfig(args.method, changes, args.maps, args.margin)
+    return RefineConfig(args.method or _default(RefineConfig, "method"), changes, args.maps, args.margin)
 
 
 def segment(args: Namespace, prefix: str) -> SegmentConfig:

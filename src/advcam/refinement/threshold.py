@@ -28,7 +28,6 @@ def label(
         classes: the k class ids, 0 to 255.
         threshold: t.
         size: (H, W) to enlarge the maps to (bilinear), one at a time: a large picture needs no k copies. None is their own.
-
         margin: where the strongest of ``[t | maps]`` is not ahead of the second by as much, the label is 255: nobody knows.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import Tensor
 from advcam.data import IGNORE, Item, Skip
 from advcam.errors import DataError, RunError, StoreError
 from advcam.metrics import InstanceCounts, SweepCounts, confusion, iou, match_instances, mean_iou, noise, sweep_counts
-from advcam.store import load_maps, load_mask, only_value, read_json, write_json, write_text
+from advcam.store import load_maps, load_mask, read_json, write_json, write_text
 
 from .context import Context
 
@@ -54,7 +54,7 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
         if folder and not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder of ground-truth masks; check {flag}")
     positions = context.data.classes.positions(others=0)
-    scores, skipped = _Scores(context, len(context.data.classes) + 1), []
+    scores, skipped, values = _Scores(context, len(context.data.classes) + 1), [], set[int]()
     items = context.data.eval or context.data.items
     if config.instances and not any(context.run.instances(item.id).is_file() for item in items):
         raise RunError(
@@ -64,21 +64,24 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
     for item in context.reporter.track(items, len(items), "evaluate"):
         try:
             truth = _truth(config.masks, item)
-            objects = _truth(config.instances, item) if config.instances else None
         except StoreError as error:
             skipped.append(Skip(item.id, str(error)))
             continue
         scores.add(item, torch.from_numpy(positions[truth]), positions)
-        if objects is not None:
-            scores.add_objects(item, torch.from_numpy(positions[truth]), torch.from_numpy(objects.copy()), positions)
+        values.update(np.unique(truth).tolist() if item.labels and len(values) < 2 else ())
+        if config.instances:
+            try:
+                objects = torch.from_numpy(_truth(config.instances, item).copy())
+                scores.add_objects(item, torch.from_numpy(positions[truth]), objects, positions)
+            except StoreError as error:
+                skipped.append(Skip(item.id, f"objects: {error}"))
     if not scores.rows:
         raise DataError(
             f"{config.masks}: no ground-truth mask for any of {len(items)} pictures; the first: {skipped[0].reason}"
         )
-    value = only_value(path for item in items if (path := config.masks / f"{item.id}.png").is_file() and item.labels)
-    if value is not None:
+    if len(values) == 1:
         context.reporter.warn(
-            f"{config.masks}: all its masks hold {value} alone; are these the ground-truth masks of class ids?"
+            f"{config.masks}: all its masks hold {values.pop()} alone; are these the ground-truth masks of class ids?"
         )
     write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(items)))
     write_text(context.run.root / "per-image.csv", scores.table())
@@ -139,8 +142,9 @@ class _Scores:
         found = load_mask(path) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
         listed = read_json(path.with_suffix(".json")) if path.is_file() else []
         ours = torch.from_numpy(found.copy())
-        ids = [number for number in numbers.unique().tolist() if number not in (0, IGNORE)]
-        of_class = {number: int(truth[(numbers == number) & (truth != IGNORE)].mode().values) for number in ids}
+        known = truth != IGNORE
+        ids = [number for number in numbers[known].unique().tolist() if number not in (0, IGNORE)]
+        of_class = {number: int(truth[(numbers == number) & known].mode().values) for number in ids}
         there = [number for number in ids if of_class[number]]  # the others are of no class of the run
         counts = match_instances(
             torch.stack([ours == one["id"] for one in listed]) if listed else torch.zeros(0, *item.size, dtype=torch.bool),
@@ -209,7 +213,7 @@ class _Scores:
     def _rule(self, name: str) -> str:
         refine = self.context.run.state()["steps"].get("refine", {}).get("settings", {})
         if name == "masks":
-            maps = "" if refine.get("maps") == "advcam" else f" of {refine.get('maps')} maps"
+            maps = "" if refine.get("maps", "advcam") == "advcam" else f" of {refine.get('maps')} maps"
             threshold = f", background threshold {refine['threshold']} as given" if "threshold" in refine else ""
             return f"{refine.get('method')}{maps}{threshold}; image labels given"
         seen = "" if self.context.data.eval else "; pictures it was trained on"

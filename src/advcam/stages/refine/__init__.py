@@ -1,7 +1,7 @@
 """Maps -> masks."""
 
-from .learnt import network_of
+from .learnt import try_network
 from .settings import MAPS, METHODS, RefineConfig
 from .step import refine, refiner_of, run
 
-__all__ = ["MAPS", "METHODS", "RefineConfig", "network_of", "refine", "refiner_of", "run"]
+__all__ = ["MAPS", "METHODS", "RefineConfig", "refine", "refiner_of", "run", "try_network"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,12 +14,12 @@ from PIL.Image import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from advcam.data import IGNORE, Item, Normalisation, TrainingViews, fit_within, read_image
+from advcam.data import IGNORE, Normalisation, TrainingViews, fit_within, read_image
 from advcam.errors import RunError
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import FrozenEncoder, start
 from advcam.models.pairs import AffinityNet, BoundaryNet
-from advcam.models.weights import fill, load_state
+from advcam.models.weights import State, fill, load_state
 from advcam.refinement import (
     cluster,
     confident_affinity_labels,
@@ -100,19 +101,24 @@ def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSou
         cells = resize(maps, (features.shape[1], features.shape[2])).clamp(0, 1)
         everything = torch.cat([(1 - cells.amax(0, keepdim=True)) ** settings.alpha, cells])
         walked = feature_walk(everything, features, settings.radius, settings.beta, settings.log2_steps)
-        return Found(resize(walked, (picture.height, picture.width)), (0, *ids), NO_THRESHOLD)
+        shares = walked / walked.sum(0).clamp_min(1e-12)
+        return Found(resize(shares, (picture.height, picture.width)), (0, *ids), NO_THRESHOLD)
 
     return refine
 
 
-def network_of(config: RefineConfig, backbone: Backbone) -> FrozenEncoder | None:
-    """The network that a way trains, not yet filled; None where it trains none.
+def try_network(
+    config: RefineConfig, backbone: Backbone, classifier: State | None, weights: str | None, from_scratch: bool
+) -> None:
+    """Tries at once what would else fail behind hours: the network that a way trains is built and started; some train none.
 
     Raises:
         SettingsError: a backbone that cannot stand under it.
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
     networks: dict[str, type[FrozenEncoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
-    return networks[config.method](backbone) if config.method in networks else None
+    if config.method in networks:
+        start(networks[config.method](backbone), backbone, classifier, weights, from_scratch)
 
 
 def _on_cells(labels: Tensor, output: Tensor) -> Tensor:
@@ -183,19 +189,24 @@ def _write_confident(context: Context, config: RefineConfig, source: MapSource, 
                 ids = confident(pixels(picture, maps), maps, stored.classes).cpu().numpy()
             save_mask(run.confident(item.id), ids)
             advance(1)
-    _see_that_there_is_something_to_learn(context, train)
+    _see_that_there_is_something_to_learn(context, config.method)
 
 
-def _see_that_there_is_something_to_learn(context: Context, train: tuple[Item, ...]) -> None:
+def _see_that_there_is_something_to_learn(context: Context, method: str) -> None:
     background = classes = 0
-    for item in train:
+    for item in context.data.train:
         ids = load_mask(context.run.confident(item.id))
         background += int((ids == 0).sum())
         classes += int(((ids != 0) & (ids != IGNORE)).sum())
         if background and classes:
             return
+    folder = context.run.folder("refine") / "confident"
+    remedies = {
+        "irn": "background=0.25" if classes else "foreground=0.25",  # thresholds: a higher, a lower one
+        "psa": "background=16" if classes else "foreground=16",  # powers: less, more of what is no class
+    }
+    shutil.rmtree(folder)  # so that other settings can be given at once
     raise RunError(
-        f"{context.run.confident('')}: the confident labels hold no pixel of {'any class' if background else 'background'}, so"
-        f" there is nothing to learn; {'lower' if background else 'raise'} the thresholds, e.g. --refine-option"
-        f" {'foreground=0.25' if background else 'background=0.25'} (IRN)"
+        f"{context.run.root}: the confident labels hold no pixel of {'background' if classes else 'any class'}, so there is"
+        f" nothing to learn; look at the maps, or try --refine-option {remedies[method]}"
     )

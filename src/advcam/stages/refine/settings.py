@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -142,6 +143,20 @@ METHODS: dict[str, type] = {"threshold": Threshold, "pamr": Pamr, "crf": Crf, "p
 
 MAPS = ("advcam", "plain")
 
+KINDS = {int: "a whole number", float: "a number", str: "a name", bool: "True or False", tuple: "several numbers"}
+RANGES = {
+    "iterations": (1, 1000),
+    "certainty": (0.501, 0.999),  # above chance for two labels
+    "radius": (2, 100),
+    "pair_radius": (2, 100),
+    "log2_steps": (0, 20),
+    "beta": (1e-3, 1000),
+    "power": (1e-3, 100),
+    "alpha": (1e-3, 100),
+    "min_size": (0, 1),
+    "foreground": (1e-3, 1000),
+}
+
 
 @dataclass(frozen=True)
 class RefineConfig:
@@ -151,7 +166,8 @@ class RefineConfig:
         method: of :data:`METHODS`.
         changes: settings of the method to change, by name.
         maps: ``advcam``, or ``plain`` for comparison.
-        margin: pixels whose best label is less than this ahead of the second (of values in [0, 1]) become 255.
+        margin: pixels whose best label is less than this ahead of the second become 255; in shares of the maps' maximum, of
+            CRF and PSA in probabilities.
         long_side: larger pictures are refined at this size.
     """
 
@@ -209,14 +225,18 @@ def _check(method: str, settings: dict[str, Any]) -> None:
         value: Any = settings[name]
         kinds = (int, float) if isinstance(default, float) else (type(default),)
         if type(value) not in kinds:
-            raise SettingsError(f"{method}: {name} is a {type(default).__name__} such as {default}; got {value!r}")
+            raise SettingsError(f"{method}: {name} is {KINDS[type(default)]} such as {default}; got {value!r}")
         if isinstance(default, tuple) and not (len(value) == len(default) and all(isinstance(v, (int, float)) for v in value)):
             raise SettingsError(f"{method}: {name} is {len(default)} numbers such as {default}; got {value!r}")
     if not 0 <= settings.get("threshold", 0) < 1:
         raise SettingsError(f"the background threshold is a share of the map's maximum, 0 to 1; got {settings['threshold']}")
-    for name in settings.keys() & {"iterations", "beta", "power", "alpha", "radius", "pair_radius", "foreground"}:
-        if settings[name] <= 0:
-            raise SettingsError(f"{method}: {name} must be positive; got {settings[name]}")
-    for low, high in (("background", "foreground"),) if method == "irn" else (("foreground", "background"),):
-        if low in settings and not 0 <= settings[low] <= settings[high]:
-            raise SettingsError(f"{method}: {low} must be at most {high}; got {settings[low]} and {settings[high]}")
+    for name, (least, most) in RANGES.items():
+        if name in settings and not least <= settings[name] <= most:
+            raise SettingsError(f"{method}: {name} is from {least:g} to {most:g}; got {settings[name]}")
+    for name in settings.keys() & {"gaussian", "bilateral"}:
+        if not all(0 < v < math.inf for v in settings[name][:-1]) or not math.isfinite(settings[name][-1]):
+            raise SettingsError(f"{method}: {name} is standard deviations above 0 and a weight; got {settings[name]}")
+    low, high = ("background", "foreground") if method == "irn" else ("foreground", "background")
+    most = 1 if method == "irn" else math.inf  # thresholds; powers
+    if low in settings and not 0 <= settings[low] <= settings[high] <= most:
+        raise SettingsError(f"{method}: expected 0 <= {low} <= {high} <= {most}; got {settings[low]} and {settings[high]}")

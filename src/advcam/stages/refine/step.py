@@ -79,9 +79,11 @@ def refine(
         return np.zeros(item.size, dtype=np.uint8), None
     picture = fit_within(read_image(item.path), config.long_side)
     found = refiner(picture, stored.maps.to(context.machine.torch_device()), stored.classes)
-    ids: Tensor = label(found.maps, found.ids, found.threshold, item.size, config.margin)
-    if not ((ids != 0) & (ids != IGNORE)).any():
+    ids: Tensor = label(found.maps, found.ids, found.threshold, item.size)
+    if not ids.any():
         ids = torch.full_like(ids, IGNORE)
+    elif config.margin:
+        ids = label(found.maps, found.ids, found.threshold, item.size, config.margin)
     mask: np.ndarray[Any, Any] = ids.cpu().numpy()
     return mask, found
 
@@ -90,9 +92,9 @@ def _see_that_they_belong(context: Context, item: Item, stored: StoredMaps) -> N
     wanted = {context.data.classes.ids[at] for at in item.labels}
     if set(stored.classes) != wanted or tuple(stored.size) != tuple(item.size) or not bool(stored.maps.isfinite().all()):
         raise RunError(
-            f"{context.run.maps(item.id)}: the maps are not this picture's: expected classes {sorted(wanted)}, size {item.size}"
-            f" and finite values, got {sorted(stored.classes)}, {tuple(stored.size)}; `advcam climb --run {context.run.root}"
-            " --redo` makes them anew"
+            f"{context.run.root}: the maps of {item.id} are not this picture's: expected classes {sorted(wanted)},"
+            f" size {item.size} and finite values, got {sorted(stored.classes)}, {tuple(stored.size)};"
+            f" `advcam climb --run {context.run.root} --redo` makes them anew"
         )
 
 
