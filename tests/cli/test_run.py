@@ -85,7 +85,7 @@ def test_maps_and_masks_have_the_promised_form(finished, scenes):
             assert all(peak in (0, 1) for peak in file["maps"].max((1, 2)).tolist())
         with Image.open(finished / "3-refine" / "masks" / f"{name}.png") as mask:
             assert (mask.mode, mask.size) == ("P", (64, 64))
-            assert set(np.unique(mask).tolist()) <= {0, *(ids[label] for label in labels.split(";"))}
+            assert set(np.unique(mask).tolist()) <= {0, 255, *(ids[label] for label in labels.split(";"))}
 
 
 def test_every_number_says_its_split_and_rule(finished):
