@@ -20,11 +20,12 @@ $advcam classify --run "$work/scenes-run" --images "$scenes/images" --labels "$s
   --train-list "$scenes/train.txt" --eval-list "$scenes/eval.txt" --backbone test_resnet --output-stride 8 --from-scratch \
   --epochs 20 --batch 32 --lr 3e-3 --crop 128 --train-scales 1,1 --train-precision bfloat16
 $advcam climb --run "$work/scenes-run" --steps 12 --step-size 0.02 --suppress 0 --restrain 3 --no-mirror
-learn=(--set irn.epochs=6 --set irn.crop=128 --set "irn.scales=1,1" --set psa.epochs=6 --set psa.crop=128 --set "psa.scales=1,1")
-$python benchmarks/refinement.py "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "${learn[@]}"
-$advcam refine --run "$work/scenes-run" --redo --method irn --refine-option instances=True --refine-option epochs=6 \
-  --refine-option crop=128 --refine-option scales=1,1
+# The classifier is from scratch and knows nothing but its classes, so its backbone learns too.
+irn=(frozen=False lr=0.004 epochs=12 pair_radius=6 log2_steps=4 threshold=0.3 crop=128 scales=1,1)
+psa=(frozen=False lr=0.004 epochs=12 log2_steps=3 alpha=8.0 crop=128 scales=1,1)
+$python benchmarks/refinement.py "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "${irn[@]/#/--set=irn.}" "${psa[@]/#/--set=psa.}"
+$advcam refine --run "$work/scenes-run" --redo --method irn --refine-option instances=True "${irn[@]/#/--refine-option=}"
 $advcam evaluate --run "$work/scenes-run" --masks "$scenes/masks" --instances "$scenes/instances"
 
 $python benchmarks/refinement.py "$run" "$photos/masks" --work "$work/photographs-ways" \
-  --set irn.crop=256 --set psa.crop=256
+  --set irn.crop=256 --set psa.crop=256 --set threshold.threshold=0.1 --set pamr.threshold=0.1 --set crf.threshold=0.1

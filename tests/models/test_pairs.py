@@ -42,6 +42,17 @@ def test_training_leaves_the_backbone_as_it_is(kind):
     assert all((p.grad is not None) == p.requires_grad for p in network.parameters())
 
 
+def test_a_backbone_that_may_learn_too():
+    network = BoundaryNet(SMALL, frozen=False).train()
+    before = network.encoder.model.state_dict()["conv1.0.weight"].clone()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    network(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    assert network.encoder.training
+    assert not torch.equal(network.encoder.model.state_dict()["conv1.0.weight"], before)
+    assert not network.eval().encoder.training
+
+
 def test_displacements_are_zero_on_average_outside_training():
     network = BoundaryNet(SMALL).train()
     images = torch.randn(4, 3, 64, 64)

@@ -22,20 +22,22 @@ REFUSALS = (TypeError, ValueError, KeyError, RuntimeError, AssertionError, NotIm
 """What timm and segmentation-models-pytorch raise where a backbone does not go together with what is asked of it."""
 
 
-class FrozenEncoder(nn.Module):
-    """Features of a backbone at strides of about 2, 4, 8, 16 and 16, which training leaves as they are.
+class Encoder(nn.Module):
+    """Features of a backbone at strides of about 2, 4, 8, 16 and 16; training leaves them as they are, or not.
 
     A backbone that cannot change its stride keeps its own; one that starts at stride 4 gives four features.
 
     Args:
         backbone: a timm network, not yet filled; see :func:`start`.
+        frozen: training leaves its weights and statistics as they are.
 
     Raises:
         SettingsError: a backbone whose features of several depths cannot be had.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, frozen: bool = True) -> None:
         super().__init__()
+        self.frozen = frozen
         try:
             try:
                 self.encoder = get_encoder(f"tu-{backbone.name}", weights=None, output_stride=16, **backbone.options)
@@ -45,22 +47,22 @@ class FrozenEncoder(nn.Module):
             raise SettingsError(
                 f"the features of several depths of {backbone.name!r} cannot be had ({error}); choose another --backbone"
             ) from None
-        self.encoder.requires_grad_(False)
+        self.encoder.requires_grad_(not frozen)
         info = self.encoder.model.feature_info
         kept = [(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True) if r > 1]
         self.channels, self.strides = (tuple(values) for values in zip(*kept, strict=True))
 
-    def train(self, mode: bool = True) -> FrozenEncoder:
-        """Leaves the encoder in eval mode: its statistics and dropout are a finished network's."""
+    def train(self, mode: bool = True) -> Encoder:
+        """Leaves a frozen encoder in eval mode: its statistics and dropout are a finished network's."""
         super().train(mode)
-        self.encoder.eval()
+        self.encoder.train(mode and not self.frozen)
         return self
 
     def features(self, images: Float[Tensor, "n 3 y x"]) -> list[Float[Tensor, "n _ _ _"]]:
         """The features of each depth, finest first; images are padded to whole strides."""
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return [feature for feature in self.encoder(padded)[1:] if feature.shape[1]]
 
 

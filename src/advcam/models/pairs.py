@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .classifiers import Backbone
-from .encoders import FrozenEncoder, on_grid, strided
+from .encoders import Encoder, on_grid, strided
 
 
-class BoundaryNet(FrozenEncoder):
-    """IRN: class boundaries and displacements to the centre of one's object, at stride 4, on a frozen backbone.
+class BoundaryNet(Encoder):
+    """IRN: class boundaries and displacements to the centre of one's object, at stride 4, on a backbone that is frozen or not.
 
     The boundary branch: every depth through 1x1 convolutions to 32 channels, fused by one more. The displacement branch, top
     down: depths coarser than stride 4 to a common grid and fused, then with the finer ones; of what it says the running
@@ -23,8 +23,8 @@ class BoundaryNet(FrozenEncoder):
 
     stride = 4
 
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__(backbone)
+    def __init__(self, backbone: Backbone, frozen: bool = True) -> None:
+        super().__init__(backbone, frozen)
         self.boundary = nn.ModuleList(_reduce(c, 32, groups=4) for c in self.channels)
         self.fuse_boundary = nn.Conv2d(32 * len(self.channels), 1, 1)
         widths = [min(256, 64 * 2**depth) for depth in range(len(self.channels))]
@@ -59,8 +59,8 @@ class BoundaryNet(FrozenEncoder):
         return torch.cat([edge, displacement], 1)
 
 
-class AffinityNet(FrozenEncoder):
-    """PSA: features at stride 8 whose distance says whether two cells belong together, on a frozen backbone.
+class AffinityNet(Encoder):
+    """PSA: features at stride 8 whose distance says whether two cells belong together.
 
     The last three depths reduced to 64, 128 and 256 channels, concatenated and mixed.
 
@@ -69,8 +69,8 @@ class AffinityNet(FrozenEncoder):
 
     stride = 8
 
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__(backbone)
+    def __init__(self, backbone: Backbone, frozen: bool = True) -> None:
+        super().__init__(backbone, frozen)
         widths = (64, 128, 256)[-len(self.channels) :]
         self.reduce = nn.ModuleList(nn.Conv2d(c, w, 1, bias=False) for c, w in zip(self.channels[-3:], widths, strict=True))
         self.mix = nn.Conv2d(sum(widths), sum(widths), 1, bias=False)

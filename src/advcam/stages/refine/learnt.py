@@ -17,7 +17,7 @@ from torch import Tensor
 from advcam.data import IGNORE, Normalisation, TrainingViews, fit_within, read_image
 from advcam.errors import RunError
 from advcam.models.classifiers import Backbone
-from advcam.models.encoders import FrozenEncoder, start
+from advcam.models.encoders import Encoder, start
 from advcam.models.pairs import AffinityNet, BoundaryNet
 from advcam.models.weights import State, fill, load_state
 from advcam.refinement import (
@@ -116,7 +116,7 @@ def try_network(
         SettingsError: a backbone that cannot stand under it.
         NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
-    networks: dict[str, type[FrozenEncoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
+    networks: dict[str, type[Encoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
     if config.method in networks:
         start(networks[config.method](backbone), backbone, classifier, weights, from_scratch)
 
@@ -131,16 +131,16 @@ def _trained(
     config: RefineConfig,
     settings: Learnt,
     source: MapSource,
-    kind: type[FrozenEncoder],
+    kind: type[Encoder],
     confident: Confident,
     loss: Callable[[Tensor, Tensor], Tensor],
-) -> tuple[FrozenEncoder, Normalisation]:
+) -> tuple[Encoder, Normalisation]:
     """The network, trained on the confident labels of the training pictures; its weights lie in the step's folder."""
     folder, made = context.run.folder("refine"), read_json(context.run.folder("classify") / "model.json")
     backbone = Backbone.from_record(made["backbone"])
     normalise = Normalisation(*backbone.normalisation())
     torch.manual_seed(context.seed)
-    network, path = kind(backbone), folder / "model.safetensors"
+    network, path = kind(backbone, settings.frozen), folder / "model.safetensors"
     if not path.is_file():
         classifier = None if made["own"] else load_state(context.run.classifier())
         start(network, backbone, classifier, made["weights"], made["from_scratch"])
@@ -154,7 +154,7 @@ def _train(
     context: Context,
     config: RefineConfig,
     settings: Learnt,
-    network: FrozenEncoder,
+    network: Encoder,
     loss: Callable[[Tensor, Tensor], Tensor],
     normalise: Normalisation,
 ) -> None:

@@ -66,6 +66,7 @@ class Learnt:
         crop: side of the training crops, pixels.
         scales: smallest and largest factor of the training views.
         precision: of the training, ``float32`` or ``bfloat16``.
+        frozen: the backbone stays as it is, as published; a small one that knows nothing but its classes may need to learn too.
         beta: power of the affinities in the walk.
         log2_steps: the walk takes 2 to this power steps.
         radius: of the neighbourhood of the walk, cells.
@@ -81,6 +82,7 @@ class Learnt:
     crop: int = 320
     scales: tuple[float, float] = (0.5, 1.5)
     precision: str = "float32"
+    frozen: bool = True
     beta: float = 10.0
     log2_steps: int = 8
     radius: int = 5
@@ -92,7 +94,7 @@ class Learnt:
 
     def plan(self) -> Plan:
         """How the training goes."""
-        return Plan(self.epochs, self.batch, self.lr, self.lr, self.weight_decay, True, self.precision)
+        return Plan(self.epochs, self.batch, self.lr, self.lr, self.weight_decay, self.frozen, self.precision)
 
     def augmentation(self, long_side: int) -> Augmentation:
         """How training views are taken."""
