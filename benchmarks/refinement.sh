@@ -22,7 +22,7 @@ $advcam classify --run "$work/scenes-run" --images "$scenes/images" --labels "$s
 $advcam climb --run "$work/scenes-run" --steps 12 --step-size 0.02 --suppress 0 --restrain 3 --no-mirror
 # The classifier is from scratch and knows nothing but its classes, so its backbone learns too.
 irn=(frozen=False lr=0.004 epochs=12 pair_radius=6 log2_steps=4 threshold=0.3 crop=128 scales=1,1)
-psa=(frozen=False lr=0.004 epochs=12 log2_steps=3 alpha=8.0 crop=128 scales=1,1)
+psa=(frozen=False lr=0.004 epochs=12 log2_steps=2 alpha=4.0 crop=128 scales=1,1)
 $python benchmarks/refinement.py "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "${irn[@]/#/--set=irn.}" "${psa[@]/#/--set=psa.}"
 $advcam refine --run "$work/scenes-run" --redo --method irn --refine-option instances=True "${irn[@]/#/--refine-option=}"
 $advcam evaluate --run "$work/scenes-run" --masks "$scenes/masks" --instances "$scenes/instances"
