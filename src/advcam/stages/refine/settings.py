@@ -154,7 +154,7 @@ RANGES = {
     "log2_steps": (0, 20),
     "beta": (1e-3, 1000),
     "power": (1e-3, 100),
-    "alpha": (1e-3, 100),
+    "alpha": (1e-3, 1000),
     "min_size": (0, 1),
     "foreground": (1e-3, 1000),
 }
