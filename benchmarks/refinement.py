@@ -5,8 +5,7 @@
 
 RUN is a run with maps and a list for scoring. IRN and PSA learn from all its training pictures; only the pictures for
 scoring get masks. What is learnt stays in DIR and is not learnt again; the time it took stays with it.
-Ground truth is used for the numbers, and
-for the column "best", whose background threshold it chooses.
+Ground truth is used for the numbers, and for the column "best", whose background threshold it chooses.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Dense CRF and random walk beside what others use, and every way from maps to masks on generated scenes and (behind `make bench`, on its run) on the
-# photographs; benchmarks/refinement.md records what it printed. pydensecrf2 is a peer, installed outside .venv: see benchmarks/crf.py.
+# photographs; benchmarks/refinement.md records what it printed. pydensecrf2 is a peer, compiled into the work folder, not into .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 photos=${1:-../shared/photos} run=${2:-runs/photographs} work=${3:-runs/refinement}
 python=.venv/bin/python advcam=.venv/bin/advcam
 mkdir -p "$work"
-$python benchmarks/crf.py
+.venv/bin/pip install --quiet --target "$work/peer" --no-deps pydensecrf2
+PYTHONPATH=$work/peer $python benchmarks/crf.py 5
 $python benchmarks/walk.py
 
 scenes=$work/scenes
@@ -22,10 +23,17 @@ $advcam classify --run "$work/scenes-run" --images "$scenes/images" --labels "$s
 $advcam climb --run "$work/scenes-run" --steps 12 --step-size 0.02 --suppress 0 --restrain 3 --no-mirror
 # The classifier is from scratch and knows nothing but its classes, so its backbone learns too.
 irn=(frozen=False lr=0.004 epochs=12 pair_radius=6 log2_steps=4 threshold=0.3 crop=128 scales=1,1)
-psa=(frozen=False lr=0.004 epochs=12 log2_steps=2 alpha=4.0 crop=128 scales=1,1)
-$python benchmarks/refinement.py "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "${irn[@]/#/--set=irn.}" "${psa[@]/#/--set=psa.}"
+psa=(frozen=False lr=0.004 epochs=12 crop=128 scales=1,1)
+ways() { $python benchmarks/refinement.py "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "$@"; }
+ways --only threshold,pamr,crf --maps advcam  # at .3, near the best of the seed; so is .18 of the plain one
+ways --only threshold,pamr,crf --maps plain --set threshold.threshold=0.18 --set pamr.threshold=0.18 --set crf.threshold=0.18
+ways --only psa --maps plain "${psa[@]/#/--set=psa.}" --set psa.log2_steps=3 --set psa.alpha=8.0
+ways --only psa --maps advcam "${psa[@]/#/--set=psa.}" --set psa.log2_steps=2 --set psa.alpha=4.0
+ways --only irn "${irn[@]/#/--set=irn.}"
 $advcam refine --run "$work/scenes-run" --redo --method irn --refine-option instances=True "${irn[@]/#/--refine-option=}"
 $advcam evaluate --run "$work/scenes-run" --masks "$scenes/masks" --instances "$scenes/instances"
 
 $python benchmarks/refinement.py "$run" "$photos/masks" --work "$work/photographs-ways" \
   --set irn.crop=256 --set psa.crop=256 --set threshold.threshold=0.1 --set pamr.threshold=0.1 --set crf.threshold=0.1
+$python benchmarks/refinement.py "$run" "$photos/masks" --work "$work/photographs-narrow" --only psa --maps plain \
+  --set psa.crop=256 --set psa.foreground=8.0 --set psa.background=64.0 --set psa.alpha=200.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -24,11 +22,11 @@ from advcam.segmenter import Segmenter
 from advcam.stages import classify, climb, evaluate, refine, segment
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
-from advcam.stages.context import Context, load_data, save_data
+from advcam.stages.context import Context, list_skips, load_data, save_data
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
-from advcam.store import RunFolder, StoredMaps, digest, read_json, save_mask, write_json, write_text
+from advcam.store import RunFolder, StoredMaps, digest, read_json, save_mask, write_json
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
 
@@ -261,16 +259,6 @@ def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Re
 
 def _another(old: dict[str, str], new: dict[str, str]) -> str:
     return "folder of pictures" if all(old.get(name) == new[name] for name in new if name != "images") else "model"
-
-
-def list_skips(path: Path, skips: list[Skip] | tuple[Skip, ...]) -> None:
-    """Lists what was left out as CSV ``image,reason``; with nothing to list, no file stays."""
-    if not skips:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("image", "reason"), *((s.image, s.reason) for s in skips)])
-    write_text(path, text.getvalue())
 
 
 def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int = 600, scored: int = 150) -> Path:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
+from advcam.attribution import strided_size
 from advcam.errors import NetworkError, SettingsError
 
 from .classifiers import Backbone
@@ -69,15 +70,10 @@ class Encoder(nn.Module):
 def on_grid(feature: Float[Tensor, "n c _ _"], size: tuple[int, int], stride: int) -> Float[Tensor, "n c h w"]:
     """Features of padded images on the images' own grid at a stride (bilinear, padding cut off)."""
     padded = [-(-side // STRIDE) * STRIDE // stride for side in size]
-    height, width = strided(size, stride)
+    height, width = strided_size(size, stride)
     if feature.shape[2:] != tuple(padded):
         feature = F.interpolate(feature, size=padded, mode="bilinear", align_corners=False)
     return feature[:, :, :height, :width]
-
-
-def strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """The grid of an image at a stride: ``(ceil(H / stride), ceil(W / stride))``."""
-    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 def start(network: nn.Module, backbone: Backbone, classifier: State | None, weights: str | None, from_scratch: bool) -> None:

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from advcam.attribution import strided_size
+
 from .classifiers import Backbone
-from .encoders import Encoder, on_grid, strided
+from .encoders import Encoder, on_grid
 
 
 class BoundaryNet(Encoder):
@@ -49,7 +51,7 @@ class BoundaryNet(Encoder):
         edge = self.fuse_boundary(torch.cat([branched(at, self.boundary, self.stride) for at in depths], 1))
         step = min(self.strides[at] for at in self.coarse)
         coarse = self.fuse_coarse(torch.cat([branched(at, self.displacement, step) for at in self.coarse], 1))
-        coarse = F.interpolate(coarse, size=strided(size, self.stride), mode="bilinear", align_corners=False)
+        coarse = F.interpolate(coarse, size=strided_size(size, self.stride), mode="bilinear", align_corners=False)
         fine = [branched(at, self.displacement, self.stride) for at in self.fine]
         displacement = self.fuse_displacement(torch.cat([*fine, coarse], 1))
         if self.training:

@@ -11,9 +11,8 @@ from torch import Tensor
 from advcam.errors import InputError
 
 from .crf import dense_crf
+from .threshold import IGNORE
 from .unary import unary_from_labels
-
-IGNORE = 255
 
 
 def confident_labels(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from advcam.machine import Machine
 from advcam.models.classifiers import Backbone, own_classifier, saved_classifier
 from advcam.models.weights import fill, load_state
 from advcam.progress import Reporter
-from advcam.store import RunFolder, StoredMaps, load_maps, read_json, write_json
+from advcam.store import RunFolder, StoredMaps, load_maps, read_json, write_json, write_text
 
 MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
 """Pictures -> each with its maps, in any order."""
@@ -85,6 +87,16 @@ def load_data(run: RunFolder) -> Dataset:
         for name in ("train", "eval")
     )
     return Dataset(classes, train, scored, tuple(Skip(s["image"], s["reason"]) for s in kept["skipped"]))
+
+
+def list_skips(path: Path, skips: Sequence[Skip]) -> None:
+    """Lists what was left out as CSV ``image,reason``; with nothing to list, no file stays."""
+    if not skips:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("image", "reason"), *((s.image, s.reason) for s in skips)])
+    write_text(path, text.getvalue())
 
 
 def stored_maps(context: Context, plain: bool) -> MapSource:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from advcam.data import IGNORE, Item, fit_within, read_image
+from advcam.data import IGNORE, Item, Skip, fit_within, read_image
 from advcam.errors import RunError
 from advcam.refinement import label
-from advcam.stages.context import Context, MapSource, stored_maps
-from advcam.store import StoredMaps, only_value, save_mask, write_json, write_text
+from advcam.stages.context import Context, MapSource, list_skips, stored_maps
+from advcam.store import StoredMaps, only_value, save_mask, write_json
 
 from .learnt import by_irn, by_psa
 from .settings import RefineConfig
@@ -38,7 +37,7 @@ def run(context: Context, config: RefineConfig, source: MapSource | None = None)
     with context.step("refine", config.record()) as todo:
         if not todo:
             return
-        source = source or stored_maps(context, plain=config.maps == "plain")
+        source = _checked(context, source or stored_maps(context, plain=config.maps == "plain"))
         everything = context.data.items
         left = [item for item in everything if not context.run.mask(item.id).is_file()]
         refiner = refiner_of(context, config, source)
@@ -69,12 +68,7 @@ def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Ref
 def refine(
     context: Context, config: RefineConfig, refiner: Refiner, item: Item, stored: StoredMaps
 ) -> tuple[np.ndarray[Any, Any], Found | None]:
-    """The mask of one picture, class ids uint8 [H, W], and what it was made of; None for a picture that shows no class.
-
-    Raises:
-        RunError: maps of another picture, or without the picture's classes.
-    """
-    _see_that_they_belong(context, item, stored)
+    """The mask of one picture, class ids uint8 [H, W], and what it was made of; None for a picture that shows no class."""
     if not stored.classes:
         return np.zeros(item.size, dtype=np.uint8), None
     picture = fit_within(read_image(item.path), config.long_side)
@@ -86,6 +80,17 @@ def refine(
         ids = label(found.maps, found.ids, found.threshold, item.size, config.margin)
     mask: np.ndarray[Any, Any] = ids.cpu().numpy()
     return mask, found
+
+
+def _checked(context: Context, source: MapSource) -> MapSource:
+    """The same maps, each seen to be its picture's."""
+
+    def checked(items: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps]]:
+        for item, stored in source(items):
+            _see_that_they_belong(context, item, stored)
+            yield item, stored
+
+    return checked
 
 
 def _see_that_they_belong(context: Context, item: Item, stored: StoredMaps) -> None:
@@ -116,11 +121,8 @@ def _say_what_is_odd(context: Context) -> None:
     labelled = [item for item in context.data.items if item.labels]
     empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
     listed = run.folder("refine") / "empty.csv"
+    list_skips(listed, [Skip(name, "none of its classes was found anywhere; its mask is 255") for name in empty])
     if empty:
-        text = io.StringIO()
-        rows = [("image", "reason"), *((name, "none of its classes was found anywhere; its mask is 255") for name in empty)]
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        write_text(listed, text.getvalue())
         context.reporter.say(f"refine: {len(empty)} of {len(labelled)} pictures show none of their classes, listed in {listed}")
     value = only_value(run.mask(item.id) for item in labelled)
     if value is not None:
