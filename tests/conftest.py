@@ -12,9 +12,14 @@ with install_import_hook(ATTRIBUTION, "beartype.beartype"):
     import advcam  # noqa: F401
 
 import torch
+from safetensors.torch import save
 from torch import nn
 
+from advcam.cli import main
 from advcam.data import SceneSettings, write_dataset
+from advcam.models.classifiers import Backbone
+from advcam.models.segmentation import segmentation_network
+from advcam.store import write_bytes, write_json
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -71,3 +76,55 @@ def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     write_dataset(folder, 16, 8, 0, SceneSettings(size=64))
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of a segmentation network of 3 classes, as a run's segment step leaves it; weights random, labels decided."""
+    folder = tmp_path_factory.mktemp("trained") / "4-segment"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = Backbone("test_resnet")
+        network = segmentation_network("deeplabv3plus", backbone, 4)
+        network.segmentation_head[0].weight.data *= 30
+        write_bytes(folder / "model.safetensors", save(network.state_dict()))
+    write_json(
+        folder / "model.json",
+        {
+            "network": "deeplabv3plus",
+            "backbone": backbone.record(),
+            "classes": [{"id": i, "name": name} for i, name in ((7, "ring"), (2, "disc"), (9, "cross"))],
+            "long_side": 64,
+            "predict_scales": [1.0],
+            "predict_mirror": True,
+        },
+    )
+    return folder
+
+
+NETWORK = [
+    "--backbone", "test_resnet", "--output-stride", "8", "--from-scratch", "--epochs", "2", "--crop", "64", "--batch", "8",
+    "--lr", "3e-3", "--workers", "0", "--quiet",
+]  # fmt: skip
+SEGMENT = ["--segment-epochs", "1", "--segment-crop", "64", "--segment-batch", "8"]
+
+
+def arguments(scenes, out, *more):
+    files = {
+        "images": "images",
+        "labels": "labels.csv",
+        "classes": "classes.csv",
+        "train-list": "train.txt",
+        "eval-list": "eval.txt",
+    }
+    given = [part for name, file in files.items() for part in (f"--{name}", str(scenes / file))]
+    return ["run", *given, "--out", str(out), *NETWORK, *SEGMENT, "--steps", "3", *more]
+
+
+@pytest.fixture(scope="session")
+def finished(scenes, tmp_path_factory):
+    """A finished, evaluated run."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert main(arguments(scenes, out)) == 0
+    assert main(["evaluate", "--run", str(out), "--masks", str(scenes / "masks"), "--quiet"]) == 0
+    return out

@@ -9,24 +9,24 @@ from pathlib import Path
 
 import torch
 
-from advcam.data import Item, SceneSettings, Skip, list_images, load, read_image, write_dataset
-from advcam.errors import ImageError, NetworkError, RunError, SettingsError
+from advcam.data import Item, SceneSettings, Skip, load, write_dataset
+from advcam.errors import NetworkError, RunError, SettingsError
 from advcam.machine import Machine
 from advcam.models import encoders, find
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state
 from advcam.progress import Reporter
-from advcam.report import write_report
-from advcam.segmenter import Segmenter
-from advcam.stages import classify, climb, evaluate, refine, segment
+from advcam.report import write_card, write_report
+from advcam.stages import classify, climb, evaluate, refine, segment, semi
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
 from advcam.stages.context import Context, list_skips, load_data, save_data
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
-from advcam.store import RunFolder, StoredMaps, digest, read_json, save_mask, write_json
+from advcam.stages.semi import SemiConfig
+from advcam.store import RunFolder, StoredMaps, digest, read_json
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
 
@@ -132,6 +132,7 @@ def take_all(context: Context, steps: Steps) -> Path:
     climb.run(context, steps.climb)
     make_masks(context, steps.refine)
     segment.run(context, steps.segment)
+    write_card(context.run, context.data, "segment")
     return write_report(context.run, context.data)
 
 
@@ -183,10 +184,28 @@ def try_network(context: Context, steps: Steps) -> None:
         SettingsError: a network that cannot be built.
     """
     config, classes = steps.classify, len(context.data.classes)
-    network = segmentation_network(steps.segment.network, config.backbone, classes + 1)
+    network = segmentation_network(steps.segment.network, config.backbone, classes + 1, steps.segment.output_stride)
     state = None if config.own else classify.build(config, classes)[0].state_dict()
     encoders.start(network, config.backbone, state, config.weights, config.from_scratch)
     refine.try_network(steps.refine, config.backbone, state, config.weights, config.from_scratch)
+
+
+def try_segmentation(context: Context, config: SegmentConfig | SemiConfig) -> None:
+    """Tries at once what would else fail after a step was dropped: masks are looked at, the network is built and started.
+
+    Raises:
+        AdvcamError: as :func:`try_network`.
+    """
+    if not context.run.done("classify"):
+        return
+    if isinstance(config, SegmentConfig):
+        if context.run.done("refine"):
+            segment.check(context)
+        segment.build(context, config)
+    else:
+        if config.mode != "weak" or context.run.done("refine"):
+            semi.check(context, config)
+        semi.build(context, config)
 
 
 def try_refinement(context: Context, config: RefineConfig) -> None:
@@ -215,50 +234,15 @@ def score(context: Context, masks: Path, instances: Path | None = None) -> list[
         if what == "instances":
             at_each = ", ".join(f"{_percent(v['mean'])} at IoU {at}" for at, v in found["average_precision"].items())
             context.reporter.say(f"{what}: average precision {at_each} ({found['rule']})")
+    for step in ("segment", "semi"):
+        if context.run.done(step):
+            write_card(context.run, context.data, step)
     write_report(context.run, context.data)
     return skipped
 
 
 def _percent(share: float | None) -> str:
     return "none" if share is None else f"{100 * share:.1f} %"
-
-
-def predict(model: Path, images: Path, out: Path, machine: Machine, reporter: Reporter) -> list[Skip]:
-    """Masks OUT/ID.png of every picture in a folder; one that is there, and newer than its picture, is not made again.
-
-    Returns:
-        Pictures that could not be read, also listed in OUT/skipped.csv.
-
-    Raises:
-        DataError: no pictures.
-        RunError: no trained network, or masks of another one in OUT.
-    """
-    segmenter, files = Segmenter.load(model, machine.torch_device()), list_images(images)
-    if out.resolve().is_relative_to(images.resolve()):
-        raise RunError(f"{out}: --out is in the folder of pictures; masks would stand among them, give another")
-    key = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
-    key["images"] = str(images.resolve())
-    known = read_json(out / "predict.json") if (out / "predict.json").is_file() else None
-    if known and known != key:
-        raise RunError(f"{out}: holds masks of another {_another(known, key)}; give another --out")
-    if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):
-        raise RunError(f"{out}: holds pictures that `advcam predict` did not make; give another --out")
-    write_json(out / "predict.json", key)
-    skipped = []
-    for name, path in reporter.track(files.items(), len(files), "predict"):
-        mask = out / f"{name}.png"
-        if mask.is_file() and mask.stat().st_mtime > max(path.stat().st_mtime, path.stat().st_ctime):
-            continue
-        try:
-            save_mask(mask, segmenter(read_image(path)))
-        except ImageError as error:
-            skipped.append(Skip(name, str(error)))
-    list_skips(out / "skipped.csv", skipped)
-    return skipped
-
-
-def _another(old: dict[str, str], new: dict[str, str]) -> str:
-    return "folder of pictures" if all(old.get(name) == new[name] for name in new if name != "images") else "model"
 
 
 def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int = 600, scored: int = 150) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from advcam.data import Normalisation, fit_within
-from advcam.errors import RunError
+from advcam.data import ClassTable, Normalisation, fit_within
+from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError
+from advcam.machine import out_of_memory
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import STRIDE
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import fill, load_state
-from advcam.refinement import label
+from advcam.refinement import dense_crf, label, unary_from_probabilities
 from advcam.store import read_json
+
+MERGES = ("mean", "max")
+LEAST = 32
+"""Shortest window and long side, pixels."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,16 @@ class Segmenter:
         network: returns scores [N, L, H, W], background first.
         ids: [L] the id that masks use for each output.
         normalise: of its input.
-        long_side: larger pictures are scaled down to it.
-        scales: factors whose probabilities are averaged.
-        mirror: average with the mirror image too.
+        long_side: larger pictures are scaled down to it; of no account where there is a window.
+        scales: factors whose probabilities are merged.
+        mirror: merge with the mirror image too.
+        merge: of the views' probabilities, ``mean`` or ``max`` (DeepLab's rule, divided by the sum over labels).
+        window: the network sees windows of so many pixels a side, which overlap by half, of the picture at its own size; scores
+            are averaged where they overlap. None shows it the whole picture.
+        crf: a dense CRF on the picture has the last word, with DeepLab's settings on VOC.
+
+    Raises:
+        SettingsError: a setting that cannot work.
     """
 
     network: nn.Module
@@ -41,44 +56,86 @@ class Segmenter:
     long_side: int
     scales: tuple[float, ...] = (1.0,)
     mirror: bool = True
+    merge: str = "mean"
+    window: int | None = None
+    crf: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            raise SettingsError(f"scales are factors from 0.1 to 10, e.g. 0.75,1,1.25; got {self.scales}")
+        if self.merge not in MERGES:
+            raise SettingsError(f"views are merged by one of {', '.join(MERGES)}; got {self.merge!r}")
+        if self.long_side < LEAST or (self.window is not None and self.window < LEAST):
+            raise SettingsError(f"long side and window are at least {LEAST} pixels; got {self.long_side} and {self.window}")
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Segmenter:
-        """The network of a run's segment step.
+        """The network of a run's segment step, used as its record says.
 
         Raises:
-            RunError: the folder holds none.
+            RunError: the folder holds none, or a damaged record.
+            NetworkError: weights of another network than the record's.
         """
-        if not (folder / "model.json").is_file() or not (folder / "model.safetensors").is_file():
-            raise RunError(
-                f"{folder}: expected model.json and model.safetensors of a trained network; `--model RUN/4-segment` has them"
-            )
-        record = read_json(folder / "model.json")
-        backbone = Backbone.from_record(record["backbone"])
-        ids = np.array([0, *(c["id"] for c in record["classes"])], dtype=np.uint8)
-        network = segmentation_network(record["network"], backbone, len(ids))
-        path = folder / "model.safetensors"
-        fill(network, load_state(path), str(path))
-        normalise = Normalisation(*backbone.normalisation())
-        network.eval().to(device)
-        return cls(network, ids, normalise, record["long_side"], tuple(record["predict_scales"]), record["predict_mirror"])
+        record, path = read_record(folder), folder / "model.safetensors"
+        network = build_network(record)
+        try:
+            fill(network, load_state(path), str(path))
+        except NetworkError as error:
+            raise NetworkError(f"{error}. It and model.json belong together: copy both from one run") from None
+        return cls(
+            network.eval().to(device),
+            np.array([0, *ClassTable.from_record(record["classes"]).ids], dtype=np.uint8),
+            Normalisation(*Backbone.from_record(record["backbone"]).normalisation()),
+            record["long_side"],
+            tuple(record["predict_scales"]),
+            record["predict_mirror"],
+            record.get("predict_merge", "mean"),
+            record.get("predict_window"),
+            record.get("predict_crf", False),
+        )
 
     def __call__(self, picture: Image.Image) -> np.ndarray[Any, Any]:
-        """Class ids uint8 [H, W] of a picture."""
-        device = next(self.network.parameters()).device
-        small = fit_within(picture, self.long_side)
-        image = self.normalise(small)[None].to(device)
-        with torch.no_grad():
-            probability = torch.stack(
-                [
-                    self._probability(view, (small.height, small.width))
-                    for scale in self.scales
-                    for view in self._views(image, scale)
-                ]
-            )
-            strongest = label(probability.mean(0), self.ids.tolist(), -1.0, (picture.height, picture.width))
-        ids: np.ndarray[Any, Any] = strongest.cpu().numpy()
+        """Class ids uint8 [H, W] of a picture: those of its highest :meth:`probabilities`.
+
+        Raises:
+            ImageError: memory does not suffice for the picture.
+        """
+        with _memory_for(picture):
+            merged = self._merged(picture)
+            return self.mask(self._refined(picture, merged) if self.crf else merged, (picture.height, picture.width))
+
+    def probabilities(self, picture: Image.Image) -> Float[Tensor, "l y x"]:
+        """Probabilities float32 [L, H, W] of a picture, summing to 1 over labels, on the network's device.
+
+        Raises:
+            ImageError: memory does not suffice for the picture.
+        """
+        with _memory_for(picture):
+            merged = self._merged(picture)
+            return self._refined(picture, merged) if self.crf else _enlarged(merged, picture)
+
+    def mask(self, probabilities: Float[Tensor, "l y x"], size: tuple[int, int] | None = None) -> np.ndarray[Any, Any]:
+        """Class ids uint8 [H, W] of the highest probabilities [L, h, w], enlarged to a size where one is given."""
+        ids: np.ndarray[Any, Any] = label(probabilities, self.ids.tolist(), -1.0, size).cpu().numpy()
         return ids
+
+    @torch.no_grad()
+    def _merged(self, picture: Image.Image) -> Float[Tensor, "l h w"]:
+        """The views' probabilities in one, at the size that the network sees."""
+        shown = picture if self.window else fit_within(picture, self.long_side)
+        image = self.normalise(shown)[None].to(next(self.network.parameters()).device)
+        size = (shown.height, shown.width)
+        views = [self._probability(view, size) for scale in self.scales for view in self._views(image, scale)]
+        if self.merge == "max":
+            highest = torch.stack(views).amax(0)
+            return highest / highest.sum(0)
+        return torch.stack(views).mean(0)
+
+    def _refined(self, picture: Image.Image, probability: Float[Tensor, "l h w"]) -> Float[Tensor, "l y x"]:
+        """Marginals of the dense CRF, with the settings that DeepLab's predictions on VOC were published with."""
+        pixels = torch.from_numpy(np.array(picture)).to(probability.device).permute(2, 0, 1)
+        unary = unary_from_probabilities(_enlarged(probability, picture)[None])
+        return dense_crf(pixels[None], unary, 10, gaussian=(1.0, 3.0), bilateral=(67.0, 3.0, 4.0))[0]
 
     def _views(self, image: Tensor, scale: float) -> list[tuple[Tensor, bool]]:
         if scale != 1:
@@ -86,11 +143,98 @@ class Segmenter:
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return [(image, False), (image.flip(-1), True)] if self.mirror else [(image, False)]
 
-    def _probability(self, view: tuple[Tensor, bool], size: tuple[int, int]) -> Tensor:
-        """[L, H, W] of one view, padded to whole strides for the network and cut again."""
+    def _probability(self, view: tuple[Tensor, bool], size: tuple[int, int]) -> Float[Tensor, "l h w"]:
         image, mirrored = view
-        height, width = image.shape[2:]
-        padded = F.pad(image, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
-        scores = self.network(padded)[:, :, :height, :width].float()
+        scores = self._scores(image)
         scores = scores.flip(-1) if mirrored else scores
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).softmax(1)[0]
+
+    def _scores(self, image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "1 l y x"]:
+        """The network's scores, of the whole picture or averaged over windows."""
+        height, width = image.shape[2:]
+        if self.window is None or max(height, width) <= self.window:
+            return self._whole(image)
+        total, seen = image.new_zeros(1, len(self.ids), height, width), image.new_zeros(height, width)
+        for top in _starts(height, self.window):
+            for left in _starts(width, self.window):
+                at = (..., slice(top, top + self.window), slice(left, left + self.window))
+                total[at] += self._whole(image[at])
+                seen[at] += 1
+        return total.div_(seen)
+
+    def _whole(self, image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "1 l y x"]:
+        """Scores of an image, padded to whole strides for the network and cut again."""
+        height, width = image.shape[2:]
+        padded = F.pad(image, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
+        scores: Tensor = self.network(padded)[:, :, :height, :width].float()
+        return scores
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What model.json says of a trained segmentation network.
+
+    Raises:
+        RunError: the folder holds no such network, or what it says cannot be.
+    """
+    path = folder / "model.json"
+    if not path.is_file() or not (folder / "model.safetensors").is_file():
+        raise RunError(
+            f"{folder}: expected model.json and model.safetensors of a trained network; `--model RUN/4-segment` has them"
+        )
+    try:
+        record: dict[str, Any] = read_json(path)
+        Backbone.from_record(record["backbone"])
+        ids = ClassTable.from_record(record["classes"]).ids
+        for name, kind in (("network", str), ("long_side", int), ("predict_scales", list), ("predict_mirror", bool)):
+            if not isinstance(record[name], kind):
+                raise TypeError(f"{name} is {record[name]!r}")
+        if not ids or len({*ids}) < len(ids) or not all(isinstance(i, int) and 0 < i < 255 for i in ids):
+            raise ValueError(f"class ids {list(ids)}, expected different ones from 1 to 254")
+    except (StoreError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise RunError(
+            f"{path}: does not describe a trained network ({reason}); copy the folder from its run again, or train anew:"
+            " advcam segment (or semi) --run RUN --redo"
+        ) from None
+    return record
+
+
+def build_network(record: dict[str, Any]) -> nn.Module:
+    """The network that a record describes, not yet filled: images [N, 3, H, W] to scores [N, L, H, W].
+
+    Raises:
+        SettingsError: a network that is not known, or a backbone that does not go with it.
+    """
+    backbone, outputs = Backbone.from_record(record["backbone"]), 1 + len(record["classes"])
+    if record["network"] == "cct":
+        from advcam.models.cct import CCT
+
+        return CCT(backbone, outputs, record.get("output_stride", 8), auxiliary={})
+    return segmentation_network(record["network"], backbone, outputs, record.get("output_stride"))
+
+
+@contextmanager
+def _memory_for(picture: Image.Image) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ImageError(
+            f"not enough memory for a picture of {picture.width}x{picture.height}; give --window 512 (the network sees a part"
+            " at a time), smaller --scales or --long-side, or --no-crf"
+        ) from error
+
+
+def _enlarged(probability: Float[Tensor, "l h w"], picture: Image.Image) -> Float[Tensor, "l y x"]:
+    size = (picture.height, picture.width)
+    if tuple(probability.shape[1:]) == size:
+        return probability
+    return F.interpolate(probability[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _starts(side: int, window: int) -> list[int]:
+    """Where windows begin that cover a side, evenly, each over at least half of the one before."""
+    rest = max(0, side - window)
+    steps = -(-rest // (window // 2))
+    return [at * rest // steps for at in range(steps + 1)] if steps else [0]

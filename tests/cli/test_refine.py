@@ -14,11 +14,8 @@ from PIL import Image
 from advcam.cli import main
 from advcam.data import SceneSettings, write_dataset
 from advcam.store import StoredMaps, load_maps, load_mask, save_maps
+from conftest import NETWORK
 
-NETWORK = [
-    "--backbone", "test_resnet", "--output-stride", "8", "--from-scratch", "--epochs", "2", "--crop", "64", "--batch", "8",
-    "--lr", "3e-3", "--workers", "0", "--quiet",
-]  # fmt: skip
 SMALL = ["epochs=1", "crop=96", "batch=8", "scales=1,1"]
 
 

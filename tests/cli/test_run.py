@@ -14,24 +14,7 @@ import pytest
 from PIL import Image
 
 from advcam.cli import main
-
-NETWORK = [
-    "--backbone", "test_resnet", "--output-stride", "8", "--from-scratch", "--epochs", "2", "--crop", "64", "--batch", "8",
-    "--lr", "3e-3", "--workers", "0", "--quiet",
-]  # fmt: skip
-SEGMENT = ["--segment-epochs", "1", "--segment-crop", "64", "--segment-batch", "8"]
-
-
-def arguments(scenes, out, *more):
-    files = {
-        "images": "images",
-        "labels": "labels.csv",
-        "classes": "classes.csv",
-        "train-list": "train.txt",
-        "eval-list": "eval.txt",
-    }
-    given = [part for name, file in files.items() for part in (f"--{name}", str(scenes / file))]
-    return ["run", *given, "--out", str(out), *NETWORK, *SEGMENT, "--steps", "3", *more]
+from conftest import NETWORK, SEGMENT, arguments
 
 
 def command(*args, **options):
@@ -39,15 +22,6 @@ def command(*args, **options):
     return subprocess.run(
         [sys.executable, "-m", "advcam", *map(str, args)], capture_output=True, text=True, check=False, **options
     )
-
-
-@pytest.fixture(scope="module")
-def finished(scenes, tmp_path_factory):
-    """A finished, evaluated run."""
-    out = tmp_path_factory.mktemp("runs") / "first"
-    assert main(arguments(scenes, out)) == 0
-    assert main(["evaluate", "--run", str(out), "--masks", str(scenes / "masks"), "--quiet"]) == 0
-    return out
 
 
 def names(folder):
@@ -420,7 +394,7 @@ def test_a_mask_of_nothing_that_counts(finished, scenes, tmp_path):
     with Image.open(tmp_path / "masks" / f"{name}.png") as mask:
         mask.point(lambda _: 255).save(tmp_path / "masks" / f"{name}.png")
     assert main(["evaluate", "--run", str(tmp_path / "run"), "--masks", str(tmp_path / "masks"), "--quiet"]) == 0
-    assert f"{name},,,,\n" in (tmp_path / "run" / "per-image.csv").read_text()
+    assert f"{name},,,,,\n" in (tmp_path / "run" / "per-image.csv").read_text()
 
 
 def test_debug_shows_the_traceback(scenes, tmp_path, capsys):
@@ -493,7 +467,9 @@ EOF
     assert "status 0" in lines
 
 
-@pytest.mark.parametrize("verb", ["demo", "run", "classify", "climb", "refine", "segment", "report", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "run", "classify", "climb", "refine", "segment", "semi", "report", "evaluate", "predict", "export"]
+)
 def test_help_has_an_example(verb, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([verb, "--help"])

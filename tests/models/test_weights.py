@@ -130,7 +130,7 @@ def test_encoders_that_timm_names_otherwise(name):
 
 
 def test_segmentation_networks_that_cannot_be():
-    with pytest.raises(SettingsError, match=r"no segmentation network is called 'deeplab'; did you mean deeplabv3plus"):
+    with pytest.raises(SettingsError, match=r"no segmentation network is called 'deeplab'; did you mean deeplabv3"):
         segmentation_network("deeplab", SMALL, 3)
     with pytest.raises(SettingsError, match="choose another --backbone"):
         segmentation_network("deeplabv3plus", Backbone("densenet121"), 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -16,7 +17,8 @@ DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0 done, 1 some items failed (the last line names the list), 2 could not start."""
-    from advcam.errors import AdvcamError
+    from advcam.errors import AdvcamError, SettingsError
+    from advcam.machine import several
     from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
 
     parser = _parser()
@@ -25,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
     try:
+        if several() and vars(args).get("step") != "segment":
+            raise SettingsError("advcam segment alone runs in several processes; start this command without a launcher")
         if "step" in args:
             args = _as_the_run_has_it(parser, args, argv)
         return int(args.call(args))
@@ -92,6 +96,7 @@ def _parser() -> ArgumentParser:
         ("climb", "Make a map for every class of every picture."),
         ("refine", "Make masks of the maps."),
         ("segment", "Train a segmentation network on the masks, and predict."),
+        ("semi", "Train a segmentation network on few masks made by hand and the run's masks of the rest, and predict."),
     ):
         step = verb(name, _step, about, "--run runs/first")
         step.add_argument(
@@ -124,6 +129,19 @@ def _parser() -> ArgumentParser:
     predict.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment")
     predict.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
     predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where ID.png go")
+    o.add_predict(predict)
+
+    export = verb(
+        "export", _export, "Write a trained network as one file for other programs, compared with the original.",
+        "--model runs/first/4-segment --out model.onnx",
+    )  # fmt: skip
+    export.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment")
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help=".onnx, or .pt2 (torch.export); FILE.json tells how it is used"
+    )
+    export.add_argument(
+        "--size", type=o.size, metavar="HxW", help="take pictures of this size alone (default: of any, in multiples of 32)"
+    )
 
     close = verb(
         "climb-image", _climb_image, "One picture: overlay, map file, and an animation of the map growing over the steps.",
@@ -134,16 +152,22 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _speaks() -> bool:
+    """Whether this process, of several, is the one that a person reads."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _reporter(args: Namespace) -> Any:
     from advcam.progress import Reporter
 
-    return Reporter(args.quiet)
+    return Reporter(args.quiet or not _speaks())
 
 
 def _end(done: str, skipped: int, listed: Path) -> int:
     """The last line, and the exit status it stands for."""
-    print(done)
-    if skipped:
+    if _speaks():
+        print(done)
+    if skipped and _speaks():
         print(f"{skipped} left out, listed with reasons in {listed}")
     return SOME_FAILED if skipped else DONE
 
@@ -164,7 +188,7 @@ def _run(args: Namespace) -> int:
 
     steps = o.steps(args)
     context = flow.start(args.out, o.data(args), args.seed or 0, o.machine(args), _reporter(args))
-    context.run.remember({step: o.given(args, step) for step in o.ADD})
+    context.run.remember({step: o.given(args, step) for step in o.ADD if step != "semi"})
     report = flow.take_all(context, steps)
     return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
 
@@ -172,7 +196,8 @@ def _run(args: Namespace) -> int:
 def _step(args: Namespace) -> int:
     from advcam import flow
     from advcam.errors import DataError
-    from advcam.stages import classify, climb, segment
+    from advcam.report import write_card
+    from advcam.stages import classify, climb, segment, semi
 
     from . import options as o
 
@@ -182,6 +207,7 @@ def _step(args: Namespace) -> int:
         "climb": (climb.run, o.climb),
         "refine": (flow.make_masks, o.refine),
         "segment": (segment.run, lambda a: o.segment(a, "")),
+        "semi": (semi.run, o.semi),
     }
     call, config = configs[args.step]
     made = config(args)
@@ -197,12 +223,19 @@ def _step(args: Namespace) -> int:
         flow.try_classifier(context, made)
     if args.step == "refine" and (args.redo or not context.run.done("refine")):
         flow.try_refinement(context, made)
+    if args.step in ("segment", "semi") and (args.redo or not context.run.done(args.step)):
+        flow.try_segmentation(context, made)
     if args.redo:
-        gone = context.run.drop(args.step)
+        gone = machine.once(lambda: context.run.drop(args.step))
         reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
-    context.run.remember({args.step: o.given(args, args.step)})
-    call(context, made)
-    return _end(f"{args.step}: {context.run.folder(args.step)}", len(context.data.skipped), args.run / "skipped.csv")
+    machine.once(lambda: context.run.remember({args.step: o.given(args, args.step)}))
+    skipped = call(context, made)
+    if args.step in ("segment", "semi"):
+        machine.once(lambda: write_card(context.run, context.data, args.step))
+    folder = context.run.folder(args.step)
+    if skipped:
+        return _end(f"{args.step}: {folder}", len(skipped), folder / "skipped.csv")
+    return _end(f"{args.step}: {folder}", len(context.data.skipped), args.run / "skipped.csv")
 
 
 def _report(args: Namespace) -> int:
@@ -226,12 +259,20 @@ def _evaluate(args: Namespace) -> int:
 
 
 def _predict(args: Namespace) -> int:
-    from advcam import flow
+    from advcam.prediction import predict
 
     from . import options as o
 
-    skipped = flow.predict(args.model, args.images, args.out, o.machine(args), _reporter(args))
+    skipped = predict(args.model, args.images, args.out, o.predict(args), o.machine(args), _reporter(args))
     return _end(f"masks: {args.out}", len(skipped), args.out / "skipped.csv")
+
+
+def _export(args: Namespace) -> int:
+    from advcam.export import export
+
+    for line in export(args.model, args.out, args.size):
+        print(line)
+    return _end(f"network: {args.out}", 0, args.out)
 
 
 def _climb_image(args: Namespace) -> int:

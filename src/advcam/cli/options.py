@@ -15,16 +15,28 @@ from advcam.machine import Machine
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import NETWORKS
 from advcam.picture import PictureConfig
+from advcam.prediction import PredictConfig
+from advcam.segmenter import MERGES
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
 from advcam.stages.refine import MAPS, RefineConfig
 from advcam.stages.refine import METHODS as REFINEMENTS
 from advcam.stages.segment import SegmentConfig
+from advcam.stages.semi import METHODS as METHODS_OF_SEMI
+from advcam.stages.semi import MODES, SemiConfig
+
+from . import recipes
 
 
 def numbers(text: str) -> tuple[float, ...]:
     """``1,1.5,2`` as numbers."""
     return tuple(float(part) for part in text.split(","))
+
+
+def size(text: str) -> tuple[int, int]:
+    """``480x640`` as height and width."""
+    height, _, width = text.lower().partition("x")
+    return int(height), int(width)
 
 
 def _default(config: type, name: str) -> Any:
@@ -38,6 +50,8 @@ def add_common(parser: ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     group.add_argument("--workers", type=int, help="processes that read pictures while a network trains")
     group.add_argument("--max-pixels", type=int, help="most pixels in one forward pass of a climb; bounds memory")
+    group.add_argument("--accumulate", type=int, metavar="N", help="take each training batch in N parts; bounds memory")
+    group.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs of trainings into the step's folder")
     group.add_argument("--seed", type=int, help="of everything random; a run's own where there is one (default: 0)")
     group.add_argument("--quiet", action="store_true", help="no progress, only the last line and errors")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -146,23 +160,60 @@ def _listed(settings: type) -> str:
 
 def add_segment(parser: ArgumentParser, prefix: str) -> None:
     """The segmentation network."""
-    group = parser.add_argument_group("segment")
-    group.add_argument("--network", default="deeplabv3plus", choices=list(NETWORKS), help="default: deeplabv3plus")
-    group.add_argument("--predict-scales", type=numbers, default=(1.0,), help="scales averaged in predictions (default: 1)")
+    group = parser.add_argument_group(
+        "segment",
+        f"recipes: {', '.join(recipes.names())}\nwhat --segment-option can set, with defaults: {_listed(SegmentConfig)}",
+    )
+    group.add_argument("--network", choices=list(NETWORKS), help=f"default: {_default(SegmentConfig, 'network')}")
+    group.add_argument("--predict-scales", type=numbers, help="scales merged in predictions (default: 1)")
+    group.add_argument(f"--{prefix}recipe", metavar="NAME|FILE", help="settings by name, or a TOML file; flags change them")
+    group.add_argument(
+        "--segment-option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the training; may be repeated"
+    )
     _add_training(group, prefix, SegmentConfig)
+
+
+def add_semi(parser: ArgumentParser) -> None:
+    """The semi-supervised network."""
+    group = parser.add_argument_group("semi", f"what --semi-option can set, with defaults: {_listed(SemiConfig)}")
+    group.add_argument(
+        "--pixel-labels", type=Path, metavar="LIST", help="training images whose masks were made by hand, one a line"
+    )
+    group.add_argument("--masks", type=Path, metavar="DIR", help="with their masks ID.png (default: masks beside the list)")
+    group.add_argument("--mode", choices=MODES, help="what is learnt from the other pictures (default: weak, the run's masks)")
+    group.add_argument("--method", choices=list(METHODS_OF_SEMI), help="default: unimatch")
+    group.add_argument("--network", choices=list(NETWORKS), help="unimatch only (default: deeplabv3plus)")
+    group.add_argument("--predict-scales", type=numbers, help="scales merged in predictions (default: 1)")
+    group.add_argument("--recipe", metavar="NAME|FILE", help="settings by name, or a TOML file; flags change them")
+    group.add_argument("--semi-option", action="append", default=[], metavar="KEY=VALUE", help="a setting; may be repeated")
+    _add_training(group, "", SemiConfig)
+
+
+def add_predict(parser: ArgumentParser) -> None:
+    """How a trained network is used."""
+    group = parser.add_argument_group("predict (unset: as the model was made)")
+    group.add_argument("--scales", type=numbers, help="of the picture, merged: e.g. 0.75,1,1.25")
+    group.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="merge with the mirror image too")
+    group.add_argument("--merge", choices=MERGES, help="of these views' probabilities (max: DeepLab's rule)")
+    side = group.add_mutually_exclusive_group()
+    side.add_argument("--long-side", type=int, metavar="PX", help="larger pictures are scaled down to it")
+    side.add_argument(
+        "--window", type=int, metavar="PX", help="instead: windows of so many pixels that overlap by half, at full size"
+    )
+    group.add_argument("--crf", action=argparse.BooleanOptionalAction, help="a dense CRF on the picture has the last word")
+    group.add_argument("--probabilities", action="store_true", help="write probabilities/ID.npz too")
 
 
 def _add_training(group: Any, prefix: str, config: type) -> None:
     kinds: dict[str, Any] = {"epochs": int, "batch": int, "crop": int, "long_side": int, "lr": float, "head_lr": float}
     for name, kind in kinds.items():
         flag = f"--{prefix}{name.replace('_', '-')}"
-        group.add_argument(flag, type=kind, default=_default(config, name), help="default: %(default)s")
+        group.add_argument(flag, type=kind, help=f"default: {_default(config, name)}")
     flag = f"--{prefix or 'train-'}precision"
-    group.add_argument(flag, default="float32", choices=("float32", "bfloat16"), help="of the training (default: float32)")
+    group.add_argument(flag, choices=("float32", "bfloat16"), help=f"default: {_default(config, 'precision')}")
     flag = "--train-scales" if not prefix else f"--{prefix}scales"
-    group.add_argument(
-        flag, type=numbers, default=_default(config, "scales"), help="range of the training views' scale, e.g. 0.75,1.5"
-    )
+    low, high = _default(config, "scales")
+    group.add_argument(flag, type=numbers, metavar="LOW,HIGH", help=f"of the training views (default: {low},{high})")
 
 
 def given(args: Namespace, step: str) -> dict[str, Any]:
@@ -170,18 +221,31 @@ def given(args: Namespace, step: str) -> dict[str, Any]:
     prefix = "segment_" if step == "segment" and "segment_epochs" in args else ""
     parser = ArgumentParser()
     ADD[step](parser)
-    found = {flag: getattr(args, _prefixed(flag, prefix)) for flag in vars(parser.parse_args([]))}
-    return {flag: _absolute(value) if flag in ("weights", "classifier") else value for flag, value in found.items()}
+    flags = [action.dest for action in parser._actions if action.dest != "help"]
+    found = {flag: getattr(args, _prefixed(flag, prefix)) for flag in flags}
+    return {flag: _remembered_as(flag, value) for flag, value in found.items()}
+
+
+def _remembered_as(flag: str, value: Any) -> Any:
+    """Plain data that holds from any folder."""
+    if isinstance(value, list):
+        return list({str(entry).partition("=")[0]: entry for entry in value}.values())  # the last of each key
+    if isinstance(value, Path):
+        return str(value.resolve())
+    return _absolute(value) if flag in ("weights", "classifier") or str(value).endswith(".toml") else value
 
 
 def remembered(args: Namespace, options: dict[str, Any]) -> dict[str, Any]:
     """A run's options for a step, as far as those typed now leave them: what a typed one excludes or decides is forgotten."""
     forgotten = {name for typed, names in DECIDES.items() if vars(args).get(typed) for name in names}
+    for typed in ("segment_option", "semi_option"):
+        keys = _pairs(vars(args).get(typed) or [], f"--{typed.replace('_', '-')}")
+        forgotten |= {{"scales": "train_scales", "precision": "train_precision"}.get(key, key) for key in keys}
     return {name: value for name, value in options.items() if name not in forgotten}
 
 
 def _prefixed(flag: str, prefix: str) -> str:
-    own = ("network", "predict_scales")
+    own = ("network", "predict_scales", "segment_option")
     return flag if not prefix or flag in own else prefix + flag.removeprefix("train_")
 
 
@@ -190,6 +254,22 @@ DECIDES = {
     "weights": ("from_scratch", "classifier"),
     "from_scratch": ("weights", "classifier"),
     "method": ("threshold", "refine_option"),
+    "recipe": (
+        "mode",
+        "method",
+        "network",
+        "predict_scales",
+        "segment_option",
+        "semi_option",
+        "epochs",
+        "batch",
+        "crop",
+        "long_side",
+        "lr",
+        "head_lr",
+        "train_precision",
+        "train_scales",
+    ),
     "preset": ("steps", "step_size", "suppress", "restrain", "tau", "scales", "mirror", "precision", "cam_method"),
 }
 """What an option decides: these are not taken from the run where it is typed."""
@@ -197,8 +277,9 @@ DECIDES = {
 
 def machine(args: Namespace) -> Machine:
     """What may be used of the machine."""
-    given = {"workers": args.workers, "max_pixels": args.max_pixels}
-    return Machine(args.device, **{name: value for name, value in given.items() if value is not None})
+    given = {"workers": args.workers, "max_pixels": args.max_pixels, "accumulate": args.accumulate}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return Machine(args.device, tensorboard=args.tensorboard, **chosen)
 
 
 def data(args: Namespace) -> DataConfig:
@@ -216,14 +297,8 @@ def classify(args: Namespace) -> ClassifyConfig:
         args.output_stride,
         *_normalisation(args),
     )
-    return ClassifyConfig(
-        backbone,
-        _absolute(args.weights),
-        args.from_scratch,
-        _absolute(args.classifier),
-        scales=_pair(args.train_scales),
-        **_training(args, ""),
-    )
+    training = {name: value for name, value in _training(args, "").items() if value is not None}
+    return ClassifyConfig(backbone, _absolute(args.weights), args.from_scratch, _absolute(args.classifier), **training)
 
 
 def _pairs(entries: list[str], flag: str) -> dict[str, Any]:
@@ -272,10 +347,29 @@ def refine(args: Namespace) -> RefineConfig:
     return RefineConfig(args.method or _default(RefineConfig, "method"), changes, args.maps, args.margin)
 
 
+def predict(args: Namespace) -> PredictConfig:
+    """How a trained network is used."""
+    return PredictConfig(**{field.name: getattr(args, field.name) for field in fields(PredictConfig)})
+
+
 def segment(args: Namespace, prefix: str) -> SegmentConfig:
     """The segment step's settings."""
-    scales = _pair(vars(args)[f"{prefix}scales".replace("-", "_") if prefix else "train_scales"])
-    return SegmentConfig(args.network, scales=scales, predict_scales=args.predict_scales, **_training(args, prefix))
+    chosen = recipes.recipe(vars(args)[f"{prefix}recipe".replace("-", "_")], "segment")
+    given = {"network": args.network, "predict_scales": args.predict_scales, **_training(args, prefix)}
+    return recipes.configured(SegmentConfig, chosen, _pairs(args.segment_option, "--segment-option"), given)
+
+
+def semi(args: Namespace) -> SemiConfig:
+    """The semi step's settings."""
+    chosen = recipes.recipe(args.recipe, "semi")
+    given = {name: getattr(args, name) for name in ("mode", "method", "network", "predict_scales")} | _training(args, "")
+    if not args.pixel_labels:
+        raise SettingsError(
+            "advcam semi needs --pixel-labels LIST: the training images whose masks were made by hand, one a line"
+        )
+    places = {"pixel_labels": args.pixel_labels, "masks": args.masks}
+    given |= {name: str(Path(path).resolve()) if path else None for name, path in places.items()}
+    return recipes.configured(SemiConfig, chosen, _pairs(args.semi_option, "--semi-option"), given)
 
 
 def steps(args: Namespace) -> Steps:
@@ -286,10 +380,13 @@ def steps(args: Namespace) -> Steps:
 def _training(args: Namespace, prefix: str) -> dict[str, Any]:
     names = ("epochs", "batch", "crop", "long_side", "lr", "head_lr")
     given = {name: vars(args)[f"{prefix}{name}".replace("-", "_")] for name in names}
-    return given | {"precision": vars(args)[f"{prefix or 'train-'}precision".replace("-", "_")]}
+    given["precision"] = vars(args)[f"{prefix or 'train-'}precision".replace("-", "_")]
+    return given | {"scales": _pair(vars(args)[f"{prefix}scales".replace("-", "_") if prefix else "train_scales"])}
 
 
-def _pair(values: tuple[float, ...]) -> tuple[float, float]:
+def _pair(values: tuple[float, ...] | None) -> tuple[float, float] | None:
+    if values is None:
+        return None
     if len(values) != 2:
         raise SettingsError(f"a range of scales is two numbers, e.g. 0.75,1.5; got {values}")
     return values[0], values[1]
@@ -305,7 +402,13 @@ def _add_climb_step(parser: ArgumentParser) -> None:
     add_keep(parser)
 
 
-ADD = {"classify": add_classify, "climb": _add_climb_step, "refine": add_refine, "segment": lambda p: add_segment(p, "")}
+ADD = {
+    "classify": add_classify,
+    "climb": _add_climb_step,
+    "refine": add_refine,
+    "segment": lambda p: add_segment(p, ""),
+    "semi": add_semi,
+}
 """What gives each step's verb its options."""
 
 

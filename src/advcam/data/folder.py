@@ -140,6 +140,17 @@ def load(
     )
 
 
+def listed(path: Path, items: Iterable[Item]) -> tuple[list[Item], list[Skip]]:
+    """The pictures that a list names, one a line, with or without suffix; and names that are none of them.
+
+    Raises:
+        DataError: a file that cannot be read, or that names none of them.
+    """
+    there = {item.id: item for item in items}
+    keys, skipped = _read_list(path, {name: item.path for name, item in there.items()}, there)
+    return [there[key] for key in dict.fromkeys(keys)], skipped
+
+
 def _key(name: str, files: dict[str, Path]) -> str | None:
     """The id that a name in a list means, with or without suffix."""
     if name in files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -83,6 +83,18 @@ class Augmentation:
         return (image.flip(-1) if mirror else image), labels
 
 
+class Views(Protocol):
+    """Random views to train on; the same for the same (seed, epoch, position), whoever reads them."""
+
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: int) -> tuple[Any, Any]:
+        """Inputs and targets."""
+
+
 class TrainingViews(Dataset[Any]):
     """Random views of pictures with their targets; the same for the same (seed, epoch, position), whoever reads them.
 
@@ -91,13 +103,15 @@ class TrainingViews(Dataset[Any]):
         augment: how a view is taken.
         normalise: of the network.
         seed: of the views; set ``epoch`` before every pass.
-        masks: a PNG of class positions for each picture; without, the target is the image's labels, 0/1 [classes].
+        masks: a PNG of ids for each picture, None for one that is background throughout; without, the target is the image's
+            labels, 0/1 [classes].
+        remap: [256] the class position that each id becomes.
         classes: how many.
     """
 
     def __init__(
         self, items: Sequence[Item], augment: Augmentation, normalise: Normalisation, seed: int, classes: int,
-        masks: Sequence[Path] | None = None, remap: np.ndarray[Any, Any] | None = None,
+        masks: Sequence[Path | None] | None = None, remap: np.ndarray[Any, Any] | None = None,
     ) -> None:  # fmt: skip
         self.items, self.augment, self.normalise, self.seed = items, augment, normalise, seed
         self.masks, self.remap, self.classes, self.epoch = masks, remap, classes, 0
@@ -108,11 +122,13 @@ class TrainingViews(Dataset[Any]):
     def __getitem__(self, at: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, self.epoch, at])
         item = self.items[at]
-        mask = None
-        if self.masks is not None:
-            with Image.open(self.masks[at]) as stored:
-                ids = np.asarray(stored)
+        mask, path = None, self.masks[at] if self.masks is not None else None
+        if path is not None:
+            with Image.open(path) as stored:
+                ids = np.asarray(stored).astype(np.uint8)  # of one bit too
             mask = Image.fromarray(self.remap[ids] if self.remap is not None else ids)
+        elif self.masks is not None:
+            mask = Image.new("L", (item.size[1], item.size[0]))
         view, labels = self.augment(read_image(item.path), mask, self.normalise, rng)
         if labels is None:
             labels = torch.zeros(self.classes)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
 from advcam.errors import InputError, NetworkError, SettingsError
+from advcam.machine import out_of_memory
 from advcam.models import Network, check_fits, find, lent, logits_of, prepared, unwrapped
 
 from .inputs import Targets, as_lists, check_images, check_list, pairs
@@ -251,7 +252,7 @@ class AdvCAM:
 
     def _make_room(self, error: Exception, images: Tensor, scale: float, at_once: int) -> None:
         """Halves ``max_pixels`` where memory ran out with so many at once; another error, or one alone, is raised."""
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         if at_once == 1:
             raise InputError(
@@ -389,8 +390,3 @@ def _no_maps(size: tuple[int, int], like: Tensor) -> Maps:
     none = torch.zeros(0, *strided_size(size), device=like.device)
     pairs = torch.zeros(0, dtype=torch.long, device=like.device)
     return Maps.of((none,), size, image=pairs, target=pairs, first=(none,))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    said = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in said or "out of memory" in said

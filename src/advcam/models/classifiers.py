@@ -83,6 +83,14 @@ class Backbone:
         return cls(**(record | triples))
 
 
+def licence(name: str) -> str:
+    """What timm knows of the licence and the origin of a network's pretrained weights."""
+    kept = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    said = [f"licence {kept.license}" if kept and kept.license else "licence not known to timm"]
+    said += [f"from {kept.origin_url}" if kept and kept.origin_url else ""]
+    return ", ".join(part for part in said if part)
+
+
 def _create(name: str, **arguments: Any) -> nn.Module:
     model: nn.Module = timm.create_model(name, **arguments)
     return model

@@ -1,39 +1,137 @@
-"""Segmentation networks of segmentation-models-pytorch on any timm encoder."""
+"""Segmentation networks on any timm backbone: DeepLab-v2, and those of segmentation-models-pytorch."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import segmentation_models_pytorch as smp
-from torch import nn
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from advcam.errors import SettingsError, known
 
 from .classifiers import Backbone
+from .deeplab import DeepLabV2
 from .encoders import REFUSALS
 
-NETWORKS = {"deeplabv3plus": smp.DeepLabV3Plus}
+
+class _PAN(smp.PAN):  # type: ignore[misc]
+    """PAN halves the deepest grid three times: smaller inputs are padded to eight cells, and the output cut again."""
+
+    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n l y x"]:
+        height, width = images.shape[2:]
+        least = 8 * self.encoder.output_stride
+        padded = F.pad(images, (0, max(0, least - width), 0, max(0, least - height)))
+        logits: Tensor = super().forward(padded)
+        return logits[:, :, :height, :width]
 
 
-def segmentation_network(name: str, backbone: Backbone, classes: int) -> nn.Module:
-    """A network with ``classes`` outputs, background included, on an untrained timm encoder.
+Builder = Callable[[Backbone, int, int], nn.Module]
+"""Backbone, outputs and output stride (where there is one to choose) -> network."""
+
+
+def _smp(kind: Callable[..., nn.Module], strided: bool = False) -> Builder:
+    def build(backbone: Backbone, classes: int, stride: int) -> nn.Module:
+        options = backbone.options | ({"encoder_output_stride": stride} if strided else {})
+        return kind(f"tu-{backbone.name}", encoder_weights=None, classes=classes, **options)
+
+    return build
+
+
+def _pan(backbone: Backbone, classes: int, stride: int) -> nn.Module:
+    build = _smp(_PAN, strided=True)
+    try:
+        return build(backbone, classes, stride)
+    except REFUSALS:  # this network cannot change its stride
+        return build(backbone, classes, 32)
+
+
+def _dpt(backbone: Backbone, classes: int, stride: int) -> nn.Module:
+    """DPT; the backbone's class token is read where there is one, and its head left out."""
+    with torch.device("meta"):
+        tokens = getattr(backbone.create(), "num_prefix_tokens", 0)
+    headless = replace(backbone, options=backbone.options | {"num_classes": 0})
+    return _smp(partial(smp.DPT, decoder_readout="cat" if tokens else "ignore"))(headless, classes, stride)
+
+
+NETWORKS: dict[str, Builder] = {
+    "deeplabv2": DeepLabV2,
+    "deeplabv3": _smp(smp.DeepLabV3, strided=True),
+    "deeplabv3plus": _smp(smp.DeepLabV3Plus, strided=True),
+    "unet": _smp(smp.Unet),
+    "unetplusplus": _smp(smp.UnetPlusPlus),
+    "manet": _smp(smp.MAnet),
+    "linknet": _smp(smp.Linknet),
+    "fpn": _smp(smp.FPN),
+    "pspnet": _smp(smp.PSPNet),
+    "pan": _pan,
+    "upernet": _smp(smp.UPerNet),
+    "segformer": _smp(smp.Segformer),
+    "dpt": _dpt,
+}
+"""Names of networks, and what builds each."""
+
+STRIDES = {"deeplabv2": (8, 16, 32), "deeplabv3": (16, 8), "deeplabv3plus": (16, 8), "pan": (16, 32)}
+"""Pixels per cell of the deepest features, where a network lets them be chosen; the first is its own choice."""
+
+
+def segmentation_network(name: str, backbone: Backbone, classes: int, output_stride: int | None = None) -> nn.Module:
+    """A network on an untrained timm encoder: images [N, 3, H, W] -> logits [N, classes, H, W], H and W multiples of 32.
+
+    In training mode ``deeplabv2`` returns a tuple of logits instead, see :class:`DeepLabV2`. Every network has an ``encoder``
+    that :func:`advcam.models.encoders.start` fills. A vision transformer is told to take inputs of any size.
+
+    Source of all but ``deeplabv2``: segmentation-models-pytorch 0.6, with its own settings.
+
+    Args:
+        name: one of ``NETWORKS``.
+        backbone: of the encoder. Its own output stride is not asked.
+        classes: outputs, background included.
+        output_stride: pixels per cell of the deepest features, in the networks of ``STRIDES``; the others have none to choose.
+            None takes the network's first. ``deeplabv2`` and ``pan`` leave a backbone that cannot change its stride as it is.
 
     Raises:
-        SettingsError: an unknown network, or an encoder that smp cannot use in it.
+        SettingsError: an unknown network or stride, or a backbone that cannot be used in it.
     """
     if name not in NETWORKS:
         raise SettingsError(f"no segmentation network is called {name!r}; {known(name, NETWORKS)}")
-    options: dict[str, Any] = backbone.options
+    strides = STRIDES.get(name, (16,))
+    stride = strides[0] if output_stride is None or name not in STRIDES else output_stride
+    if stride not in strides:
+        raise SettingsError(f"{name} has an output stride of {' or '.join(map(str, sorted(strides)))}, got {output_stride}")
     try:
-        network: nn.Module = NETWORKS[name](
-            encoder_name=f"tu-{backbone.name}",
-            encoder_weights=None,
-            classes=classes,
-            encoder_output_stride=16,
-            **options,
-        )
-        return network
+        network = NETWORKS[name](_any_size(backbone), classes, stride)
+        _try(network, classes)
+    except SettingsError:
+        raise
     except REFUSALS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(
-            f"segmentation-models-pytorch cannot put {backbone.name!r} into {name} ({error}); choose another --backbone"
+            f"{name} cannot be had on the backbone {backbone.name!r} ({reason}); choose another --backbone or --network"
+            " (vision transformers that take any input size go with deeplabv2; with dpt too, if patches are 8, 16 or 32 pixels)"
         ) from None
+    return network
+
+
+def _any_size(backbone: Backbone) -> Backbone:
+    """The backbone, told to take inputs of any size where it is one that must be told."""
+    told = replace(backbone, options={"dynamic_img_size": True} | backbone.options)
+    try:
+        with torch.device("meta"):
+            told.create()
+        return told
+    except REFUSALS:  # no such option: it takes any size, or one alone
+        return backbone
+
+
+def _try(network: nn.Module, classes: int) -> None:
+    """One small picture through a new network: what is wrong with it is said now and not after its training."""
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros(1, 3, 64, 96))
+    network.train()
+    if logits.shape != (1, classes, 64, 96):
+        raise ValueError(f"an input of 64 x 96 gives an output of {' x '.join(map(str, logits.shape[2:]))}")

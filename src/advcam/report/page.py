@@ -14,7 +14,7 @@ from advcam.store import STEPS, RunFolder, read_json, whole, write_text
 from .pictures import PANELS, data_url, grid, panels
 
 ROWS = 6
-MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "instances")
+MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "semi", "instances")
 SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the side of its panels
 SIDE = 200
 WIDTH, HEIGHT = 420, 200  # of a curve
@@ -34,7 +34,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
     state = run.state()
     metrics = _optional(run.root / "metrics.json")
     classify = _optional(run.folder("classify") / "metrics.json")
-    segment = _optional(run.folder("segment") / "metrics.json")
+    segment, semi = (_optional(run.folder(step) / "metrics.json") for step in ("segment", "semi"))
     page = environment.get_template("page.html.j2").render(
         name=run.root.resolve().name,
         state=state,
@@ -43,7 +43,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
         metrics={name: metrics.get(name) for name in MEASURED},
         classify=classify,
-        curves=_curves(metrics, classify, segment),
+        curves=_curves(metrics, classify, segment, semi),
         groups=_groups(run, scored),
     )
     path = run.root / "report.html"
@@ -92,20 +92,22 @@ def _row(run: RunFolder, item: Item, scores: dict[str, str]) -> dict[str, Any]:
     return {"id": item.id, "cells": list(zip(PANELS, shown, under, strict=True))}
 
 
-def _curves(metrics: dict[str, Any], classify: dict[str, Any], segment: dict[str, Any]) -> list[dict[str, Any]]:
+def _curves(metrics: dict[str, Any], *trainings: dict[str, Any]) -> list[dict[str, Any]]:
     """Lines to draw, each [(x, y)]: seeds against the threshold, trainings against the epoch."""
     curves = []
     seeds = {n: metrics[f"seed_{n}"]["curve"] for n in ("plain", "advcam") if f"seed_{n}" in metrics}
     for key, title in (("mean_iou", "Seed mIoU against background threshold"), ("noise", "Noise against background threshold")):
         if seeds:
             curves.append(_curve(title, {n: list(zip(c["threshold"], c[key], strict=True)) for n, c in seeds.items()}))
-    for title, made, keys in (
-        ("Classifier: loss", classify, ("loss",)),
-        ("Segmentation: loss and held-out mIoU (pseudo masks)", segment, ("loss", "held_out_mean_iou")),
-    ):
+    shown = (
+        ("Classifier: loss", ("loss",)),
+        ("Segmentation: loss and held-out mIoU (pseudo masks)", ("loss", "held_out_mean_iou")),
+        ("Semi-supervised: loss", ("loss",)),
+    )
+    for (title, keys), made in zip(shown, trainings, strict=True):
         history = made.get("history") or []
         if history:
-            curves.append(_curve(title, {k: [(row["epoch"], row[k]) for row in history] for k in keys}))
+            curves.append(_curve(title, {k: [(row["epoch"], row[k]) for row in history] for k in keys if k in history[0]}))
     return curves
 
 

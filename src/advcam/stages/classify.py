@@ -15,7 +15,7 @@ from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_wi
 from advcam.errors import NetworkError
 from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
 from advcam.store import digest, write_bytes, write_json
-from advcam.training import Plan, fit
+from advcam.training import OfPictures, Plan, fit
 
 from .context import Context
 
@@ -59,7 +59,8 @@ class ClassifyConfig:
 
     def plan(self) -> Plan:
         """How the training goes."""
-        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, not self.from_scratch, self.precision)
+        norm = "trained" if self.from_scratch else "statistics"
+        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision)
 
     def augmentation(self) -> Augmentation:
         """How training views are taken."""
@@ -149,7 +150,7 @@ def _train(
     fresh = [] if config.from_scratch else [p for name, p in model.named_parameters() if name.startswith(head)]
     views = TrainingViews(train, config.augmentation(), normalise, context.seed, len(context.data.classes))
     return fit(
-        model, None, fresh, views, F.multilabel_soft_margin_loss, config.plan(), lambda _network: {}, None,
+        model, None, fresh, views, OfPictures(F.multilabel_soft_margin_loss), config.plan(), lambda _network: {}, None,
         context.run.folder("classify"), context.machine, context.reporter, "classify",
     )  # fmt: skip
 

@@ -34,19 +34,20 @@ class Context:
     reporter: Reporter
 
     @contextmanager
-    def step(self, name: str, settings: dict[str, Any]) -> Iterator[bool]:
-        """Takes up a step; gives False where it is done already. Time is added up over resumptions.
+    def step(self, name: str, settings: dict[str, Any], alone: bool = False) -> Iterator[bool]:
+        """Takes up a step; gives False where it is done already. Time is added up over resumptions. Of several processes the
+        first does so for all. A step that is ``alone`` needs the classifier only.
 
         Raises:
             RunError: made with other settings, or an earlier step is not done.
         """
-        todo = self.run.begin(name, settings)
+        todo = self.machine.once(lambda: self.run.begin(name, settings, alone))
         start, done = time.monotonic(), False
         try:
             yield todo
             done = True
         finally:
-            if todo and self.run.root.is_dir():
+            if todo and self.machine.first and self.run.root.is_dir():
                 self.run.end(name, time.monotonic() - start, done)
         self.reporter.say(f"{name}: {'done' if todo else 'was done already'}")
 

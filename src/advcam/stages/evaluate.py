@@ -108,7 +108,7 @@ class _Scores:
         self.sweeps: dict[str, SweepCounts] = {}
         self.counts: dict[str, Tensor] = {}
         self.rows: list[dict[str, Any]] = []
-        self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions"), 0)
+        self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions", "semi"), 0)
         self.objects: InstanceCounts | None = None
         self.with_objects = 0
 
@@ -126,7 +126,11 @@ class _Scores:
                 self.sweeps[name] = self.sweeps[name] + counts if name in self.sweeps else counts
                 self.images[name] += 1
                 row[name] = mean_iou(counts.counts)
-        for name, path in (("masks", run.mask(item.id)), ("predictions", run.prediction(item.id))):
+        made = {"masks": run.mask(item.id), "predictions": run.prediction(item.id), "semi": run.prediction(item.id, "semi")}
+        begun = run.state()["steps"]
+        for name, path in made.items():
+            if name == "semi" and name not in begun:
+                continue
             if path.is_file():
                 ids = load_mask(path)
                 ours = torch.from_numpy(np.where(ids == IGNORE, 0, positions[ids]))  # left open counts as background
@@ -216,8 +220,14 @@ class _Scores:
             maps = "" if refine.get("maps", "advcam") == "advcam" else f" of {refine.get('maps')} maps"
             threshold = f", background threshold {refine['threshold']} as given" if "threshold" in refine else ""
             return f"{refine.get('method')}{maps}{threshold}; image labels given"
-        seen = "" if self.context.data.eval else "; pictures it was trained on"
-        return f"as written by the network, no threshold, no image labels{seen}"
+        if name == "semi":
+            semi = self.context.run.state()["steps"]["semi"]["settings"]
+            how = f"{semi['method']}, mode {semi['mode']}"
+            return f"as written by the network of {how}; no threshold, no image labels{self._seen()}"
+        return f"as written by the network, no threshold, no image labels{self._seen()}"
+
+    def _seen(self) -> str:
+        return "" if self.context.data.eval else "; pictures it was trained on"
 
     def table(self) -> str:
         """MIoU of every picture by itself, as CSV."""

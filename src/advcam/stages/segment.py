@@ -2,150 +2,237 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from advcam.data import IGNORE, Augmentation, Item, Normalisation, TrainingViews, read_image
 from advcam.errors import SettingsError
-from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import start
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state
-from advcam.segmenter import Segmenter
-from advcam.store import digest, load_mask, read_json, save_mask, write_bytes, write_json
-from advcam.training import Plan, fit
+from advcam.segmenter import MERGES, Segmenter
+from advcam.store import digest, save_mask, write_bytes, write_json
+from advcam.training import OfPixels, Plan, fit
 
 from .context import Context
+from .pixels import LOOK, against_masks, check_classes, check_masks, network_record, predict
+
+STARTS = ("classifier", "backbone")
 
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """How the network is trained.
+    """How the network is trained. The defaults are ours; ``recipes/`` has others.
 
     Args:
-        network: of segmentation-models-pytorch, on the classifier's backbone, whose weights it starts from.
+        network: ``deeplabv2`` or one of segmentation-models-pytorch, on the classifier's backbone.
+        output_stride: pixels a cell of the encoder's last features, where network and backbone can change it; None is the
+            network's own (``deeplabv2`` 8, others 16).
+        start: from the run's ``classifier``, or from the ``backbone``'s own weights (the file it started from, or timm's).
+        loss: of a pixel; see :class:`advcam.training.OfPixels`.
+        balanced: background and foreground weigh the same, as AdvCAM trains.
+        epochs: passes over the training pictures.
+        steps: so many steps instead.
+        batch: pictures a step, over all processes.
+        lr: of the encoder.
+        head_lr: of the rest.
+        bias_factor: see :class:`advcam.training.Plan`, as optimizer, schedule, warmup, ema, momentum, batch_norm, precision.
         crop: side of the training crops, pixels.
         scales: smallest and largest factor of the training views.
         long_side: larger pictures are scaled down to it.
         holdout: share of the training pictures whose masks choose the best epoch instead of training it.
-        predict_scales: factors whose predictions are averaged.
-        predict_mirror: average with the mirror image too.
-        precision: of the training, ``float32`` or ``bfloat16``.
+        rounds: of training; each after the first learns from the predictions of the one before for its training pictures,
+            in which only the picture's labels may win and pixels whose winner has less than ``sure`` become 255.
+        sure: probability.
+        predict_scales: factors whose probabilities are merged.
+        predict_mirror: merge with the mirror image too.
+        predict_merge: ``mean`` or ``max`` of the views' probabilities.
+        predict_crf: refine predictions by the dense CRF.
     """
 
     network: str = "deeplabv3plus"
+    output_stride: int | None = None
+    start: str = "classifier"
+    loss: str = "cross_entropy"
+    balanced: bool = True
     epochs: int = 10
+    steps: int | None = None
     batch: int = 16
-    lr: float = 1e-4
-    head_lr: float = 1e-3
-    weight_decay: float = 1e-4
-    crop: int = 320
+    lr: float = 3e-4
+    head_lr: float = 3e-3
+    bias_factor: float = 1.0
+    weight_decay: float = 1e-2
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    ema: float = 0.99
+    batch_norm: str = "statistics"
+    crop: int = 256
     scales: tuple[float, float] = (0.5, 1.5)
     long_side: int = 640
     holdout: float = 0.05
+    rounds: int = 1
+    sure: float = 0.7
+    precision: str = "float32"
     predict_scales: tuple[float, ...] = (1.0,)
     predict_mirror: bool = True
-    precision: str = "float32"
+    predict_merge: str = "mean"
+    predict_crf: bool = False
 
     def __post_init__(self) -> None:
-        self.plan(), self.augmentation()  # what cannot work is said before hours are spent on what comes first
+        self.plan(), self.augmentation(), self.objective()  # what cannot work is said before hours are spent
         if not self.predict_scales or not all(0.1 <= scale <= 10 for scale in self.predict_scales):
             raise SettingsError(f"predict_scales are factors from 0.1 to 10, e.g. (0.75, 1.0, 1.25); got {self.predict_scales}")
         if self.batch < 2:
             raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
+        for name, choices in {"start": STARTS, "predict_merge": MERGES}.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(f"{name} is {' or '.join(choices)}, got {getattr(self, name)!r}")
+        if self.rounds < 1 or not 0 <= self.sure < 1 or not 0 <= self.holdout < 1:
+            raise SettingsError(
+                "rounds are at least 1, sure and holdout at least 0 and below 1; got"
+                f" {self.rounds}, {self.sure} and {self.holdout}"
+            )
 
-    def plan(self, frozen: bool = True) -> Plan:
-        """How the training goes."""
-        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, frozen, self.precision)
+    def plan(self, trained_norm: bool = False) -> Plan:
+        """How the training goes; an encoder from scratch trains its BatchNorm."""
+        return Plan(
+            self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, "trained" if trained_norm else self.batch_norm,
+            self.precision, self.optimizer, self.schedule, self.warmup, self.ema, self.steps, self.momentum, self.bias_factor,
+        )  # fmt: skip
 
     def augmentation(self) -> Augmentation:
         """How training views are taken."""
         return Augmentation(self.crop, self.scales, self.long_side)
 
+    def objective(self) -> OfPixels:
+        """What is minimised."""
+        return OfPixels(self.loss, self.balanced)
+
 
 def run(context: Context, config: SegmentConfig) -> None:
-    """Trains the network on the masks of the training pictures; writes model.safetensors, model.json, metrics.json and
-    predictions/ID.png of the pictures for scoring (of all, where no list names them).
+    """Trains the network on the masks of the training pictures; writes model.safetensors, model.json, metrics.json, look.png
+    and predictions/ID.png of the pictures for scoring (of all, where no list names them).
 
-    Cross entropy, pixels of 255 ignored. The epoch kept is the best by mIoU against held-out *pseudo* masks: no ground
-    truth is looked at.
+    Pixels of 255 are ignored. The epoch kept is the best by mIoU against held-out *pseudo* masks: no ground truth is
+    looked at. Several processes (``accelerate launch``, ``torchrun``) share every batch, and the pictures to predict.
+
+    Raises:
+        RunError: masks that do not fit the pictures or the classes.
     """
     with context.step("segment", asdict(config)) as todo:
         if not todo:
             return
-        folder = context.run.folder("segment")
-        made = read_json(context.run.folder("classify") / "model.json")
-        backbone = Backbone.from_record(made["backbone"])
-        if not (folder / "model.safetensors").is_file():
-            _train(context, config, backbone, made)
-        segmenter = Segmenter.load(folder, context.machine.torch_device())
-        wanted = context.data.eval or context.data.items
-        left = [item for item in wanted if not context.run.prediction(item.id).is_file()]
-        with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
-            for item in left:
-                save_mask(context.run.prediction(item.id), segmenter(read_image(item.path)))
-                advance(1)
+        made = check_classes(context)
+        if not (context.run.folder("segment") / "model.safetensors").is_file():
+            _train(context, config, made)
+        context.machine.wait()
+        predict(context, "segment")
 
 
-def _train(context: Context, config: SegmentConfig, backbone: Backbone, made: dict[str, Any]) -> None:
+def check(context: Context) -> None:
+    """Looks at all masks, before anything is dropped or begun.
+
+    Raises:
+        RunError: masks that do not fit the pictures or the classes.
+    """
+    remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
+    _check(context, context.run.mask, remedy)
+
+
+def build(context: Context, config: SegmentConfig) -> nn.Module:
+    """The network before any training.
+
+    Raises:
+        SettingsError: a network that does not go with the backbone.
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+    """
+    made = check_classes(context)
+    backbone = Backbone.from_record(made["backbone"])
+    model = segmentation_network(config.network, backbone, len(context.data.classes) + 1, config.output_stride)
+    classifier = None if made["own"] or config.start == "backbone" else load_state(context.run.classifier())
+    start(model, backbone, classifier, made["weights"], made["from_scratch"])
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _check(context: Context, masks: Callable[[str], Path], remedy: str) -> None:
+    positions = context.data.classes.positions(others=IGNORE)
+    check_masks(context.data.train, lambda item: masks(item.id), positions, remedy)
+
+
+def _train(context: Context, config: SegmentConfig, made: dict[str, Any]) -> None:
+    check(context)
+    folder = context.run.folder("segment")
+    masks: Callable[[str], Path] = context.run.mask
+    for number in range(1, config.rounds):
+        before = folder / f"round-{number}"
+        _round(context, config, made, masks, before)
+        masks = _own_masks(context, config, before)
+    _round(context, config, made, masks, folder)
+
+
+def _round(context: Context, config: SegmentConfig, made: dict[str, Any], masks: Callable[[str], Path], folder: Path) -> None:
+    """One training, on masks of ids; writes model.json, metrics.json and, last, model.safetensors."""
+    if (folder / "model.safetensors").is_file():
+        return
     torch.manual_seed(context.seed)
-    folder, ids = context.run.folder("segment"), (0, *context.data.classes.ids)
-    model = segmentation_network(config.network, backbone, len(ids))
-    own = made["own"] is not None
-    start(model, backbone, None if own else load_state(context.run.classifier()), made["weights"], made["from_scratch"])
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone, outputs = Backbone.from_record(made["backbone"]), len(context.data.classes) + 1
+    model = build(context, config)
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     positions = context.data.classes.positions(others=IGNORE)
     train, held = _split(context, config.holdout)
     normalise = Normalisation(*backbone.normalisation())
     views = TrainingViews(
-        train, config.augmentation(), normalise, context.seed, len(ids),
-        masks=[context.run.mask(item.id) for item in train], remap=positions,
+        train, config.augmentation(), normalise, context.seed, outputs,
+        masks=[masks(item.id) for item in train], remap=positions,
     )  # fmt: skip
-    plan = config.plan(frozen=not (own and made["from_scratch"]))
-
-    def look(network: nn.Module) -> dict[str, Any]:
-        segmenter = Segmenter(network, np.arange(len(ids)), normalise, config.long_side, mirror=False)
-        counts = torch.zeros(len(ids), len(ids), dtype=torch.long)
-        for item in context.reporter.track(held, len(held), "held-out pseudo masks"):
-            predicted = torch.from_numpy(segmenter(read_image(item.path)))
-            counts += confusion(predicted, torch.from_numpy(positions[load_mask(context.run.mask(item.id))]), len(ids))
-        return {"held_out_mean_iou": float(mean_iou(counts))}
-
     encoding = {id(p) for p in encoder.parameters()}
-    state, history = fit(
-        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, _cross_entropy, plan, look,
-        "held_out_mean_iou", folder, context.machine, context.reporter, "segment",
+    look = against_masks(
+        context, held or train[:LOOK], lambda item: masks(item.id), positions, folder, normalise, config.long_side,
+        name="held_out_mean_iou" if held else "mean_iou_of_training_pictures",
     )  # fmt: skip
-    write_json(
-        folder / "model.json",
-        {
-            "network": config.network,
-            "backbone": backbone.record(),
-            "classes": context.data.classes.record(),
-            "long_side": config.long_side,
-            "predict_scales": config.predict_scales,
-            "predict_mirror": config.predict_mirror,
-        },
-    )
-    rule = "mIoU against held-out pseudo masks (no ground truth)"
-    write_json(folder / "metrics.json", {"history": history, "best_epoch_by": rule, "held_out": len(held)})
-    write_bytes(folder / "model.safetensors", save(state))
+    state, history = fit(
+        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, config.objective(),
+        config.plan(trained_norm=made["from_scratch"] and (config.start == "backbone" or bool(made["own"]))), look,
+        "held_out_mean_iou" if held else None, folder, context.machine, context.reporter, "segment",
+    )  # fmt: skip
+    if context.machine.first:
+        write_json(
+            folder / "model.json",
+            network_record(context, config.network, backbone, config.output_stride, config.long_side, config),
+        )
+        rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
+        write_json(folder / "metrics.json", {"history": history, "epoch_kept": rule, "held_out": len(held)})
+        write_bytes(folder / "model.safetensors", save(state))
+    context.machine.wait()
+
+
+def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callable[[str], Path]:
+    """Writes what a round's network says of the training pictures, among the classes that each shows, where it is sure."""
+    segmenter = Segmenter.load(before, context.machine.torch_device())
+    folder, ids = before / "masks", np.array([0, *context.data.classes.ids], dtype=np.uint8)
+    left = [i for i in context.machine.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]
+    for item in context.reporter.track(left, len(left), "own masks"):
+        shown = [0, *(at + 1 for at in sorted(item.labels))]
+        best, which = segmenter.probabilities(read_image(item.path))[shown].max(0)
+        mask = np.where(best.cpu() >= config.sure, ids[shown][which.cpu()], IGNORE).astype(np.uint8)
+        save_mask(folder / f"{item.id}.png", mask)
+    context.machine.wait()
+    masks = lambda name: folder / f"{name}.png"  # noqa: E731
+    _check(context, masks, "give --redo with a lower --segment-option sure")
+    return masks
 
 
 def _split(context: Context, holdout: float) -> tuple[list[Item], list[Item]]:
     items = sorted(context.data.train, key=lambda item: digest([context.seed, "segment", item.id]))
-    held = max(1, round(len(items) * holdout))
+    held = max(1, round(len(items) * holdout)) if holdout else 0
     return (items[held:], items[:held]) if len(items) > held + 1 else (items, items)
-
-
-def _cross_entropy(scores: Tensor, masks: Tensor) -> Tensor:
-    """Mean over the pixels that count; 0 where none does."""
-    return F.cross_entropy(scores, masks, ignore_index=IGNORE, reduction="sum") / (masks != IGNORE).sum().clamp_min(1)

@@ -14,8 +14,11 @@ from advcam.errors import RunError, StoreError
 
 from .atomic import read_json, write_json
 
-STEPS = ("classify", "climb", "refine", "segment")
+STEPS = ("classify", "climb", "refine", "segment", "semi")
 """The steps in order. The command line, the folder names and the report read it from here."""
+
+NEEDS = {"climb": "classify", "refine": "climb", "segment": "refine", "semi": "refine"}
+"""The step that each is applied to."""
 
 
 def digest(value: Any) -> str:
@@ -74,7 +77,7 @@ class RunFolder:
     def remember(self, options: dict[str, dict[str, Any]]) -> None:
         """Records the options given for steps that were not taken up yet; they outlive a drop of the step."""
         state = self.state()
-        new = {step: given for step, given in options.items() if step not in state["steps"]}
+        new = {step: given for step, given in options.items() if not self._made(state, step)}
         write_json(self.root / "run.json", state | {"options": state.get("options", {}) | new})
 
     def name_classes(self, classes: list[dict[str, Any]]) -> None:
@@ -89,14 +92,18 @@ class RunFolder:
         """A step's folder, ``RUN/2-climb``."""
         return self.root / f"{STEPS.index(step) + 1}-{step}"
 
-    def begin(self, step: str, settings: dict[str, Any]) -> bool:
+    def begin(self, step: str, settings: dict[str, Any], alone: bool = False) -> bool:
         """Takes up a step; False where it is done already with the same settings.
+
+        Args:
+            step: its name.
+            settings: what it is made with.
+            alone: with these settings it needs nothing but the classifier.
 
         Raises:
             RunError: an earlier step is not done, or this one was made with other settings.
         """
-        state, at = self.state(), STEPS.index(step)
-        before = STEPS[at - 1] if at else None
+        state, before = self.state(), "classify" if alone else NEEDS.get(step)
         if before and state["steps"].get(before, {}).get("state") != "done":
             raise RunError(
                 f"{self.root}: {step} needs {before}, which is not done; `advcam {before} --run {self.root}` does it"
@@ -104,8 +111,8 @@ class RunFolder:
         source = state["steps"][before]["key"] if before else state["key"]
         key = digest({"settings": settings, "source": source})
         made = state["steps"].get(step)
-        if made and made["state"] != "done" and not any(path.is_file() for path in self.folder(step).rglob("*")):
-            made = None  # it was stopped before it had made anything, by an error whose remedy is another setting
+        if not self._made(state, step):
+            made = None
         if made and made["key"] != key:
             what = _difference(made["settings"], settings) if made["settings"] != settings else f"another {before}"
             raise RunError(
@@ -119,9 +126,14 @@ class RunFolder:
                 left.unlink()  # temporary files of a run that was killed
         if not made:
             _remove(self.folder(step))  # what a dropped step may have left
-            state["steps"][step] = {"state": "running", "key": key, "settings": settings, "seconds": 0.0}
+            state["steps"][step] = {"state": "running", "key": key, "settings": settings, "needs": before, "seconds": 0.0}
             write_json(self.root / "run.json", state)
         return True
+
+    def _made(self, state: dict[str, Any], step: str) -> bool:
+        """Whether a step has made anything; one that was stopped before, by an error, may be given other settings."""
+        made = state["steps"].get(step)
+        return bool(made) and (made["state"] == "done" or any(path.is_file() for path in self.folder(step).rglob("*")))
 
     def end(self, step: str, seconds: float, done: bool) -> None:
         """Adds the time a step took this time, and says whether it is done."""
@@ -133,7 +145,11 @@ class RunFolder:
     def drop(self, step: str) -> list[str]:
         """Removes a step and all that follow from it; returns the names of those that were there."""
         state = self.state()
-        gone = [name for name in STEPS[STEPS.index(step) :] if name in state["steps"] or self.folder(name).exists()]
+        following = [step]
+        for name in STEPS:
+            needs = state["steps"].get(name, {}).get("needs", NEEDS.get(name))
+            following += [name] if needs in following else []
+        gone = [name for name in STEPS if name in following and (name in state["steps"] or self.folder(name).exists())]
         for name in reversed(gone):
             state["steps"].pop(name, None)
             write_json(self.root / "run.json", state)
@@ -172,9 +188,9 @@ class RunFolder:
         """The numbers of an image's objects, by id; classes and scores stand beside it in a .json of the same name."""
         return self.folder("refine") / "instances" / f"{name}.png"
 
-    def prediction(self, name: str) -> Path:
-        """The segmentation network's prediction for an image, by id."""
-        return self.folder("segment") / "predictions" / f"{name}.png"
+    def prediction(self, name: str, step: str = "segment") -> Path:
+        """A network's prediction for an image, by id; ``step`` is segment or semi."""
+        return self.folder(step) / "predictions" / f"{name}.png"
 
 
 def _remove(folder: Path) -> None:

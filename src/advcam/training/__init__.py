@@ -1,5 +1,7 @@
-"""One plain loop for every training."""
+"""One plain loop for every training, its plan and its losses."""
 
-from .loop import Plan, fit, freeze_batch_norm
+from .loop import fit
+from .losses import KINDS, Objective, OfPictures, OfPixels
+from .plan import Plan
 
-__all__ = ["Plan", "fit", "freeze_batch_norm"]
+__all__ = ["KINDS", "Objective", "OfPictures", "OfPixels", "Plan", "fit"]

@@ -2,73 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import io
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import convert_to_fp32, recursively_apply, send_to_device
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from advcam.data import TrainingViews
-from advcam.errors import AdvcamError, SettingsError
-from advcam.machine import Machine
+from advcam.data import Views
+from advcam.errors import AdvcamError, RunError, SettingsError
+from advcam.machine import Machine, out_of_memory
 from advcam.models.weights import State
 from advcam.progress import Reporter
 from advcam.store import write_bytes
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+from .losses import Objective
+from .plan import Plan, batch_norms
+
 Look = Callable[[nn.Module], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to train: AdamW, polynomial decay ``lr (1 - i / n)^0.9``.
-
-    Args:
-        epochs: passes over the pictures.
-        batch: pictures a step.
-        lr: of the body.
-        head_lr: of what starts from nothing.
-        weight_decay: AdamW's.
-        frozen_batch_norm: keep the statistics of BatchNorm as they are (pretrained networks).
-        precision: of the network's arithmetic, ``float32`` or ``bfloat16`` (autocast); weights stay float32.
-    """
-
-    epochs: int
-    batch: int
-    lr: float
-    head_lr: float
-    weight_decay: float
-    frozen_batch_norm: bool
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise SettingsError(f"epochs and batch must be at least 1; got {self.epochs} and {self.batch}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise SettingsError(f"precision is float32 or bfloat16, got {self.precision!r}")
-        if not (self.lr > 0 and self.head_lr > 0 and self.weight_decay >= 0):
-            raise SettingsError(f"learning rates must be positive, weight decay at least 0; got {self}")
-
-
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Puts every BatchNorm into eval mode: running statistics are used and not changed."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            module.eval()
 
 
 def fit(
     model: nn.Module,
     body: nn.Module | None,
     head: Iterable[nn.Parameter],
-    views: TrainingViews,
-    loss: Loss,
+    views: Views,
+    objective: Objective,
     plan: Plan,
     look: Look,
     best_by: str | None,
@@ -79,77 +45,161 @@ def fit(
 ) -> tuple[State, list[dict[str, Any]]]:
     """Trains a network and returns the weights of its best (or last) epoch with the history of all.
 
-    After every epoch model, optimizer, best weights and history are written to ``folder/training.pt``. A run that finds
-    the file goes on behind it; views and dropout depend on seed and epoch alone, so it ends with the same weights.
+    After every epoch model, optimizer, moving average, best weights and history are written to ``folder/training.pt``. A
+    run that finds the file goes on behind it; views and dropout depend on seed and epoch alone, so it ends with the same
+    weights. Of several processes each takes its share of every batch, and takes that in ``machine.accumulate`` parts: up to
+    rounding the weights are those of one process and one part, but for BatchNorm that trains and for dropout.
 
     Args:
         model: is trained in place.
-        body: the part whose BatchNorm ``plan.frozen_batch_norm`` freezes; None is the whole model.
+        body: the part whose BatchNorm ``plan.batch_norm`` is about; None is the whole model.
         head: parameters that train at ``plan.head_lr``.
         views: what to train on.
-        loss: of (output, target), a scalar.
+        objective: the loss.
         plan: how.
-        look: called with the model in eval mode after every epoch; its numbers go into the history.
+        look: called with the model (its moving average where there is one) in eval mode after every epoch, in the first
+            process; its numbers go into the history.
         best_by: the number of ``look`` that decides which epoch is best (higher; the first on ties); None takes the last.
         folder: where the state is kept.
         machine: what to run on.
         reporter: shows progress.
         what: the name on the bar.
+
+    Raises:
+        SettingsError: a batch that cannot be shared out, a loss that is not finite, or too little memory; what is done is
+            kept.
+        RunError: a state that is another network's.
     """
     accelerator = Accelerator(cpu=machine.torch_device().type == "cpu")
-    fresh = {id(p) for p in head}
-    groups = [
-        {"params": [p for p in model.parameters() if id(p) not in fresh], "lr": plan.lr},
-        {"params": [p for p in model.parameters() if id(p) in fresh], "lr": plan.head_lr},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
-    batch = min(plan.batch, max(len(views), 2))  # BatchNorm needs two; a single picture is shown twice
-    steps = plan.epochs * max(1, len(views) // batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: max(0.0, 1 - i / steps) ** 0.9)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    state = _Progress(folder, model, optimizer, schedule)
-    for epoch in range(len(state.history), plan.epochs):
+    body = model if body is None else body
+    plan.prepare(body)
+    average = copy.deepcopy(model).to(accelerator.device).eval() if plan.ema else None
+    model, optimizer = accelerator.prepare(model, plan.optimize(model, head))
+    shares = accelerator.num_processes * machine.accumulate
+    batch = plan.batch
+    if plan.batch > len(views):  # BatchNorm needs two; a single picture is shown twice
+        batch = max(2, len(views) - len(views) % shares, shares)
+    plan.set_mode(model, body)
+    few = batch // shares < 2 and any(module.training for module in batch_norms(model))
+    if batch % shares or few:
+        raise SettingsError(
+            f"{what}: a batch of {batch} cannot be shared out over {accelerator.num_processes} processes in"
+            f" {machine.accumulate} parts each; choose a --batch that is a multiple of {shares if not few else 2 * shares}"
+            + (", since BatchNorm needs two pictures a part" if few else "")
+        )
+    per_epoch = max(1, len(views) // batch)
+    steps = plan.steps or plan.epochs * per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: plan.factor(i, steps))
+    plain = accelerator.unwrap_model(model)
+    parts = {"model": plain, "optimizer": optimizer, "schedule": schedule}
+    state = _Progress(folder, parts | ({"average": average} if average else {}))
+    writer = _Writer(folder if machine.tensorboard and machine.first else None)
+    epochs = math.ceil(steps / per_epoch)
+    for epoch in range(len(state.history), epochs):
         views.epoch = epoch
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
-        order = torch.randperm(len(views), generator=generator).tolist() * (2 if len(views) == 1 else 1)
-        torch.manual_seed(views.seed * 100_003 + epoch)
-        ordered = _WithErrors(views, order)
-        loader = DataLoader(ordered, batch, drop_last=True, num_workers=machine.workers, collate_fn=ordered.collate)
-        model.train()
-        if plan.frozen_batch_norm:
-            freeze_batch_norm(model if body is None else body)
+        order = torch.randperm(len(views), generator=generator).tolist() * -(-batch // len(views))
+        torch.manual_seed(views.seed * 100_003 + epoch + 7_919 * accelerator.process_index)
+        first = epoch * per_epoch
+        todo = min(per_epoch, steps - first)
+        mine = torch.tensor(order[: todo * batch]).view(todo, accelerator.num_processes, -1)[:, accelerator.process_index]
+        ordered = _WithErrors(views, mine.flatten().tolist())
+        loader = DataLoader(ordered, batch // shares, num_workers=machine.workers, collate_fn=ordered.collate)
+        plan.set_mode(model, body)
         total = 0.0
-        for images, targets in map(
-            ordered.or_raised, reporter.track(loader, len(loader), f"{what}, epoch {epoch + 1} of {plan.epochs}")
-        ):
-            images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-                output = model(images)
-            value = loss(output.float(), targets.to(accelerator.device))
-            optimizer.zero_grad()
-            accelerator.backward(value)
-            optimizer.step()
-            schedule.step()
-            total += float(value.detach())
+        try:
+            tracked = reporter.track(_steps(loader, machine.accumulate), todo, f"{what}, epoch {epoch + 1} of {epochs}")
+            for at, taken in enumerate(tracked, first):
+                value = _step(accelerator, model, objective, taken, at / steps, plan.precision)
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                if average:
+                    _follow(average, plain, 1 - plan.average(at))
+                total += value
+                writer.numbers(at + 1, {"step/loss": value, "step/lr": float(schedule.get_last_lr()[0])})
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise SettingsError(
+                f"{what}: memory ran out with a batch of {batch} in {machine.accumulate} parts; {epoch} of {epochs} epochs are"
+                f" kept in {folder}; {_remedy(batch, accelerator.num_processes, machine.accumulate)}"
+            ) from None
         if not total < float("inf"):
             raise SettingsError(f"{what}: the loss is {total} in epoch {epoch + 1}; lower the learning rate")
-        model.eval()
+        seen = average or plain
+        seen.eval()
         with torch.no_grad():
-            record = {"epoch": epoch + 1, "loss": total / len(loader), **look(model)}
-        state.save(record, best_by)
+            found = machine.once(lambda seen=seen: look(seen))  # type: ignore[misc]
+        record = {"epoch": epoch + 1, "loss": total / todo, **found}
+        state.save(record, best_by, seen, write=machine.first)
+        writer.numbers(first + todo, {f"epoch/{name}": value for name, value in record.items() if isinstance(value, float)})
+        machine.wait()
     return state.best, state.history
+
+
+def _step(
+    accelerator: Accelerator, model: nn.Module, objective: Objective, taken: list[Any], share: float, precision: str
+) -> float:
+    """The gradient of one step, added up over its parts; returns the loss of the whole batch."""
+    counts: Tensor | None = None
+    total = torch.zeros((), device=accelerator.device)
+    taken = send_to_device(taken, accelerator.device)
+    for at, (inputs, targets) in enumerate(taken):
+        whole = at == len(taken) - 1
+        with nullcontext() if whole else accelerator.no_sync(model):
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                output = objective.forward(model, recursively_apply(_channels_last, inputs), share)
+            output = convert_to_fp32(output)
+            if counts is None:
+                of_parts = torch.stack([objective.counts(output, others) for _, others in taken])
+                counts = accelerator.reduce(of_parts.sum(0).to(accelerator.device), "sum")
+            value = objective(output, targets, counts)
+            accelerator.backward(value * accelerator.num_processes)  # gradients of processes are averaged
+            total = total + value.detach()
+    return float(accelerator.reduce(total, "sum"))
+
+
+def _remedy(batch: int, processes: int, parts: int) -> str:
+    """What to do where memory ran out: more parts, each of two pictures at least; else smaller crops."""
+    more = [n for n in range(parts + 1, batch // (2 * processes) + 1) if batch % (n * processes) == 0]
+    smaller = "give --redo and a smaller --crop"
+    return f"give the same command, without --redo, with --accumulate {more[0]}; or {smaller}" if more else smaller
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
+def _steps(loader: Iterable[Any], parts: int) -> Iterator[list[Any]]:
+    """The batches that belong to one step, together; an error is raised."""
+    taken: list[Any] = []
+    for batch in loader:
+        if isinstance(batch, AdvcamError):
+            raise batch
+        taken.append(batch)
+        if len(taken) == parts:
+            yield taken
+            taken = []
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, weight: float) -> None:
+    """Moves the average towards the model; what is not a float is copied."""
+    for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        kept.lerp_(now, weight) if kept.is_floating_point() else kept.copy_(now)
 
 
 class _WithErrors(Dataset[Any]):
     """Views in an order. An error of ours comes out of a worker process as itself, not as a worker's traceback."""
 
-    def __init__(self, views: TrainingViews, order: list[int]) -> None:
+    def __init__(self, views: Views, order: list[int]) -> None:
         self.views, self.order = views, order
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, at: int) -> tuple[Tensor, Tensor] | AdvcamError:
+    def __getitem__(self, at: int) -> Any:
         try:
             return self.views[self.order[at]]
         except AdvcamError as error:
@@ -160,32 +210,51 @@ class _WithErrors(Dataset[Any]):
         """A batch, or the first error among its views."""
         return next((view for view in views if isinstance(view, AdvcamError)), None) or default_collate(views)
 
-    @staticmethod
-    def or_raised(batch: Any) -> Any:
-        """The batch; an error is raised."""
-        if isinstance(batch, AdvcamError):
-            raise batch
-        return batch
-
 
 class _Progress:
     """What is kept between epochs, on disk."""
 
-    def __init__(self, folder: Path, model: nn.Module, optimizer: Any, schedule: Any) -> None:
-        self.path, self.parts = folder / "training.pt", {"model": model, "optimizer": optimizer, "schedule": schedule}
+    def __init__(self, folder: Path, parts: dict[str, Any]) -> None:
+        self.path, self.parts = folder / "training.pt", parts
         self.history: list[dict[str, Any]] = []
         self.best: State = {}
         if self.path.is_file():
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            for name, part in self.parts.items():
-                part.load_state_dict(kept[name])
+            try:
+                for name, part in self.parts.items():
+                    part.load_state_dict(kept[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise RunError(
+                    f"{self.path}: the state of another network ({str(error).splitlines()[0]}); --redo starts the step anew"
+                ) from None
             self.history, self.best = kept["history"], kept["best"]
 
-    def save(self, record: dict[str, Any], best_by: str | None) -> None:
-        if best_by is None or not self.history or record[best_by] > max(past[best_by] for past in self.history):
-            self.best = {n: v.detach().cpu().clone().contiguous() for n, v in self.parts["model"].state_dict().items()}
+    def save(self, record: dict[str, Any], best_by: str | None, model: nn.Module, write: bool) -> None:
+        score, *past = (-1.0 if best_by is None or math.isnan(r[best_by]) else r[best_by] for r in (record, *self.history))
+        if score == -1.0 == max([-1.0, *past]) or score > max(past, default=-1.0):  # where nothing tells, the last
+            self.best = {n: v.detach().cpu().clone().contiguous() for n, v in model.state_dict().items()}
         self.history.append(record)
+        if not write:
+            return
         kept = {name: part.state_dict() for name, part in self.parts.items()}
         stream = io.BytesIO()  # torch's own writer turns a full disk into a riddle
         torch.save(kept | {"history": self.history, "best": self.best}, stream)
         write_bytes(self.path, stream.getbuffer())
+
+
+class _Writer:
+    """TensorBoard's, where one is wanted."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.writer = None
+        if folder:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise SettingsError("--tensorboard: it is not installed; `pip install tensorboard`, or leave it out") from None
+            self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def numbers(self, step: int, found: dict[str, float]) -> None:
+        """Writes numbers of a step."""
+        for name, value in found.items() if self.writer else ():
+            self.writer.add_scalar(name, value, step)  # type: ignore[union-attr]

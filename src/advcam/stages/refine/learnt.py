@@ -33,7 +33,7 @@ from advcam.refinement import (
 )
 from advcam.stages.context import Context, MapSource
 from advcam.store import load_mask, read_json, save_mask, write_bytes, write_json
-from advcam.training import fit
+from advcam.training import OfPictures, fit
 
 from .settings import Irn, Learnt, Psa, RefineConfig
 from .single import NO_THRESHOLD, Found, Instances, Refiner, pixels, resize
@@ -165,7 +165,7 @@ def _train(
     )  # fmt: skip
     head: list[Any] = []
     state, history = fit(
-        network, None, head, views, loss, settings.plan(), lambda _network: {}, None,
+        network, None, head, views, OfPictures(loss), settings.plan(), lambda _network: {}, None,
         folder, context.machine, context.reporter, config.method,
     )  # fmt: skip
     write_json(folder / "metrics.json", {"history": history})

@@ -94,7 +94,8 @@ class Learnt:
 
     def plan(self) -> Plan:
         """How the training goes."""
-        return Plan(self.epochs, self.batch, self.lr, self.lr, self.weight_decay, self.frozen, self.precision)
+        norm = "statistics" if self.frozen else "trained"
+        return Plan(self.epochs, self.batch, self.lr, self.lr, self.weight_decay, norm, self.precision)
 
     def augmentation(self, long_side: int) -> Augmentation:
         """How training views are taken."""

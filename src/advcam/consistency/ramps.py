@@ -1,0 +1,29 @@
+"""How much the terms without labels weigh while a training is young."""
+
+from __future__ import annotations
+
+import math
+
+from advcam.errors import InputError
+
+
+def ramp_up(progress: float, share: float = 0.1) -> float:
+    """``exp(-5 (1 - t)^2)`` with ``t = progress / share``, at most 1: from 0.0067 to 1 over the first share of training.
+
+    Source: Laine & Aila, ICLR 2017 (arXiv 1610.02242); the share as in yassouali/CCT, ``configs/config.json``.
+
+    Args:
+        progress: of the training, from 0 to 1.
+        share: of the training that the ramp takes, from 0 (no ramp) to 1.
+
+    Raises:
+        InputError: a share or a progress outside 0 to 1.
+
+    Example:
+        >>> [round(ramp_up(progress), 4) for progress in (0, 0.05, 0.1, 1)]
+        [0.0067, 0.2865, 1.0, 1.0]
+    """
+    if not (0 <= share <= 1 and 0 <= progress <= 1):
+        raise InputError(f"progress {progress} and share {share}: expected parts of the training, 0 to 1")
+    t = progress / share if progress < share else 1.0
+    return math.exp(-5 * (1 - t) ** 2)

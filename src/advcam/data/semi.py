@@ -1,0 +1,67 @@
+"""Views for training with few masks: a picture that has one, beside one that has not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .transforms import Normalisation, TrainingViews
+
+UNKNOWN = 254
+"""Of a mask of the others: nobody knows, but the pixel is the picture's; 255 is beside it."""
+
+
+class SemiViews(Dataset[Any]):
+    """Pairs of views: one of a picture with a mask, and, weakly and strongly changed, one of another picture.
+
+    The strong views are the weak one with brightness, contrast, saturation (0.5 each) and hue (0.25) shifted with probability
+    0.8, grey with 0.2, blurred (sigma 0.1 to 2) with 0.5.
+
+    Source: Yang et al., CVPR 2023 (arXiv 2208.09910); LiheYoung/UniMatch, ``dataset/semi.py``.
+
+    Args:
+        labelled: views of the pictures with masks; as many positions as there are pairs.
+        others: views of the other pictures, at least as many. None gives ``labelled`` alone.
+        normalise: of the network.
+        strong: how many strong views.
+    """
+
+    def __init__(self, labelled: TrainingViews, others: TrainingViews | None, normalise: Normalisation, strong: int) -> None:
+        self.labelled, self.others, self.normalise, self.strong = labelled, others, normalise, strong
+        self.seed, self.epoch = labelled.seed, 0
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    def __getitem__(self, at: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Inputs by name, and the position (nothing is left to compare with: the targets are inputs too)."""
+        self.labelled.epoch = self.epoch
+        image, mask = self.labelled[at]
+        inputs = {"image": image, "mask": mask}
+        if self.others is not None:
+            self.others.epoch = self.epoch
+            weak, known = self.others[at]
+            shown = torch.zeros(self.others.classes)
+            shown[[0, *(label + 1 for label in self.others.items[at].labels)]] = 1
+            inputs |= {"weak": weak, "known": known, "shown": shown}
+            with torch.random.fork_rng([]):
+                torch.manual_seed(((self.seed * 100_003 + self.epoch) * 1_000_003 + at) % 2**63)
+                inputs |= {f"strong{n}": self._strong(weak) for n in range(1, self.strong + 1)}
+        return inputs, torch.tensor(at)
+
+    def _strong(self, view: Float[Tensor, "3 c c"]) -> Float[Tensor, "3 c c"]:
+        from torchvision.transforms import v2
+
+        change = v2.Compose(
+            [
+                v2.RandomApply([v2.ColorJitter(0.5, 0.5, 0.5, 0.25)], 0.8),
+                v2.RandomGrayscale(0.2),
+                v2.RandomApply([v2.GaussianBlur(9, (0.1, 2.0))], 0.5),
+            ]
+        )
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.normalise.mean, self.normalise.std))
+        return (change((view * std + mean).clamp(0, 1)) - mean) / std

@@ -1,0 +1,131 @@
+"""A trained segmentation network and a folder of pictures -> a folder of masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from advcam.data import Skip, list_images, read_image
+from advcam.errors import ImageError, RunError, SettingsError
+from advcam.machine import Machine
+from advcam.progress import Reporter
+from advcam.segmenter import Segmenter
+from advcam.stages.context import list_skips
+from advcam.store import digest, read_json, save_mask, whole, write_json
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """How a network is used; None is as the model was made.
+
+    Args:
+        scales: as in :class:`advcam.segmenter.Segmenter`, like all but the last.
+        mirror: as there.
+        merge: as there.
+        window: as there.
+        crf: as there.
+        long_side: as there; a model made for windows is used without.
+        probabilities: write these too.
+
+    Raises:
+        SettingsError: window and long side at once.
+    """
+
+    scales: tuple[float, ...] | None = None
+    mirror: bool | None = None
+    merge: str | None = None
+    window: int | None = None
+    crf: bool | None = None
+    long_side: int | None = None
+    probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.long_side is not None:
+            raise SettingsError("windows see the picture at its own size, so it has no long side: give --window or --long-side")
+
+    def applied(self, segmenter: Segmenter) -> Segmenter:
+        """The network, used so.
+
+        Raises:
+            SettingsError: a setting that cannot work.
+        """
+        names = ("scales", "mirror", "merge", "window", "crf", "long_side")
+        changes: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return replace(segmenter, **({"window": None} if self.long_side is not None else {}) | changes)
+
+
+def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine: Machine, reporter: Reporter) -> list[Skip]:
+    """Masks OUT/ID.png of every picture in a folder; one that is there, and newer than its picture, is not made again.
+
+    With probabilities also OUT/probabilities/ID.npz: ``probabilities`` float16 [L, H, W] and ``ids`` uint8 [L], without pickle.
+
+    Returns:
+        Pictures that could not be read, or are too large for the memory, also listed in OUT/skipped.csv.
+
+    Raises:
+        DataError: no pictures.
+        RunError: no trained network, or masks of another one, or made with other options, in OUT.
+        SettingsError: an option that cannot work.
+    """
+    segmenter, files = config.applied(Segmenter.load(model, machine.torch_device())), list_images(images)
+    if out.resolve().is_relative_to(images.resolve()):
+        raise RunError(f"{out}: --out is in the folder of pictures; masks would stand among them, give another")
+    _claim(out, model, images, segmenter)
+    skipped = []
+    for name, path in reporter.track(files.items(), len(files), "predict"):
+        mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
+        if all(_newer(file, path) for file in ([kept, mask] if config.probabilities else [mask])):
+            continue
+        try:
+            picture = read_image(path)
+            if config.probabilities:
+                found = segmenter.probabilities(picture)
+                _save(kept, found, segmenter)
+                save_mask(mask, segmenter.mask(found))
+            else:
+                save_mask(mask, segmenter(picture))
+        except ImageError as error:
+            skipped.append(Skip(name, str(error)))
+    list_skips(out / "skipped.csv", skipped)
+    return skipped
+
+
+def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
+    """Sees that a folder is free, or holds what the same call made, and writes down what that is."""
+    key: dict[str, Any] = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
+    key["images"] = str(images.resolve())
+    key |= {
+        "long_side": None if segmenter.window else segmenter.long_side,
+        "scales": list(segmenter.scales),
+        "mirror": segmenter.mirror,
+        "merge": segmenter.merge,
+        "window": segmenter.window,
+        "crf": segmenter.crf,
+    }
+    known = read_json(out / "predict.json") if (out / "predict.json").is_file() else None
+    if known and (other := [name for name in key if known.get(name) != key[name]]):
+        raise RunError(f"{out}: holds masks {_made_otherwise(other, known, key)}; give another --out")
+    if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):
+        raise RunError(f"{out}: holds pictures that `advcam predict` did not make; give another --out")
+    write_json(out / "predict.json", key)
+
+
+def _made_otherwise(names: list[str], old: dict[str, Any], new: dict[str, Any]) -> str:
+    if "model.json" in names or "model.safetensors" in names:
+        return "of another model"
+    if "images" in names:
+        return "of another folder of pictures"
+    return f"made with other options ({', '.join(f'{name}: {old.get(name)} -> {new[name]}' for name in names)})"
+
+
+def _newer(file: Path, picture: Path) -> bool:
+    return file.is_file() and file.stat().st_mtime > max(picture.stat().st_mtime, picture.stat().st_ctime)
+
+
+def _save(path: Path, probabilities: Tensor, segmenter: Segmenter) -> None:
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, probabilities=probabilities.cpu().numpy().astype(np.float16), ids=segmenter.ids)

@@ -1,0 +1,163 @@
+"""What the steps that train a network on masks share: masks looked at beforehand, the network's record, its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from advcam.data import IGNORE, Item, Normalisation, fit_within, read_image
+from advcam.errors import ImageError, RunError, StoreError
+from advcam.metrics import confusion, mean_iou
+from advcam.models.classifiers import Backbone
+from advcam.segmenter import Segmenter
+from advcam.store import load_mask, read_json, save_mask, whole
+from advcam.store.masks import voc_palette
+
+from .context import Context
+
+LOOK = 4
+"""Pictures in the early look."""
+
+
+def check_masks(items: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], remedy: str) -> set[int]:
+    """Looks at every mask before hours are spent on them; returns the ids that they hold.
+
+    Args:
+        items: the pictures.
+        mask: where the mask of each is.
+        positions: [256] what each id becomes; ids that become 255 and are not 255 are refused.
+        remedy: what to do, for the message.
+
+    Raises:
+        RunError: masks that are missing, of another size than their picture, or hold ids that are no class; masks that
+            together hold nothing but 255, or nothing but background.
+    """
+    missing = [item.id for item in items if not mask(item).is_file()]
+    if missing:
+        raise RunError(
+            f"{mask(items[0]).parent}: {len(missing)} of {len(items)} pictures have no mask, the first is {missing[0]};"
+            f" {remedy}"
+        )
+    held = np.zeros(256, dtype=bool)
+    for item in items:
+        try:
+            ids = load_mask(mask(item))
+        except StoreError as error:
+            raise RunError(f"{error}; {remedy}") from error
+        if ids.shape != item.size:
+            raise RunError(
+                f"{mask(item)}: is {ids.shape[1]}x{ids.shape[0]}, its picture {item.size[1]}x{item.size[0]}; {remedy}"
+            )
+        here = np.bincount(ids.ravel(), minlength=256) > 0
+        odd = np.flatnonzero(here & (positions == IGNORE) & (np.arange(256) != IGNORE))
+        if len(odd):
+            raise RunError(
+                f"{mask(item)}: holds id {odd[0]}, which is no class of this run (0 background, classes"
+                f" {', '.join(str(i) for i in np.flatnonzero(positions != IGNORE)[1:])}, 255 ignored); {remedy}"
+            )
+        held |= here
+    known = {int(positions[i]) for i in np.flatnonzero(held)} - {IGNORE}
+    if known <= {0}:
+        only = "background" if known else "255, ignored"
+        raise RunError(
+            f"{mask(items[0]).parent}: all {len(items)} masks hold nothing but {only}: there is nothing to learn; {remedy}"
+        )
+    return {int(i) for i in np.flatnonzero(held)}
+
+
+def check_classes(context: Context) -> dict[str, Any]:
+    """The record of the run's classifier, whose classes must be the run's.
+
+    Raises:
+        RunError: the class list is another one since.
+    """
+    made: dict[str, Any] = read_json(context.run.folder("classify") / "model.json")
+    now = context.data.classes.record()
+    if made["classes"] != now:
+        names = [", ".join(f"{c['id']} {c['name']}" for c in listed) for listed in (made["classes"], now)]
+        raise RunError(
+            f"{context.run.root}: the classifier was made for the classes {names[0]}, the run has {names[1]} now; put"
+            " data.json back, or start another run"
+        )
+    return made
+
+
+def against_masks(
+    context: Context, held: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], folder: Path,
+    normalise: Normalisation, long_side: int, name: str = "held_out_mean_iou",
+) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
+    """A look at a network in training: its mIoU against the masks of some pictures, and folder/look.png, where some
+    of them stand in rows: picture, mask, prediction.
+    """
+    outputs = len(context.data.classes) + 1
+    ids = np.array([0, *context.data.classes.ids], dtype=np.uint8)
+
+    def look(network: torch.nn.Module) -> dict[str, Any]:
+        segmenter = Segmenter(network, np.arange(outputs), normalise, long_side, mirror=False)
+        counts = torch.zeros(outputs, outputs, dtype=torch.long)
+        rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+        for item in context.reporter.track(held, len(held), "held-out masks"):
+            picture, target = read_image(item.path), load_mask(mask(item))
+            predicted = segmenter(picture)
+            counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
+            if len(rows) < LOOK:
+                rows.append((picture, target, ids[predicted]))
+        with whole(folder / "look.png") as temporary:
+            _table(rows).save(temporary, format="PNG")
+        return {name: float(mean_iou(counts))}
+
+    return look
+
+
+def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]], side: int = 192) -> Image.Image:
+    """Pictures, masks and predictions in three columns."""
+    table = Image.new("RGB", (3 * side, side * len(rows)), "white")
+    for row, (picture, *masks) in enumerate(rows):
+        shown = [picture]
+        for ids in masks:
+            mask = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8), mode="P")
+            mask.putpalette(voc_palette())
+            shown.append(mask.convert("RGB").resize(picture.size, Image.Resampling.NEAREST))
+        for column, image in enumerate(shown):
+            table.paste(fit_within(image, side), (column * side, row * side))
+    return table
+
+
+def predict(context: Context, step: str) -> None:
+    """Writes predictions/ID.png of the pictures for scoring (of all, where no list names them); each process its share."""
+    segmenter = Segmenter.load(context.run.folder(step), context.machine.torch_device())
+    wanted = context.machine.share(list(context.data.eval or context.data.items))
+    left = [item for item in wanted if not context.run.prediction(item.id, step).is_file()]
+    with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
+        for item in left:
+            picture = read_image(item.path)
+            try:
+                ids = segmenter(picture)
+            except ImageError as error:
+                context.reporter.warn(f"{item.path}: left without a prediction ({error}, with advcam predict)")
+            else:
+                save_mask(context.run.prediction(item.id, step), ids)
+            advance(1)
+    context.machine.wait()
+
+
+def network_record(
+    context: Context, name: str, backbone: Backbone, output_stride: int | None, long_side: int, how: Any
+) -> dict[str, Any]:
+    """What model.json says: enough to build the network again and to use it as it is meant to be."""
+    return {
+        "network": name,
+        "backbone": backbone.record(),
+        "output_stride": output_stride,
+        "classes": context.data.classes.record(),
+        "long_side": long_side,
+        "predict_scales": how.predict_scales,
+        "predict_mirror": how.predict_mirror,
+        "predict_merge": how.predict_merge,
+        "predict_crf": how.predict_crf,
+    }

@@ -1,0 +1,394 @@
+"""Few masks by hand and many image labels -> a segmentation network, and its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from advcam.consistency import (
+    CctLoss,
+    UniMatchLoss,
+    confident_cross_entropy,
+    consistency_loss,
+    cross_entropy,
+    cutmix,
+    cutmix_boxes,
+    pseudo_labels,
+    ramp_up,
+    weak_loss,
+)
+from advcam.data import IGNORE, UNKNOWN, Augmentation, Item, Normalisation, SemiViews, Skip, TrainingViews, listed
+from advcam.errors import DataError, RunError, SettingsError
+from advcam.models.cct import AUXILIARY, CCT
+from advcam.models.classifiers import Backbone
+from advcam.models.encoders import start
+from advcam.models.segmentation import segmentation_network
+from advcam.models.weights import fill, load_state
+from advcam.segmenter import MERGES
+from advcam.store import digest, write_bytes, write_json
+from advcam.training import Plan, fit
+
+from .context import Context, list_skips
+from .pixels import LOOK, against_masks, check_classes, check_masks, network_record, predict
+
+MODES = ("labelled", "unlabelled", "weak")
+METHODS = ("cct", "unimatch")
+STARTS = ("backbone", "classifier", "segment")
+UNFIT = ("deeplabv2", "dpt")
+"""Networks whose encoders do not give plain lists of features, which unimatch perturbs."""
+
+
+@dataclass(frozen=True)
+class SemiConfig:
+    """How the network is trained.
+
+    Args:
+        pixel_labels: file that names the training pictures with masks, one a line.
+        masks: folder of their masks ID.png, class ids of the run's list, others count as background, 255 ignored; empty
+            takes ``masks`` beside the list.
+        mode: ``labelled`` learns from those pictures alone; ``unlabelled`` from the other training pictures too;
+            ``weak`` also from the run's masks of these.
+        method: ``cct`` (auxiliary decoders agree) or ``unimatch`` (strongly changed views agree with weakly changed ones).
+        network: of ``unimatch``; ``cct`` has its own.
+        output_stride: pixels a cell of the encoder's last features, where the network can change it;
+            None is its own (``cct`` 8).
+        start: from the ``backbone``'s own weights; from the run's ``classifier``, which saw image labels; or from the network
+            that ``segment`` trained on the run's masks, which must be of the same kind.
+        unsupervised: weight of CCT's agreement, ramped over the first share ``ramp`` of the training.
+        weak: weight of the run's masks, ramped likewise.
+        ramp: share of the training.
+        threshold: UniMatch: probability from which on the weak view is believed.
+        strong: UniMatch: how many strongly changed views, 1 or 2.
+        epochs: passes over as many pairs as there are training pictures, whatever the mode.
+        batch: pictures with masks a step, and as many others. In parts (``--accumulate``) the loss is the mean over the parts,
+            and CutMix stays within each: not quite that of the whole.
+        steps: see :class:`advcam.stages.segment.SegmentConfig`, as the rest.
+    """
+
+    pixel_labels: str = ""
+    masks: str = ""
+    mode: str = "weak"
+    method: str = "unimatch"
+    network: str = "deeplabv3plus"
+    output_stride: int | None = None
+    start: str = "backbone"
+    unsupervised: float = 30.0
+    weak: float = 0.4
+    ramp: float = 0.1
+    threshold: float = 0.95
+    strong: int = 1
+    epochs: int = 10
+    steps: int | None = None
+    batch: int = 8
+    lr: float = 3e-4
+    head_lr: float = 3e-3
+    weight_decay: float = 1e-2
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    ema: float = 0.99
+    batch_norm: str = "statistics"
+    crop: int = 256
+    scales: tuple[float, float] = (0.5, 1.5)
+    long_side: int = 640
+    precision: str = "float32"
+    predict_scales: tuple[float, ...] = (1.0,)
+    predict_mirror: bool = True
+    predict_merge: str = "mean"
+    predict_crf: bool = False
+
+    def __post_init__(self) -> None:
+        self.plan(), self.augmentation()  # what cannot work is said before hours are spent
+        choices = {
+            "mode": MODES,
+            "method": METHODS,
+            "predict_merge": MERGES,
+            "start": STARTS,
+            "strong": (1, 2),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise SettingsError(f"{name} is one of {', '.join(map(str, known))}; got {getattr(self, name)!r}")
+        if not (0 <= self.ramp <= 1 and 0 <= self.threshold <= 1 and self.unsupervised >= 0 and self.weak >= 0):
+            raise SettingsError(
+                "ramp and threshold are shares, 0 to 1, weights at least 0; got"
+                f" {self.ramp}, {self.threshold}, unsupervised {self.unsupervised}, weak {self.weak}"
+            )
+        if self.batch < 2:
+            raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
+        if self.method == "unimatch" and self.network in UNFIT:
+            raise SettingsError(f"unimatch cannot perturb the features of {self.network}; take another --network")
+
+    def plan(self, trained_norm: bool = False) -> Plan:
+        """How the training goes; an encoder from scratch trains its BatchNorm."""
+        norm = "trained" if trained_norm else self.batch_norm
+        return Plan(
+            self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision, self.optimizer,
+            self.schedule, self.warmup, self.ema, self.steps, self.momentum,
+        )  # fmt: skip
+
+    def augmentation(self) -> Augmentation:
+        """How training views are taken."""
+        return Augmentation(self.crop, self.scales, self.long_side)
+
+    def truth(self) -> Path:
+        """The folder of masks made by hand."""
+        return Path(self.masks) if self.masks else Path(self.pixel_labels).parent / "masks"
+
+
+def run(context: Context, config: SemiConfig) -> list[Skip]:
+    """Trains the network; writes model.safetensors, model.json, metrics.json, look.png and predictions/ID.png.
+
+    The last epoch is kept: the few masks all train, and no other ground truth is looked at.
+
+    Returns:
+        Names of the list that are none of the run's pictures, also in skipped.csv of the step's folder.
+
+    Raises:
+        AdvcamError: as :func:`check`.
+    """
+    labelled, _, skipped = _split(context, config)
+    settings = asdict(config) | {"pixel_labels": digest([item.id for item in labelled]), "masks": str(config.truth())}
+    if config.start == "segment":
+        settings["start"] = f"segment {digest(_segmented(context).read_bytes().hex())}"
+    with context.step("semi", settings, alone=config.mode != "weak") as todo:
+        if todo and not (context.run.folder("semi") / "model.safetensors").is_file():
+            _train(context, config)
+        if todo:
+            list_skips(context.run.folder("semi") / "skipped.csv", skipped)
+            predict(context, "semi")
+    return skipped
+
+
+def check(context: Context, config: SemiConfig) -> None:
+    """Looks at the list, and at all masks, before anything is dropped or begun.
+
+    Raises:
+        DataError: a list that names no training picture, or one that is scored on; no folder of masks.
+        RunError: masks that do not fit, or no other pictures where the mode needs some.
+        SettingsError: more classes than there are numbers.
+    """
+    labelled, others, _ = _split(context, config)
+    if config.start == "segment":
+        _segmented(context)
+    classes, truth = context.data.classes, config.truth()
+    if not truth.is_dir():
+        raise DataError(f"{truth}: there is no such folder of masks; --masks says where those of {config.pixel_labels} are")
+    remedy = "mend the mask, or take the picture off the list of --pixel-labels"
+    held = check_masks(labelled, lambda item: truth / f"{item.id}.png", classes.positions(others=0), remedy)
+    unknown = sorted(held - {0, IGNORE, *classes.ids})
+    if unknown:
+        context.reporter.warn(
+            f"{truth}: masks hold ids {', '.join(map(str, unknown))}, which are no classes of this run and count as background"
+        )
+    if config.mode == "weak":
+        if len(classes) >= UNKNOWN:
+            raise SettingsError(f"semi in mode weak takes at most {UNKNOWN - 1} classes; the run has {len(classes)}")
+        remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
+        check_masks(others, lambda item: context.run.mask(item.id), classes.positions(others=IGNORE), remedy)
+
+
+def build(context: Context, config: SemiConfig) -> nn.Module:
+    """The network before any training.
+
+    Raises:
+        SettingsError: a network that does not go with the backbone.
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+        RunError: it is to start from a network that is not there.
+    """
+    made, outputs = check_classes(context), len(context.data.classes) + 1
+    backbone = Backbone.from_record(made["backbone"])
+    if config.method == "cct":
+        auxiliary = {} if config.mode == "labelled" else AUXILIARY
+        model: nn.Module = CCT(backbone, outputs, config.output_stride or 8, auxiliary)
+    else:
+        model = segmentation_network(config.network, backbone, outputs, config.output_stride)
+    if config.start == "segment":
+        path = _segmented(context)
+        fill(model, load_state(path), str(path), new=("auxiliary.",))
+    else:
+        classifier = None if made["own"] or config.start == "backbone" else load_state(context.run.classifier())
+        start(model, backbone, classifier, made["weights"], made["from_scratch"])
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _segmented(context: Context) -> Path:
+    """The weights of the run's segmentation network.
+
+    Raises:
+        RunError: there is none yet.
+    """
+    path = context.run.folder("segment") / "model.safetensors"
+    if not context.run.done("segment"):
+        raise RunError(f"{path}: start=segment needs it; `advcam segment --run {context.run.root}` makes it")
+    return path
+
+
+def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item], list[Skip]]:
+    """The training pictures with masks made by hand, the others, and names that are no pictures of the run."""
+    path = Path(config.pixel_labels)
+    labelled, skipped = listed(path, context.data.items)
+    scored = {item.id for item in context.data.eval}
+    also = [item.id for item in labelled if item.id in scored]
+    if also:
+        raise DataError(f"{path}: names {also[0]!r}, which is scored on ({len(also)} are); list training pictures only")
+    known = {item.id for item in labelled}
+    others = [item for item in context.data.train if item.id not in known]
+    if config.mode != "labelled" and not others:
+        raise RunError(f"{path}: names every training picture, so none is left for --mode {config.mode}; use --mode labelled")
+    return labelled, others, skipped
+
+
+def _train(context: Context, config: SemiConfig) -> None:
+    check(context, config)
+    labelled, others, _ = _split(context, config)
+    made, folder, classes = check_classes(context), context.run.folder("semi"), context.data.classes
+    truth, outputs = config.truth(), len(classes) + 1
+    by_hand, pseudo = classes.positions(others=0), classes.positions(others=IGNORE)
+    pseudo[IGNORE] = UNKNOWN
+    torch.manual_seed(context.seed)
+    backbone = Backbone.from_record(made["backbone"])
+    normalise = Normalisation(*backbone.normalisation())
+    model = build(context, config)
+    count = max(len(context.data.train), 2)  # pairs in an epoch: pictures come again, each time as another view
+    shown, beside = (list(islice(cycle(items), count)) for items in (labelled, others))
+    views = SemiViews(
+        TrainingViews(
+            shown, config.augmentation(), normalise, context.seed, outputs,
+            masks=[truth / f"{item.id}.png" for item in shown], remap=by_hand,
+        ),
+        None if config.mode == "labelled" else TrainingViews(
+            beside, config.augmentation(), normalise, context.seed + 1, outputs,
+            masks=[context.run.mask(item.id) if config.mode == "weak" else None for item in beside], remap=pseudo,
+        ),
+        normalise,
+        config.strong if config.method == "unimatch" else 0,
+    )  # fmt: skip
+    look = against_masks(
+        context, labelled[:LOOK], lambda item: truth / f"{item.id}.png", by_hand, folder, normalise, config.long_side,
+        name="mean_iou_of_training_pictures",
+    )  # fmt: skip
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    encoding = {id(p) for p in encoder.parameters()}
+    state, history = fit(
+        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, Semi(config),
+        config.plan(trained_norm=made["from_scratch"] and config.start == "backbone"), look, None, folder, context.machine,
+        context.reporter, "semi",
+    )  # fmt: skip
+    name = "cct" if config.method == "cct" else config.network
+    stride = config.output_stride or (8 if name == "cct" else None)
+    write_json(folder / "model.json", network_record(context, name, backbone, stride, config.long_side, config))
+    about = {"labelled": len(labelled), "others": 0 if config.mode == "labelled" else len(others), "mode": config.mode}
+    write_json(folder / "metrics.json", {"history": history, "epoch_kept": "the last"} | about)
+    used = {name: value for name, value in state.items() if not name.startswith("auxiliary.")}
+    write_bytes(folder / "model.safetensors", save(used))
+
+
+@dataclass(frozen=True)
+class Semi:
+    """What is minimised: the method's loss of a batch of pairs; see :class:`advcam.consistency.CctLoss` and UniMatchLoss."""
+
+    config: SemiConfig
+
+    def forward(self, model: nn.Module, inputs: dict[str, Tensor], share: float) -> Tensor:
+        """The loss of a part, a mean over its pictures."""
+        ramp = ramp_up(share, self.config.ramp)
+        of: Callable[[nn.Module, dict[str, Tensor], float], Tensor] = (
+            self._cct if self.config.method == "cct" else self._unimatch
+        )
+        return of(model, inputs, ramp)
+
+    def counts(self, output: Tensor, targets: Tensor) -> Tensor:
+        """How many pairs."""
+        return torch.tensor([float(len(targets))])
+
+    def __call__(self, output: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+        """The part's share of the mean."""
+        return output * (len(targets) / float(counts[0]))
+
+    def _cct(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
+        """``labelled + ramp (w_u agreement + w_w masks)``."""
+        labelled: Tensor = cross_entropy(model(inputs["image"]).float(), inputs["mask"])
+        if self.config.mode == "labelled":
+            return labelled
+        z = model.encode(inputs["weak"])
+        with torch.no_grad():
+            main = model.decode(z, inputs["weak"].shape[2:]).float()
+        auxiliaries = [logits.float() for logits in model.auxiliaries(z, main)]
+        known = self.config.mode == "weak"
+        weak = weak_loss(auxiliaries, _masks(inputs)) if known else torch.zeros_like(labelled)
+        parts = CctLoss(labelled, consistency_loss(auxiliaries, main), weak)
+        total: Tensor = parts.total(ramp, self.config.unsupervised, self.config.weak)
+        return total
+
+    def _unimatch(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
+        """``(labelled + strong1 / 4 + strong2 / 4 + feature / 2) / 2 + ramp w_w masks``; a single strong view counts for both.
+
+        In ``weak``, what the weak view says is looked for among the classes that the picture shows, and the first strong view
+        also learns the run's masks.
+        """
+        if self.config.mode == "labelled":
+            alone: Tensor = cross_entropy(model(inputs["image"]).float(), inputs["mask"])
+            return alone
+        with torch.no_grad(), _evaluating(model):
+            weak = model(inputs["weak"]).float()
+        if self.config.mode == "weak":
+            weak = weak.masked_fill(inputs["shown"][:, :, None, None] == 0, -torch.inf)
+        pseudo = pseudo_labels(weak, inputs["known"] == IGNORE)
+        strong = [inputs[f"strong{n}"] for n in range(1, self.config.strong + 1)]
+        count, size = len(weak), (weak.shape[2], weak.shape[3])
+        pasted = [(cutmix_boxes(count, size, device=weak.device), torch.randperm(count, device=weak.device)) for _ in strong]
+        mixed = [cutmix(view, *paste) for view, paste in zip(strong, pasted, strict=True)]
+        logits = model(torch.cat([inputs["image"], *mixed])).float().split(count)
+        losses = [
+            confident_cross_entropy(
+                view, type(pseudo)(*(cutmix(each, *paste) for each in pseudo)), self.config.threshold
+            )
+            for view, paste in zip(logits[1:], pasted, strict=True)
+        ]  # fmt: skip
+        with _dropped_features(model):
+            feature = confident_cross_entropy(model(inputs["weak"]).float(), pseudo, self.config.threshold)
+        total: Tensor = UniMatchLoss(cross_entropy(logits[0], inputs["mask"]), losses[0], losses[-1], feature).total
+        if self.config.mode == "weak":
+            total = total + ramp * self.config.weak * cross_entropy(logits[1], cutmix(_masks(inputs), *pasted[0]))
+        return total
+
+
+def _masks(inputs: dict[str, Tensor]) -> Tensor:
+    """The run's masks of the other pictures, 255 where nobody knows or beside the picture."""
+    return inputs["known"].masked_fill(inputs["known"] == UNKNOWN, IGNORE)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and afterwards every part as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _dropped_features(model: nn.Module, rate: float = 0.5) -> Iterator[None]:
+    """Every feature map that leaves the encoder loses channels: UniMatch's perturbation of features."""
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    hook = encoder.register_forward_hook(
+        lambda _module, _inputs, features: [F.dropout2d(each, rate) if each.numel() else each for each in features]
+    )
+    try:
+        yield
+    finally:
+        hook.remove()

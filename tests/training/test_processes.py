@@ -1,0 +1,87 @@
+"""Two processes on the CPU train the network that one trains at the same batch; the real launchers start them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+import torch.nn.functional as F
+from torch import nn
+import advcam
+from safetensors.torch import save_file
+from advcam.data import Augmentation, Item, Normalisation, TrainingViews
+from advcam.errors import RunError
+from advcam.machine import Machine
+from advcam.progress import Reporter
+from advcam.training import OfPixels, Plan, fit
+
+torch.set_num_threads(1)
+scenes, out = Path(sys.argv[1]), Path(sys.argv[2])
+torch.manual_seed(0)
+model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ELU(), nn.Conv2d(6, 6, 1))
+items = [Item(p.stem, p, (), (64, 64)) for p in sorted((scenes / "images").iterdir())[:8]]
+masks = [scenes / "masks" / f"{item.id}.png" for item in items]
+views = TrainingViews(items, Augmentation(48, (0.5, 1.0), 640), Normalisation((0.5,) * 3, (0.5,) * 3), 0, 6, masks=masks)
+plan = Plan(3, 4, 1e-2, 1e-2, 1e-4, "frozen", ema=0.9)
+machine = Machine("cpu", workers=0)
+state, history = fit(
+    model, None, model[3].parameters(), views, OfPixels(balanced=True), plan, lambda net: {"seen": 0.5}, None, out, machine,
+    Reporter(quiet=True), "test",
+)
+shares = machine.share(list(range(5)))
+if machine.first:
+    save_file(state, out / "state.safetensors")
+    (out / "said.txt").write_text(f"{[row['loss'] for row in history]} {shares}")
+
+def fail():
+    raise RunError("of the first")
+
+try:
+    machine.once(fail)
+except RunError as error:
+    assert str(error) == "of the first"
+else:
+    raise AssertionError("every process hears of the error")
+assert machine.once(lambda: 7) == 7
+"""
+
+
+def launched(launcher, scenes, out):
+    out.mkdir()
+    program = out / "program.py"
+    program.write_text(PROGRAM)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [*launcher, str(program), str(scenes), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return load_file(out / "state.safetensors"), (out / "said.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def alone(scenes, tmp_path_factory):
+    return launched([sys.executable], scenes, tmp_path_factory.mktemp("one") / "out")
+
+
+LAUNCHERS = {
+    "accelerate": ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29512"],
+    "torchrun": ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29513"],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_to_the_same_weights(scenes, tmp_path, alone, launcher):
+    state, said = launched([sys.executable, *LAUNCHERS[launcher]], scenes, tmp_path / "out")
+    for name, value in alone[0].items():
+        torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
+    losses, expected = (eval(text.partition("]")[0] + "]") for text in (said, alone[1]))
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert said.endswith("[0, 2, 4]")
+    assert alone[1].endswith("[0, 1, 2, 3, 4]")
