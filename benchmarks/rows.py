@@ -1,7 +1,7 @@
 """The rows of benchmarks/segmentation.sh: run folders made of others, and what their networks predict, scored.
 
-    .venv/bin/python -m benchmarks.rows copy RUN NEW STEP ...      # a run with those steps by link
-    .venv/bin/python -m benchmarks.rows score RUN STEP MASKS [--crf] [--name NAME]
+.venv/bin/python -m benchmarks.rows copy RUN NEW STEP ...      # a run with those steps by link
+.venv/bin/python -m benchmarks.rows score RUN STEP MASKS [--crf] [--name NAME]
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ row() {  # NAME MASKS VERB OPTIONS...: one training, its predictions of eval.txt
   local name=$1 from=$2 verb=$3; shift 3
   [[ " $rows " == *" $name "* ]] || return 0
   masks "$from"
+  if [ "$name" = weak ]; then  # goes on from the network of the row advcam
+    [ -d "$work/$name" ] || $python -m benchmarks.rows copy "$work/advcam" "$work/$name" classify climb refine segment
+  fi
   [ -d "$work/$name" ] || $python -m benchmarks.rows copy "$work/masks-$from" "$work/$name" classify climb refine
   $advcam "$verb" --run "$work/$name" --train-precision bfloat16 --predict-scales 1,1.25 --crop "$crop" --quiet "$@"
   $python -m benchmarks.rows score "$work/$name" "$verb" "$data/masks" --name "$name"
@@ -40,7 +43,7 @@ row advcam advcam segment "${segment[@]}"
 row upper advcam semi --pixel-labels "$data/train.txt" "${alone[@]}"
 row plain plain segment "${segment[@]}"
 row few advcam semi --pixel-labels "$work/few.txt" "${alone[@]}"
-row weak advcam semi "${few[@]}" --mode weak --semi-option weak=1.0
+row weak advcam semi "${few[@]}" --mode weak --semi-option weak=1.0 --semi-option start=segment --lr 1e-4 --head-lr 1e-3
 row unlabelled advcam semi "${few[@]}" --mode unlabelled
 row paper advcam segment --recipe deeplab-v2 --crop 321 --segment-option "start=$start" --segment-option steps=60 --segment-option predict_crf=False
 row classifier advcam segment "${segment[@]}" --segment-option start=classifier

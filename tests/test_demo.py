@@ -28,7 +28,16 @@ def few_masks(folder, predictions):
     data, run = folder / "demo" / "data", folder / "demo" / "run"
     (folder / "few.txt").write_text("\n".join((data / "train.txt").read_text().split()[:60]))
     words = ["semi", "--run", str(run), "--pixel-labels", str(folder / "few.txt"), "--masks", str(data / "masks"), "--quiet"]
-    small = ["--crop", "128", "--train-precision", "bfloat16", "--semi-option", "start=classifier", "--semi-option", "steps=150"]
+    small = [
+        "--crop",
+        "128",
+        "--train-precision",
+        "bfloat16",
+        "--semi-option",
+        "start=classifier",
+        "--semi-option",
+        "steps=150",
+    ]
     found = {}
     for mode in ("labelled", "weak"):
         assert main([*words, "--redo", "--mode", mode, *small]) == 0
