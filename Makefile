@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-attribution bench-refinement docs clean
+.PHONY: help install demo test check format bench bench-attribution bench-refinement bench-segmentation docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -39,6 +39,9 @@ bench-attribution: $(STAMP)  ## maps and climbs beside other libraries, 20 minut
 
 bench-refinement: $(STAMP)  ## CRF, walk, and every way to masks, behind `make bench`; benchmarks/refinement.md records it
 	benchmarks/refinement.sh
+
+bench-segmentation: $(STAMP)  ## networks from masks and from few masks, behind `make bench`; benchmarks/segmentation.md records it
+	benchmarks/segmentation.sh photographs
 
 docs: $(STAMP)  ## the reference of the Python names, as pages in site/
 	$(BIN)/pdoc --docformat google --output-directory site advcam

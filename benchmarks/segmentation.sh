@@ -19,8 +19,7 @@ mkdir -p "$work"
 shuf --random-source=<(yes) -n 60 "$data/train.txt" | sort > "$work/few.txt"  # 60 pictures with masks, the same at every call
 
 masks() {  # of plain or AdvCAM maps; made once
-  [ -d "$work/masks-$1" ] && return
-  $python -m benchmarks.rows copy "$run" "$work/masks-$1" classify climb
+  [ -d "$work/masks-$1" ] || $python -m benchmarks.rows copy "$run" "$work/masks-$1" classify climb
   $advcam refine --run "$work/masks-$1" --maps "$1" --quiet "${refine[@]}"
 }
 row() {  # NAME MASKS VERB OPTIONS...: one training, its predictions of eval.txt, and these with the CRF
@@ -33,8 +32,7 @@ row() {  # NAME MASKS VERB OPTIONS...: one training, its predictions of eval.txt
   [ -d "$work/$name" ] || $python -m benchmarks.rows copy "$work/masks-$from" "$work/$name" classify climb refine
   $advcam "$verb" --run "$work/$name" --train-precision bfloat16 --predict-scales 1,1.25 --crop "$crop" --quiet "$@"
   $python -m benchmarks.rows score "$work/$name" "$verb" "$data/masks" --name "$name"
-  [ -n "${CRF-}" ] && $python -m benchmarks.rows score "$work/$name" "$verb" "$data/masks" --name "$name" --crf
-  return 0
+  $python -m benchmarks.rows score "$work/$name" "$verb" "$data/masks" --name "$name" --crf
 }
 segment=(--segment-option "start=$start" --batch "$batch" --segment-option "steps=$steps" --segment-option balanced=True)
 alone=(--masks "$data/masks" --semi-option "start=$start" --mode labelled --batch "$batch" --semi-option "steps=$steps")
@@ -45,7 +43,7 @@ row plain plain segment "${segment[@]}"
 row few advcam semi --pixel-labels "$work/few.txt" "${alone[@]}"
 row weak advcam semi "${few[@]}" --mode weak --semi-option weak=1.0 --semi-option start=segment --lr 1e-4 --head-lr 1e-3
 row unlabelled advcam semi "${few[@]}" --mode unlabelled
-row paper advcam segment --recipe deeplab-v2 --crop 321 --segment-option "start=$start" --segment-option steps=60 --segment-option predict_crf=False
+row paper advcam segment --recipe deeplab-v2 --segment-option "encoder=''" --crop 321 --segment-option "start=$start" --segment-option steps=60 --segment-option predict_crf=False
 row classifier advcam segment "${segment[@]}" --segment-option start=classifier
 for loss in bootstrapped symmetric; do row "$loss" advcam segment "${segment[@]}" --segment-option "loss=$loss"; done
 row unbalanced advcam segment "${segment[@]}" --segment-option balanced=False

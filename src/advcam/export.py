@@ -203,6 +203,8 @@ def _compare(network: nn.Module, opened: Callable[[Tensor], Tensor], form: Form,
         if wrong := int(((expected.argmax(1) != got.argmax(1)) & sure).sum()):
             raise NetworkError(f"the file gives other labels than the network on {wrong} of {int(sure.sum())} pixels")
         compared += int(sure.sum())
+    if not compared:
+        raise NetworkError("nothing could be compared: nowhere do the two best logits lie apart; train the network longer")
     return compared
 
 

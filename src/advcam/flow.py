@@ -184,9 +184,15 @@ def try_network(context: Context, steps: Steps) -> None:
         SettingsError: a network that cannot be built.
     """
     config, classes = steps.classify, len(context.data.classes)
-    network = segmentation_network(steps.segment.network, config.backbone, classes + 1, steps.segment.output_stride)
     state = None if config.own else classify.build(config, classes)[0].state_dict()
-    encoders.start(network, config.backbone, state, config.weights, config.from_scratch)
+    chosen, backbone = steps.segment, config.backbone
+    if chosen.encoder:
+        backbone = Backbone(chosen.encoder)
+    network = segmentation_network(chosen.network, backbone, classes + 1, chosen.output_stride)
+    if chosen.encoder:
+        encoders.start(network, backbone, None, chosen.encoder_weights or None, False)
+    else:
+        encoders.start(network, backbone, state if chosen.start == "classifier" else None, config.weights, config.from_scratch)
     refine.try_network(steps.refine, config.backbone, state, config.weights, config.from_scratch)
 
 

@@ -30,6 +30,20 @@ LEAST = 32
 """Shortest window and long side, pixels."""
 
 
+def check_views(scales: tuple[float, ...], merge: str, long_side: int, window: int | None = None) -> None:
+    """Sees that a network can be used so, before it is trained.
+
+    Raises:
+        SettingsError: a setting that cannot work.
+    """
+    if not scales or not all(0.1 <= scale <= 10 for scale in scales):
+        raise SettingsError(f"scales are factors from 0.1 to 10, e.g. 0.75,1,1.25; got {scales}")
+    if merge not in MERGES:
+        raise SettingsError(f"views are merged by one of {', '.join(MERGES)}; got {merge!r}")
+    if long_side < LEAST or (window is not None and window < LEAST):
+        raise SettingsError(f"long side and window are at least {LEAST} pixels; got {long_side} and {window}")
+
+
 @dataclass(frozen=True)
 class Segmenter:
     """A segmentation network with what it needs to be used.
@@ -61,12 +75,7 @@ class Segmenter:
     crf: bool = False
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
-            raise SettingsError(f"scales are factors from 0.1 to 10, e.g. 0.75,1,1.25; got {self.scales}")
-        if self.merge not in MERGES:
-            raise SettingsError(f"views are merged by one of {', '.join(MERGES)}; got {self.merge!r}")
-        if self.long_side < LEAST or (self.window is not None and self.window < LEAST):
-            raise SettingsError(f"long side and window are at least {LEAST} pixels; got {self.long_side} and {self.window}")
+        check_views(self.scales, self.merge, self.long_side, self.window)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Segmenter:
@@ -90,8 +99,7 @@ class Segmenter:
             tuple(record["predict_scales"]),
             record["predict_mirror"],
             record.get("predict_merge", "mean"),
-            record.get("predict_window"),
-            record.get("predict_crf", False),
+            crf=record.get("predict_crf", False),
         )
 
     def __call__(self, picture: Image.Image) -> np.ndarray[Any, Any]:

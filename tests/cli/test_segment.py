@@ -60,7 +60,7 @@ def test_networks_by_name(run, scenes, network, tmp_path):
 
 
 def test_the_published_recipe_with_fewer_steps(run):
-    assert segment(run, "--recipe", "deeplab-v2", "--segment-option", "steps=2") == 0
+    assert segment(run, "--recipe", "deeplab-v2", "--segment-option", "steps=2", "--segment-option", "encoder=''") == 0
     made = json.loads((run / "run.json").read_text())["steps"]["segment"]["settings"]
     assert (made["network"], made["optimizer"], made["lr"], made["balanced"]) == ("deeplabv2", "sgd", 2.5e-4, True)
     assert (made["steps"], made["crop"], made["batch"]) == (2, 64, 8), "an option and flags win over the recipe"
@@ -368,3 +368,26 @@ def test_semi_from_the_network_that_segment_trained(run, scenes, few, capsys):
     write_json(run / "run.json", state)
     assert main([*words, "--redo", "--semi-option", "start=segment"]) == 2
     assert "start=segment needs it; `advcam segment --run" in capsys.readouterr().err
+
+
+def test_another_encoder_with_weights_of_its_own(run, tmp_path, capsys):
+    import timm
+
+    torch.save(timm.create_model("mobilenetv2_050").state_dict(), tmp_path / "mobile.pt")
+    words = ["--segment-option", "encoder=mobilenetv2_050", "--segment-option"]
+    assert segment(run, *words, f"encoder_weights={tmp_path / 'mobile.pt'}") == 0
+    assert read_json(run / "4-segment" / "model.json")["backbone"]["name"] == "mobilenetv2_050"
+    assert f"The encoder started from `{tmp_path / 'mobile.pt'}`" in (run / "4-segment" / "README.md").read_text()
+    assert segment(run, *words, f"encoder_weights={run / '1-classify' / 'model.safetensors'}") == 2
+    assert "model.safetensors: lacks" in capsys.readouterr().err
+    assert segment(run, "--segment-option", "encoder=mobilnet") == 2
+    assert "cannot be had on the backbone 'mobilnet' (Unknown model" in capsys.readouterr().err
+
+
+def test_mended_masks_are_noticed(run, scenes, few, tmp_path, capsys):
+    shutil.copytree(scenes / "masks", tmp_path / "masks")
+    words = ["semi", "--run", str(run), "--pixel-labels", str(few), "--masks", str(tmp_path / "masks"), *SMALL]
+    assert main([*words, "--mode", "labelled"]) == 0
+    save_mask(tmp_path / "masks" / f"{few.read_text().split()[0]}.png", np.ones((64, 64), np.uint8))
+    assert main([*words, "--mode", "labelled"]) == 2
+    assert "was made with other settings (pixel_labels:" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def _parser() -> ArgumentParser:
         "predict", _predict, "Make masks of any pictures with a trained network.",
         "--model runs/first/4-segment --images photos --out masks",
     )  # fmt: skip
-    predict.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment")
+    predict.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment or RUN/5-semi")
     predict.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
     predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where ID.png go")
     o.add_predict(predict)
@@ -135,7 +135,7 @@ def _parser() -> ArgumentParser:
         "export", _export, "Write a trained network as one file for other programs, compared with the original.",
         "--model runs/first/4-segment --out model.onnx",
     )  # fmt: skip
-    export.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment")
+    export.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment or RUN/5-semi")
     export.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help=".onnx, or .pt2 (torch.export); FILE.json tells how it is used"
     )

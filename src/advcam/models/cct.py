@@ -65,6 +65,8 @@ class CCT(nn.Module):
         self, backbone: Backbone, classes: int, output_stride: int = 8, auxiliary: Mapping[str, int] = AUXILIARY
     ) -> None:
         super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise SettingsError(f"output_stride is 8, 16 or 32 pixels a cell, got {output_stride}")
         for kind in auxiliary:
             if kind not in PERTURBATIONS:
                 raise SettingsError(f"no auxiliary decoder is called {kind!r}; {known(kind, PERTURBATIONS)}")

@@ -55,7 +55,12 @@ def _dpt(backbone: Backbone, classes: int, stride: int) -> nn.Module:
     with torch.device("meta"):
         tokens = getattr(backbone.create(), "num_prefix_tokens", 0)
     headless = replace(backbone, options=backbone.options | {"num_classes": 0})
-    return _smp(partial(smp.DPT, decoder_readout="cat" if tokens else "ignore"))(headless, classes, stride)
+    network = _smp(partial(smp.DPT, decoder_readout="cat" if tokens else "ignore"))(headless, classes, stride)
+    for name, parameter in network.encoder.named_parameters():  # type: ignore[union-attr]
+        parameter.requires_grad_(
+            not name.startswith("model.norm.")
+        )  # nothing behind it is read, and processes wait for gradients
+    return network
 
 
 NETWORKS: dict[str, Builder] = {

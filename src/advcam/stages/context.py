@@ -34,14 +34,14 @@ class Context:
     reporter: Reporter
 
     @contextmanager
-    def step(self, name: str, settings: dict[str, Any], alone: bool = False) -> Iterator[bool]:
+    def step(self, name: str, settings: dict[str, Any], needs: str | None = None) -> Iterator[bool]:
         """Takes up a step; gives False where it is done already. Time is added up over resumptions. Of several processes the
-        first does so for all. A step that is ``alone`` needs the classifier only.
+        first does so for all. ``needs`` is the step that it is applied to, where that is another than usual.
 
         Raises:
             RunError: made with other settings, or an earlier step is not done.
         """
-        todo = self.machine.once(lambda: self.run.begin(name, settings, alone))
+        todo = self.machine.once(lambda: self.run.begin(name, settings, needs))
         start, done = time.monotonic(), False
         try:
             yield todo

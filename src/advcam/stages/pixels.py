@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from advcam.data import IGNORE, Item, Normalisation, fit_within, read_image
+from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within, read_image
 from advcam.errors import ImageError, RunError, StoreError
 from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
+from advcam.models.weights import State, load_state
 from advcam.segmenter import Segmenter
 from advcam.store import load_mask, read_json, save_mask, whole
 from advcam.store.masks import voc_palette
 
-from .context import Context
+from .context import Context, list_skips
 
 LOOK = 4
 """Pictures in the early look."""
@@ -87,6 +89,34 @@ def check_classes(context: Context) -> dict[str, Any]:
     return made
 
 
+@dataclass(frozen=True)
+class Started:
+    """The encoder of a network before any training, and where it starts from; see :func:`advcam.models.encoders.start`."""
+
+    backbone: Backbone
+    classifier: State | None
+    weights: str | None
+    from_scratch: bool
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it starts from nothing: its BatchNorm must then be trained."""
+        return self.from_scratch and self.classifier is None
+
+
+def encoder_of(context: Context, config: Any) -> Started:
+    """The encoder that a config with ``encoder``, ``encoder_weights`` and ``start`` asks for.
+
+    Raises:
+        RunError: as :func:`check_classes`.
+    """
+    made = check_classes(context)
+    if config.encoder:
+        return Started(Backbone(config.encoder), None, config.encoder_weights or None, False)
+    classifier = None if made["own"] or config.start == "backbone" else load_state(context.run.classifier())
+    return Started(Backbone.from_record(made["backbone"]), classifier, made["weights"], made["from_scratch"])
+
+
 def against_masks(
     context: Context, held: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], folder: Path,
     normalise: Normalisation, long_side: int, name: str = "held_out_mean_iou",
@@ -103,7 +133,11 @@ def against_masks(
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         for item in context.reporter.track(held, len(held), "held-out masks"):
             picture, target = read_image(item.path), load_mask(mask(item))
-            predicted = segmenter(picture)
+            try:
+                predicted = segmenter(picture)
+            except ImageError:  # what was trained is worth more than a look
+                context.reporter.warn(f"{item.path}: memory does not suffice to look at it; a smaller long_side would help")
+                continue
             counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
             if len(rows) < LOOK:
                 rows.append((picture, target, ids[predicted]))
@@ -128,10 +162,15 @@ def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[An
     return table
 
 
-def predict(context: Context, step: str) -> None:
-    """Writes predictions/ID.png of the pictures for scoring (of all, where no list names them); each process its share."""
+def predict(context: Context, step: str) -> list[Skip]:
+    """Writes predictions/ID.png of the pictures for scoring (of all, where no list names them); each process its share.
+
+    Returns:
+        Pictures that memory did not suffice for, also in skipped.csv of the step's folder.
+    """
     segmenter = Segmenter.load(context.run.folder(step), context.machine.torch_device())
-    wanted = context.machine.share(list(context.data.eval or context.data.items))
+    everything = list(context.data.eval or context.data.items)
+    wanted = context.machine.share(everything)
     left = [item for item in wanted if not context.run.prediction(item.id, step).is_file()]
     with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
         for item in left:
@@ -139,11 +178,16 @@ def predict(context: Context, step: str) -> None:
             try:
                 ids = segmenter(picture)
             except ImageError as error:
-                context.reporter.warn(f"{item.path}: left without a prediction ({error}, with advcam predict)")
+                context.reporter.warn(f"{item.path}: {error}, with `advcam predict --model {context.run.folder(step)}`")
             else:
                 save_mask(context.run.prediction(item.id, step), ids)
             advance(1)
     context.machine.wait()
+    without = [item.id for item in everything if not context.run.prediction(item.id, step).is_file()]
+    skips = [Skip(name, "memory did not suffice; advcam predict takes it in windows (--window 512)") for name in without]
+    if context.machine.first:
+        list_skips(context.run.folder(step) / "skipped.csv", skips)
+    return skips
 
 
 def network_record(

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
 
-from advcam.data import IGNORE, Augmentation, Item, Normalisation, TrainingViews, read_image
+from advcam.data import IGNORE, Augmentation, Item, Normalisation, Skip, TrainingViews, read_image
 from advcam.errors import SettingsError
-from advcam.models.classifiers import Backbone
 from advcam.models.encoders import start
 from advcam.models.segmentation import segmentation_network
-from advcam.models.weights import load_state
-from advcam.segmenter import MERGES, Segmenter
+from advcam.segmenter import Segmenter, check_views
 from advcam.store import digest, save_mask, write_bytes, write_json
 from advcam.training import OfPixels, Plan, fit
 
 from .context import Context
-from .pixels import LOOK, against_masks, check_classes, check_masks, network_record, predict
+from .pixels import LOOK, against_masks, check_masks, encoder_of, network_record, predict
 
 STARTS = ("classifier", "backbone")
 
@@ -33,7 +30,9 @@ class SegmentConfig:
     """How the network is trained. The defaults are ours; ``recipes/`` has others.
 
     Args:
-        network: ``deeplabv2`` or one of segmentation-models-pytorch, on the classifier's backbone.
+        network: ``deeplabv2`` or one of segmentation-models-pytorch.
+        encoder: a timm network to put it on; empty is the classifier's backbone.
+        encoder_weights: file of its weights; empty takes timm's.
         output_stride: pixels a cell of the encoder's last features, where network and backbone can change it; None is the
             network's own (``deeplabv2`` 8, others 16).
         start: from the run's ``classifier``, or from the ``backbone``'s own weights (the file it started from, or timm's).
@@ -60,6 +59,8 @@ class SegmentConfig:
 
     network: str = "deeplabv3plus"
     output_stride: int | None = None
+    encoder: str = ""
+    encoder_weights: str = ""
     start: str = "classifier"
     loss: str = "cross_entropy"
     balanced: bool = True
@@ -90,13 +91,11 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         self.plan(), self.augmentation(), self.objective()  # what cannot work is said before hours are spent
-        if not self.predict_scales or not all(0.1 <= scale <= 10 for scale in self.predict_scales):
-            raise SettingsError(f"predict_scales are factors from 0.1 to 10, e.g. (0.75, 1.0, 1.25); got {self.predict_scales}")
+        check_views(self.predict_scales, self.predict_merge, self.long_side)
         if self.batch < 2:
             raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
-        for name, choices in {"start": STARTS, "predict_merge": MERGES}.items():
-            if getattr(self, name) not in choices:
-                raise SettingsError(f"{name} is {' or '.join(choices)}, got {getattr(self, name)!r}")
+        if self.start not in STARTS:
+            raise SettingsError(f"start is {' or '.join(STARTS)}, got {self.start!r}")
         if self.rounds < 1 or not 0 <= self.sure < 1 or not 0 <= self.holdout < 1:
             raise SettingsError(
                 "rounds are at least 1, sure and holdout at least 0 and below 1; got"
@@ -119,24 +118,26 @@ class SegmentConfig:
         return OfPixels(self.loss, self.balanced)
 
 
-def run(context: Context, config: SegmentConfig) -> None:
+def run(context: Context, config: SegmentConfig) -> list[Skip]:
     """Trains the network on the masks of the training pictures; writes model.safetensors, model.json, metrics.json, look.png
     and predictions/ID.png of the pictures for scoring (of all, where no list names them).
 
     Pixels of 255 are ignored. The epoch kept is the best by mIoU against held-out *pseudo* masks: no ground truth is
     looked at. Several processes (``accelerate launch``, ``torchrun``) share every batch, and the pictures to predict.
 
+    Returns:
+        Pictures left without a prediction, also in skipped.csv of the step's folder.
+
     Raises:
         RunError: masks that do not fit the pictures or the classes.
     """
     with context.step("segment", asdict(config)) as todo:
         if not todo:
-            return
-        made = check_classes(context)
+            return []
         if not (context.run.folder("segment") / "model.safetensors").is_file():
-            _train(context, config, made)
+            _train(context, config)
         context.machine.wait()
-        predict(context, "segment")
+        return predict(context, "segment")
 
 
 def check(context: Context) -> None:
@@ -156,11 +157,10 @@ def build(context: Context, config: SegmentConfig) -> nn.Module:
         SettingsError: a network that does not go with the backbone.
         NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
-    made = check_classes(context)
-    backbone = Backbone.from_record(made["backbone"])
-    model = segmentation_network(config.network, backbone, len(context.data.classes) + 1, config.output_stride)
-    classifier = None if made["own"] or config.start == "backbone" else load_state(context.run.classifier())
-    start(model, backbone, classifier, made["weights"], made["from_scratch"])
+    encoder = encoder_of(context, config)
+    outputs = len(context.data.classes) + 1
+    model = segmentation_network(config.network, encoder.backbone, outputs, config.output_stride)
+    start(model, encoder.backbone, encoder.classifier, encoder.weights, encoder.from_scratch)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -169,23 +169,24 @@ def _check(context: Context, masks: Callable[[str], Path], remedy: str) -> None:
     check_masks(context.data.train, lambda item: masks(item.id), positions, remedy)
 
 
-def _train(context: Context, config: SegmentConfig, made: dict[str, Any]) -> None:
+def _train(context: Context, config: SegmentConfig) -> None:
     check(context)
     folder = context.run.folder("segment")
     masks: Callable[[str], Path] = context.run.mask
     for number in range(1, config.rounds):
         before = folder / f"round-{number}"
-        _round(context, config, made, masks, before)
+        _round(context, config, masks, before)
         masks = _own_masks(context, config, before)
-    _round(context, config, made, masks, folder)
+    _round(context, config, masks, folder)
 
 
-def _round(context: Context, config: SegmentConfig, made: dict[str, Any], masks: Callable[[str], Path], folder: Path) -> None:
+def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path], folder: Path) -> None:
     """One training, on masks of ids; writes model.json, metrics.json and, last, model.safetensors."""
     if (folder / "model.safetensors").is_file():
         return
     torch.manual_seed(context.seed)
-    backbone, outputs = Backbone.from_record(made["backbone"]), len(context.data.classes) + 1
+    started, outputs = encoder_of(context, config), len(context.data.classes) + 1
+    backbone = started.backbone
     model = build(context, config)
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     positions = context.data.classes.positions(others=IGNORE)
@@ -202,7 +203,7 @@ def _round(context: Context, config: SegmentConfig, made: dict[str, Any], masks:
     )  # fmt: skip
     state, history = fit(
         model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, config.objective(),
-        config.plan(trained_norm=made["from_scratch"] and (config.start == "backbone" or bool(made["own"]))), look,
+        config.plan(trained_norm=started.untrained), look,
         "held_out_mean_iou" if held else None, folder, context.machine, context.reporter, "segment",
     )  # fmt: skip
     if context.machine.first:

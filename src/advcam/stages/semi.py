@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -29,16 +30,15 @@ from advcam.consistency import (
 from advcam.data import IGNORE, UNKNOWN, Augmentation, Item, Normalisation, SemiViews, Skip, TrainingViews, listed
 from advcam.errors import DataError, RunError, SettingsError
 from advcam.models.cct import AUXILIARY, CCT
-from advcam.models.classifiers import Backbone
 from advcam.models.encoders import start
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import fill, load_state
-from advcam.segmenter import MERGES
+from advcam.segmenter import check_views
 from advcam.store import digest, write_bytes, write_json
 from advcam.training import Plan, fit
 
 from .context import Context, list_skips
-from .pixels import LOOK, against_masks, check_classes, check_masks, network_record, predict
+from .pixels import LOOK, against_masks, check_masks, encoder_of, network_record, predict
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -61,6 +61,7 @@ class SemiConfig:
         network: of ``unimatch``; ``cct`` has its own.
         output_stride: pixels a cell of the encoder's last features, where the network can change it;
             None is its own (``cct`` 8).
+        encoder: see :class:`advcam.stages.segment.SegmentConfig`, as ``encoder_weights``.
         start: from the ``backbone``'s own weights; from the run's ``classifier``, which saw image labels; or from the network
             that ``segment`` trained on the run's masks, which must be of the same kind.
         unsupervised: weight of CCT's agreement, ramped over the first share ``ramp`` of the training.
@@ -80,6 +81,8 @@ class SemiConfig:
     method: str = "unimatch"
     network: str = "deeplabv3plus"
     output_stride: int | None = None
+    encoder: str = ""
+    encoder_weights: str = ""
     start: str = "backbone"
     unsupervised: float = 30.0
     weak: float = 0.4
@@ -112,7 +115,6 @@ class SemiConfig:
         choices = {
             "mode": MODES,
             "method": METHODS,
-            "predict_merge": MERGES,
             "start": STARTS,
             "strong": (1, 2),
         }
@@ -124,6 +126,7 @@ class SemiConfig:
                 "ramp and threshold are shares, 0 to 1, weights at least 0; got"
                 f" {self.ramp}, {self.threshold}, unsupervised {self.unsupervised}, weak {self.weak}"
             )
+        check_views(self.predict_scales, self.predict_merge, self.long_side)
         if self.batch < 2:
             raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
         if self.method == "unimatch" and self.network in UNFIT:
@@ -152,26 +155,31 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     The last epoch is kept: the few masks all train, and no other ground truth is looked at.
 
     Returns:
-        Names of the list that are none of the run's pictures, also in skipped.csv of the step's folder.
+        Names of the list that are none of the run's pictures, and pictures without a prediction; also in skipped.csv of the
+        step's folder.
 
     Raises:
         AdvcamError: as :func:`check`.
     """
     labelled, _, skipped = _split(context, config)
-    settings = asdict(config) | {"pixel_labels": digest([item.id for item in labelled]), "masks": str(config.truth())}
+    masks = [config.truth() / f"{item.id}.png" for item in labelled]
+    contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
+    settings = asdict(config) | {"pixel_labels": digest([[str(path) for path in masks], contents])}
     if config.start == "segment":
         settings["start"] = f"segment {digest(_segmented(context).read_bytes().hex())}"
-    with context.step("semi", settings, alone=config.mode != "weak") as todo:
+    needs = "segment" if config.start == "segment" else "refine" if config.mode == "weak" else "classify"
+    with context.step("semi", settings, needs) as todo:
         if todo and not (context.run.folder("semi") / "model.safetensors").is_file():
             _train(context, config)
         if todo:
+            skipped += predict(context, "semi")
             list_skips(context.run.folder("semi") / "skipped.csv", skipped)
-            predict(context, "semi")
     return skipped
 
 
-def check(context: Context, config: SemiConfig) -> None:
-    """Looks at the list, and at all masks, before anything is dropped or begun.
+def check(context: Context, config: SemiConfig) -> list[int]:
+    """Looks at the list, and at all masks, before anything is dropped or begun; returns ids of masks made by hand that are no
+    classes of the run.
 
     Raises:
         DataError: a list that names no training picture, or one that is scored on; no folder of masks.
@@ -186,16 +194,12 @@ def check(context: Context, config: SemiConfig) -> None:
         raise DataError(f"{truth}: there is no such folder of masks; --masks says where those of {config.pixel_labels} are")
     remedy = "mend the mask, or take the picture off the list of --pixel-labels"
     held = check_masks(labelled, lambda item: truth / f"{item.id}.png", classes.positions(others=0), remedy)
-    unknown = sorted(held - {0, IGNORE, *classes.ids})
-    if unknown:
-        context.reporter.warn(
-            f"{truth}: masks hold ids {', '.join(map(str, unknown))}, which are no classes of this run and count as background"
-        )
     if config.mode == "weak":
         if len(classes) >= UNKNOWN:
             raise SettingsError(f"semi in mode weak takes at most {UNKNOWN - 1} classes; the run has {len(classes)}")
         remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
         check_masks(others, lambda item: context.run.mask(item.id), classes.positions(others=IGNORE), remedy)
+    return sorted(held - {0, IGNORE, *classes.ids})
 
 
 def build(context: Context, config: SemiConfig) -> nn.Module:
@@ -206,8 +210,8 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
         NetworkError: weights that do not fit, or a hub that cannot be reached.
         RunError: it is to start from a network that is not there.
     """
-    made, outputs = check_classes(context), len(context.data.classes) + 1
-    backbone = Backbone.from_record(made["backbone"])
+    encoder, outputs = encoder_of(context, config), len(context.data.classes) + 1
+    backbone = encoder.backbone
     if config.method == "cct":
         auxiliary = {} if config.mode == "labelled" else AUXILIARY
         model: nn.Module = CCT(backbone, outputs, config.output_stride or 8, auxiliary)
@@ -217,8 +221,7 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
         path = _segmented(context)
         fill(model, load_state(path), str(path), new=("auxiliary.",))
     else:
-        classifier = None if made["own"] or config.start == "backbone" else load_state(context.run.classifier())
-        start(model, backbone, classifier, made["weights"], made["from_scratch"])
+        start(model, backbone, encoder.classifier, encoder.weights, encoder.from_scratch)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -250,14 +253,19 @@ def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item]
 
 
 def _train(context: Context, config: SemiConfig) -> None:
-    check(context, config)
+    unknown = check(context, config)
+    if unknown:
+        context.reporter.warn(
+            f"{config.truth()}: masks hold ids {', '.join(map(str, unknown))}, which are no classes of this run and count as"
+            " background"
+        )
     labelled, others, _ = _split(context, config)
-    made, folder, classes = check_classes(context), context.run.folder("semi"), context.data.classes
+    started, folder, classes = encoder_of(context, config), context.run.folder("semi"), context.data.classes
     truth, outputs = config.truth(), len(classes) + 1
     by_hand, pseudo = classes.positions(others=0), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
-    backbone = Backbone.from_record(made["backbone"])
+    backbone = started.backbone
     normalise = Normalisation(*backbone.normalisation())
     model = build(context, config)
     count = max(len(context.data.train), 2)  # pairs in an epoch: pictures come again, each time as another view
@@ -282,7 +290,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     encoding = {id(p) for p in encoder.parameters()}
     state, history = fit(
         model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, Semi(config),
-        config.plan(trained_norm=made["from_scratch"] and config.start == "backbone"), look, None, folder, context.machine,
+        config.plan(trained_norm=started.untrained), look, None, folder, context.machine,
         context.reporter, "semi",
     )  # fmt: skip
     name = "cct" if config.method == "cct" else config.network

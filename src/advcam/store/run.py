@@ -92,18 +92,18 @@ class RunFolder:
         """A step's folder, ``RUN/2-climb``."""
         return self.root / f"{STEPS.index(step) + 1}-{step}"
 
-    def begin(self, step: str, settings: dict[str, Any], alone: bool = False) -> bool:
+    def begin(self, step: str, settings: dict[str, Any], needs: str | None = None) -> bool:
         """Takes up a step; False where it is done already with the same settings.
 
         Args:
             step: its name.
             settings: what it is made with.
-            alone: with these settings it needs nothing but the classifier.
+            needs: the step that it is applied to with these settings; None is the usual one.
 
         Raises:
             RunError: an earlier step is not done, or this one was made with other settings.
         """
-        state, before = self.state(), "classify" if alone else NEEDS.get(step)
+        state, before = self.state(), needs or NEEDS.get(step)
         if before and state["steps"].get(before, {}).get("state") != "done":
             raise RunError(
                 f"{self.root}: {step} needs {before}, which is not done; `advcam {before} --run {self.root}` does it"
