@@ -13,14 +13,14 @@ else  # from scratch: nothing but the run's classifier to start from
   data=${2:-runs/demo/data} run=${3:-runs/demo/run} start=classifier crop=128 batch=16 steps=500 semi=400
   refine=(--method pamr)
 fi
-data=$(realpath "$data") work=${4:-runs/segmentation-$kind}
+data=$(realpath "$data") work=$(realpath -m "${4:-runs/segmentation-$kind}")
 rows=${5:-upper plain advcam few unlabelled weak paper classifier unbalanced bootstrapped symmetric rounds cct}
 mkdir -p "$work"
 shuf --random-source=<(yes) -n 60 "$data/train.txt" | sort > "$work/few.txt"  # 60 pictures with masks, the same at every call
 
 masks() {  # of plain or AdvCAM maps; made once
   [ -d "$work/masks-$1" ] || $python -m benchmarks.rows copy "$run" "$work/masks-$1" classify climb
-  $advcam refine --run "$work/masks-$1" --maps "$1" --quiet "${refine[@]}"
+  $advcam refine --run "$work/masks-$1" --maps "$1" --quiet "${refine[@]}" > /dev/null
 }
 row() {  # NAME MASKS VERB OPTIONS...: one training, its predictions of eval.txt, and these with the CRF
   local name=$1 from=$2 verb=$3; shift 3
@@ -42,7 +42,7 @@ row upper advcam semi --pixel-labels "$data/train.txt" "${alone[@]}"
 row plain plain segment "${segment[@]}"
 row few advcam semi --pixel-labels "$work/few.txt" "${alone[@]}"
 row weak advcam semi "${few[@]}" --mode weak --semi-option weak=1.0 --semi-option start=segment --lr 1e-4 --head-lr 1e-3
-row unlabelled advcam semi "${few[@]}" --mode unlabelled
+row unlabelled advcam semi "${few[@]}" --mode unlabelled --semi-option "start=$work/few/5-semi/model.safetensors" --lr 1e-4 --head-lr 1e-3
 row paper advcam segment --recipe deeplab-v2 --segment-option "encoder=''" --crop 321 --segment-option "start=$start" --segment-option steps=60 --segment-option predict_crf=False
 row classifier advcam segment "${segment[@]}" --segment-option start=classifier
 for loss in bootstrapped symmetric; do row "$loss" advcam segment "${segment[@]}" --segment-option "loss=$loss"; done

@@ -11,19 +11,91 @@ import numpy as np
 import torch
 from PIL import Image
 
-from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within, read_image
-from advcam.errors import ImageError, RunError, StoreError
+from advcam.data import IGNORE, Augmentation, Item, Normalisation, Skip, fit_within, read_image
+from advcam.errors import ImageError, RunError, SettingsError, StoreError
 from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
 from advcam.models.weights import State, load_state
-from advcam.segmenter import Segmenter
+from advcam.segmenter import Segmenter, check_views
 from advcam.store import load_mask, read_json, save_mask, whole
 from advcam.store.masks import voc_palette
+from advcam.training import Plan
 
 from .context import Context, list_skips
 
 LOOK = 4
 """Pictures in the early look."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A segmentation network, how it is trained and how it is used.
+
+    Args:
+        network: ``deeplabv2`` or one of segmentation-models-pytorch.
+        encoder: a timm network to put it on; empty is the classifier's backbone.
+        encoder_weights: file of its weights; empty takes timm's.
+        output_stride: pixels a cell of the encoder's last features, where network and backbone can change it; None is the
+            network's own (``deeplabv2`` 8, others 16).
+        epochs: passes over the training pictures.
+        steps: so many steps instead.
+        batch: pictures a step, over all processes.
+        lr: of the encoder.
+        head_lr: of the rest.
+        bias_factor: see :class:`advcam.training.Plan`, as optimizer, schedule, warmup, ema, momentum, batch_norm, precision.
+        crop: side of the training crops, pixels.
+        scales: smallest and largest factor of the training views.
+        long_side: larger pictures are scaled down to it.
+        predict_scales: factors whose probabilities are merged.
+        predict_mirror: merge with the mirror image too.
+        predict_merge: ``mean`` or ``max`` of the views' probabilities.
+        predict_crf: refine predictions by the dense CRF.
+    """
+
+    network: str = "deeplabv3plus"
+    output_stride: int | None = None
+    encoder: str = ""
+    encoder_weights: str = ""
+    start: str = "backbone"
+    epochs: int = 10
+    steps: int | None = None
+    batch: int = 16
+    lr: float = 3e-4
+    head_lr: float = 3e-3
+    bias_factor: float = 1.0
+    weight_decay: float = 1e-2
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    ema: float = 0.99
+    batch_norm: str = "statistics"
+    crop: int = 256
+    scales: tuple[float, float] = (0.5, 1.5)
+    long_side: int = 640
+    precision: str = "float32"
+    predict_scales: tuple[float, ...] = (1.0,)
+    predict_mirror: bool = True
+    predict_merge: str = "mean"
+    predict_crf: bool = False
+
+    def __post_init__(self) -> None:
+        self.plan(), self.augmentation()  # what cannot work is said before hours are spent
+        check_views(self.predict_scales, self.predict_merge, self.long_side)
+        if self.batch < 2:
+            raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
+
+    def plan(self, trained_norm: bool = False) -> Plan:
+        """How the training goes; an encoder from scratch trains its BatchNorm."""
+        norm = "trained" if trained_norm else self.batch_norm
+        return Plan(
+            self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision, self.optimizer,
+            self.schedule, self.warmup, self.ema, self.steps, self.momentum, self.bias_factor,
+        )  # fmt: skip
+
+    def augmentation(self) -> Augmentation:
+        """How training views are taken."""
+        return Augmentation(self.crop, self.scales, self.long_side)
 
 
 def check_masks(items: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], remedy: str) -> set[int]:
@@ -104,7 +176,7 @@ class Started:
         return self.from_scratch and self.classifier is None
 
 
-def encoder_of(context: Context, config: Any) -> Started:
+def encoder_of(context: Context, config: NetworkConfig) -> Started:
     """The encoder that a config with ``encoder``, ``encoder_weights`` and ``start`` asks for.
 
     Raises:
@@ -191,17 +263,17 @@ def predict(context: Context, step: str) -> list[Skip]:
 
 
 def network_record(
-    context: Context, name: str, backbone: Backbone, output_stride: int | None, long_side: int, how: Any
+    context: Context, name: str, backbone: Backbone, stride: int | None, config: NetworkConfig
 ) -> dict[str, Any]:
     """What model.json says: enough to build the network again and to use it as it is meant to be."""
     return {
         "network": name,
         "backbone": backbone.record(),
-        "output_stride": output_stride,
+        "output_stride": stride,
         "classes": context.data.classes.record(),
-        "long_side": long_side,
-        "predict_scales": how.predict_scales,
-        "predict_mirror": how.predict_mirror,
-        "predict_merge": how.predict_merge,
-        "predict_crf": how.predict_crf,
+        "long_side": config.long_side,
+        "predict_scales": config.predict_scales,
+        "predict_mirror": config.predict_mirror,
+        "predict_merge": config.predict_merge,
+        "predict_crf": config.predict_crf,
     }

@@ -11,89 +11,44 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from advcam.data import IGNORE, Augmentation, Item, Normalisation, Skip, TrainingViews, read_image
+from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews, read_image
 from advcam.errors import SettingsError
 from advcam.models.encoders import start
 from advcam.models.segmentation import segmentation_network
-from advcam.segmenter import Segmenter, check_views
+from advcam.segmenter import Segmenter
 from advcam.store import digest, save_mask, write_bytes, write_json
-from advcam.training import OfPixels, Plan, fit
+from advcam.training import OfPixels, fit
 
 from .context import Context
-from .pixels import LOOK, against_masks, check_masks, encoder_of, network_record, predict
+from .pixels import LOOK, NetworkConfig, against_masks, check_masks, encoder_of, network_record, predict
 
 STARTS = ("classifier", "backbone")
 
 
 @dataclass(frozen=True)
-class SegmentConfig:
+class SegmentConfig(NetworkConfig):
     """How the network is trained. The defaults are ours; ``recipes/`` has others.
 
     Args:
-        network: ``deeplabv2`` or one of segmentation-models-pytorch.
-        encoder: a timm network to put it on; empty is the classifier's backbone.
-        encoder_weights: file of its weights; empty takes timm's.
-        output_stride: pixels a cell of the encoder's last features, where network and backbone can change it; None is the
-            network's own (``deeplabv2`` 8, others 16).
         start: from the run's ``classifier``, or from the ``backbone``'s own weights (the file it started from, or timm's).
         loss: of a pixel; see :class:`advcam.training.OfPixels`.
         balanced: background and foreground weigh the same, as AdvCAM trains.
-        epochs: passes over the training pictures.
-        steps: so many steps instead.
-        batch: pictures a step, over all processes.
-        lr: of the encoder.
-        head_lr: of the rest.
-        bias_factor: see :class:`advcam.training.Plan`, as optimizer, schedule, warmup, ema, momentum, batch_norm, precision.
-        crop: side of the training crops, pixels.
-        scales: smallest and largest factor of the training views.
-        long_side: larger pictures are scaled down to it.
-        holdout: share of the training pictures whose masks choose the best epoch instead of training it.
+        holdout: share of the training pictures whose masks choose the best epoch instead of training it; 0 keeps the last.
         rounds: of training; each after the first learns from the predictions of the one before for its training pictures,
             in which only the picture's labels may win and pixels whose winner has less than ``sure`` become 255.
         sure: probability.
-        predict_scales: factors whose probabilities are merged.
-        predict_mirror: merge with the mirror image too.
-        predict_merge: ``mean`` or ``max`` of the views' probabilities.
-        predict_crf: refine predictions by the dense CRF.
     """
 
-    network: str = "deeplabv3plus"
-    output_stride: int | None = None
-    encoder: str = ""
-    encoder_weights: str = ""
     start: str = "classifier"
     loss: str = "cross_entropy"
     balanced: bool = True
-    epochs: int = 10
-    steps: int | None = None
-    batch: int = 16
-    lr: float = 3e-4
-    head_lr: float = 3e-3
-    bias_factor: float = 1.0
-    weight_decay: float = 1e-2
-    optimizer: str = "adamw"
-    momentum: float = 0.9
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    ema: float = 0.99
-    batch_norm: str = "statistics"
-    crop: int = 256
-    scales: tuple[float, float] = (0.5, 1.5)
-    long_side: int = 640
     holdout: float = 0.05
     rounds: int = 1
     sure: float = 0.7
-    precision: str = "float32"
-    predict_scales: tuple[float, ...] = (1.0,)
-    predict_mirror: bool = True
-    predict_merge: str = "mean"
-    predict_crf: bool = False
 
     def __post_init__(self) -> None:
-        self.plan(), self.augmentation(), self.objective()  # what cannot work is said before hours are spent
-        check_views(self.predict_scales, self.predict_merge, self.long_side)
-        if self.batch < 2:
-            raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
+        super().__post_init__()
+        self.objective()
         if self.start not in STARTS:
             raise SettingsError(f"start is {' or '.join(STARTS)}, got {self.start!r}")
         if self.rounds < 1 or not 0 <= self.sure < 1 or not 0 <= self.holdout < 1:
@@ -101,17 +56,6 @@ class SegmentConfig:
                 "rounds are at least 1, sure and holdout at least 0 and below 1; got"
                 f" {self.rounds}, {self.sure} and {self.holdout}"
             )
-
-    def plan(self, trained_norm: bool = False) -> Plan:
-        """How the training goes; an encoder from scratch trains its BatchNorm."""
-        return Plan(
-            self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, "trained" if trained_norm else self.batch_norm,
-            self.precision, self.optimizer, self.schedule, self.warmup, self.ema, self.steps, self.momentum, self.bias_factor,
-        )  # fmt: skip
-
-    def augmentation(self) -> Augmentation:
-        """How training views are taken."""
-        return Augmentation(self.crop, self.scales, self.long_side)
 
     def objective(self) -> OfPixels:
         """What is minimised."""
@@ -209,7 +153,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     if context.machine.first:
         write_json(
             folder / "model.json",
-            network_record(context, config.network, backbone, config.output_stride, config.long_side, config),
+            network_record(context, config.network, backbone, config.output_stride, config),
         )
         rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
         write_json(folder / "metrics.json", {"history": history, "epoch_kept": rule, "held_out": len(held)})

@@ -27,18 +27,17 @@ from advcam.consistency import (
     ramp_up,
     weak_loss,
 )
-from advcam.data import IGNORE, UNKNOWN, Augmentation, Item, Normalisation, SemiViews, Skip, TrainingViews, listed
+from advcam.data import IGNORE, UNKNOWN, Item, Normalisation, SemiViews, Skip, TrainingViews, listed
 from advcam.errors import DataError, RunError, SettingsError
 from advcam.models.cct import AUXILIARY, CCT
 from advcam.models.encoders import start
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import fill, load_state
-from advcam.segmenter import check_views
 from advcam.store import digest, write_bytes, write_json
-from advcam.training import Plan, fit
+from advcam.training import fit
 
 from .context import Context, list_skips
-from .pixels import LOOK, against_masks, check_masks, encoder_of, network_record, predict
+from .pixels import LOOK, NetworkConfig, against_masks, check_masks, encoder_of, network_record, predict
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -48,7 +47,7 @@ UNFIT = ("deeplabv2", "dpt")
 
 
 @dataclass(frozen=True)
-class SemiConfig:
+class SemiConfig(NetworkConfig):
     """How the network is trained.
 
     Args:
@@ -57,65 +56,39 @@ class SemiConfig:
             takes ``masks`` beside the list.
         mode: ``labelled`` learns from those pictures alone; ``unlabelled`` from the other training pictures too;
             ``weak`` also from the run's masks of these.
-        method: ``cct`` (auxiliary decoders agree) or ``unimatch`` (strongly changed views agree with weakly changed ones).
-        network: of ``unimatch``; ``cct`` has its own.
-        output_stride: pixels a cell of the encoder's last features, where the network can change it;
-            None is its own (``cct`` 8).
-        encoder: see :class:`advcam.stages.segment.SegmentConfig`, as ``encoder_weights``.
-        start: from the ``backbone``'s own weights; from the run's ``classifier``, which saw image labels; or from the network
-            that ``segment`` trained on the run's masks, which must be of the same kind.
+        method: ``cct`` (auxiliary decoders agree; it has a network of its own, at stride 8) or ``unimatch`` (strongly changed
+            views agree with weakly changed ones).
+        start: from the ``backbone``'s own weights; from the run's ``classifier``, which saw image labels; from the network
+            that ``segment`` trained on the run's masks; or from a network's file, ``*.safetensors``. These last two must be
+            of the same kind.
         unsupervised: weight of CCT's agreement, ramped over the first share ``ramp`` of the training.
         weak: weight of the run's masks, ramped likewise.
         ramp: share of the training.
         threshold: UniMatch: probability from which on the weak view is believed.
         strong: UniMatch: how many strongly changed views, 1 or 2.
-        epochs: passes over as many pairs as there are training pictures, whatever the mode.
         batch: pictures with masks a step, and as many others. In parts (``--accumulate``) the loss is the mean over the parts,
-            and CutMix stays within each: not quite that of the whole.
-        steps: see :class:`advcam.stages.segment.SegmentConfig`, as the rest.
+            and CutMix stays within each: not quite that of the whole. An epoch has as many pairs as there are training
+            pictures, whatever the mode.
     """
 
     pixel_labels: str = ""
     masks: str = ""
     mode: str = "weak"
     method: str = "unimatch"
-    network: str = "deeplabv3plus"
-    output_stride: int | None = None
-    encoder: str = ""
-    encoder_weights: str = ""
     start: str = "backbone"
     unsupervised: float = 30.0
     weak: float = 0.4
     ramp: float = 0.1
     threshold: float = 0.95
     strong: int = 1
-    epochs: int = 10
-    steps: int | None = None
     batch: int = 8
-    lr: float = 3e-4
-    head_lr: float = 3e-3
-    weight_decay: float = 1e-2
-    optimizer: str = "adamw"
-    momentum: float = 0.9
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    ema: float = 0.99
-    batch_norm: str = "statistics"
-    crop: int = 256
-    scales: tuple[float, float] = (0.5, 1.5)
-    long_side: int = 640
-    precision: str = "float32"
-    predict_scales: tuple[float, ...] = (1.0,)
-    predict_mirror: bool = True
-    predict_merge: str = "mean"
-    predict_crf: bool = False
 
     def __post_init__(self) -> None:
-        self.plan(), self.augmentation()  # what cannot work is said before hours are spent
+        super().__post_init__()
         choices = {
             "mode": MODES,
             "method": METHODS,
-            "start": STARTS,
+            "start": (*STARTS, self.start) if self.start.endswith(".safetensors") else STARTS,
             "strong": (1, 2),
         }
         for name, known in choices.items():
@@ -126,23 +99,8 @@ class SemiConfig:
                 "ramp and threshold are shares, 0 to 1, weights at least 0; got"
                 f" {self.ramp}, {self.threshold}, unsupervised {self.unsupervised}, weak {self.weak}"
             )
-        check_views(self.predict_scales, self.predict_merge, self.long_side)
-        if self.batch < 2:
-            raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
         if self.method == "unimatch" and self.network in UNFIT:
             raise SettingsError(f"unimatch cannot perturb the features of {self.network}; take another --network")
-
-    def plan(self, trained_norm: bool = False) -> Plan:
-        """How the training goes; an encoder from scratch trains its BatchNorm."""
-        norm = "trained" if trained_norm else self.batch_norm
-        return Plan(
-            self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision, self.optimizer,
-            self.schedule, self.warmup, self.ema, self.steps, self.momentum,
-        )  # fmt: skip
-
-    def augmentation(self) -> Augmentation:
-        """How training views are taken."""
-        return Augmentation(self.crop, self.scales, self.long_side)
 
     def truth(self) -> Path:
         """The folder of masks made by hand."""
@@ -164,9 +122,9 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     labelled, _, skipped = _split(context, config)
     masks = [config.truth() / f"{item.id}.png" for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
-    settings = asdict(config) | {"pixel_labels": digest([[str(path) for path in masks], contents])}
-    if config.start == "segment":
-        settings["start"] = f"segment {digest(_segmented(context).read_bytes().hex())}"
+    settings = asdict(config) | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": str(config.truth())}
+    if config.start not in ("backbone", "classifier"):
+        settings["start"] = f"{config.start} {crc32(_trained(context, config).read_bytes()):x}"
     needs = "segment" if config.start == "segment" else "refine" if config.mode == "weak" else "classify"
     with context.step("semi", settings, needs) as todo:
         if todo and not (context.run.folder("semi") / "model.safetensors").is_file():
@@ -187,8 +145,8 @@ def check(context: Context, config: SemiConfig) -> list[int]:
         SettingsError: more classes than there are numbers.
     """
     labelled, others, _ = _split(context, config)
-    if config.start == "segment":
-        _segmented(context)
+    if config.start not in ("backbone", "classifier"):
+        _trained(context, config)
     classes, truth = context.data.classes, config.truth()
     if not truth.is_dir():
         raise DataError(f"{truth}: there is no such folder of masks; --masks says where those of {config.pixel_labels} are")
@@ -217,20 +175,25 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
         model: nn.Module = CCT(backbone, outputs, config.output_stride or 8, auxiliary)
     else:
         model = segmentation_network(config.network, backbone, outputs, config.output_stride)
-    if config.start == "segment":
-        path = _segmented(context)
+    if config.start not in ("backbone", "classifier"):
+        path = _trained(context, config)
         fill(model, load_state(path), str(path), new=("auxiliary.",))
     else:
         start(model, backbone, encoder.classifier, encoder.weights, encoder.from_scratch)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _segmented(context: Context) -> Path:
-    """The weights of the run's segmentation network.
+def _trained(context: Context, config: SemiConfig) -> Path:
+    """The weights of the trained network to start from.
 
     Raises:
-        RunError: there is none yet.
+        RunError: there is none.
     """
+    if config.start != "segment":
+        path = Path(config.start)
+        if not path.is_file():
+            raise RunError(f"{path}: there is no such file to start from; check --semi-option start")
+        return path
     path = context.run.folder("segment") / "model.safetensors"
     if not context.run.done("segment"):
         raise RunError(f"{path}: start=segment needs it; `advcam segment --run {context.run.root}` makes it")
@@ -295,7 +258,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     )  # fmt: skip
     name = "cct" if config.method == "cct" else config.network
     stride = config.output_stride or (8 if name == "cct" else None)
-    write_json(folder / "model.json", network_record(context, name, backbone, stride, config.long_side, config))
+    write_json(folder / "model.json", network_record(context, name, backbone, stride, config))
     about = {"labelled": len(labelled), "others": 0 if config.mode == "labelled" else len(others), "mode": config.mode}
     write_json(folder / "metrics.json", {"history": history, "epoch_kept": "the last"} | about)
     used = {name: value for name, value in state.items() if not name.startswith("auxiliary.")}
