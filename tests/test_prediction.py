@@ -155,10 +155,10 @@ def test_settings_that_cannot_work(settings, message):
 def test_the_record_decides_what_is_not_asked_for(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "model")
     path = tmp_path / "model" / "model.json"
-    more = {"predict_merge": "max", "predict_window": 96, "predict_crf": True, "kind": "semi", "predict_mirror": False}
+    more = {"predict_merge": "max", "predict_crf": True, "kind": "semi", "predict_mirror": False}
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
     made = Segmenter.load(tmp_path / "model", DEVICE)
-    assert (made.merge, made.window, made.crf, made.mirror, made.scales) == ("max", 96, True, False, (1.0,))
+    assert (made.merge, made.window, made.crf, made.mirror, made.scales) == ("max", None, True, False, (1.0,))
     assert PredictConfig().applied(made) == made
     asked = PredictConfig(scales=(0.5,), mirror=True, merge="mean", crf=False, long_side=80).applied(made)
     assert (asked.merge, asked.window, asked.crf, asked.mirror, asked.scales) == ("mean", None, False, True, (0.5,))

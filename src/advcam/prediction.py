@@ -28,7 +28,7 @@ class PredictConfig:
         merge: as there.
         window: as there.
         crf: as there.
-        long_side: as there; a model made for windows is used without.
+        long_side: as there.
         probabilities: write these too.
 
     Raises:
@@ -55,7 +55,7 @@ class PredictConfig:
         """
         names = ("scales", "mirror", "merge", "window", "crf", "long_side")
         changes: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return replace(segmenter, **({"window": None} if self.long_side is not None else {}) | changes)
+        return replace(segmenter, **changes)
 
 
 def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine: Machine, reporter: Reporter) -> list[Skip]:
