@@ -32,7 +32,8 @@ class SegmentConfig(NetworkConfig):
     Args:
         start: from the run's ``classifier``, or from the ``backbone``'s own weights (the file it started from, or timm's).
         loss: of a pixel; see :class:`advcam.training.OfPixels`.
-        balanced: background and foreground weigh the same, as AdvCAM trains.
+        balanced: background and foreground weigh the same, as AdvCAM trains: good where masks are tight (IRN), bad where they
+            spill over (PAMR); see ``benchmarks/segmentation.md``.
         holdout: share of the training pictures whose masks choose the best epoch instead of training it; 0 keeps the last.
         rounds: of training; each after the first learns from the predictions of the one before for its training pictures,
             in which only the picture's labels may win and pixels whose winner has less than ``sure`` become 255.
@@ -41,7 +42,7 @@ class SegmentConfig(NetworkConfig):
 
     start: str = "classifier"
     loss: str = "cross_entropy"
-    balanced: bool = True
+    balanced: bool = False
     holdout: float = 0.05
     rounds: int = 1
     sure: float = 0.7
