@@ -24,24 +24,13 @@ def test_demo(tmp_path, capsys):
 
 
 def few_masks(folder, predictions):
-    """With masks of 60 scenes: those of the other scenes, made of AdvCAMs, teach more than the 60 alone."""
+    """Masks by hand of 60 scenes teach the network that learned from AdvCAM's masks of all what those did not know."""
     data, run = folder / "demo" / "data", folder / "demo" / "run"
     (folder / "few.txt").write_text("\n".join((data / "train.txt").read_text().split()[:60]))
     words = ["semi", "--run", str(run), "--pixel-labels", str(folder / "few.txt"), "--masks", str(data / "masks"), "--quiet"]
-    small = [
-        "--crop",
-        "128",
-        "--train-precision",
-        "bfloat16",
-        "--semi-option",
-        "start=classifier",
-        "--semi-option",
-        "steps=150",
-    ]
-    found = {}
-    for mode in ("labelled", "weak"):
-        assert main([*words, "--redo", "--mode", mode, *small]) == 0
-        assert main(["evaluate", "--run", str(run), "--masks", str(data / "masks"), "--quiet"]) == 0
-        found[mode] = json.loads((run / "metrics.json").read_text())["semi"]["mean_iou"]
-    print(predictions, found)
-    assert found["weak"] > found["labelled"]
+    small = ["--crop", "128", "--train-precision", "bfloat16", "--semi-option", "start=segment", "--semi-option", "steps=150"]
+    assert main([*words, *small]) == 0
+    assert main(["evaluate", "--run", str(run), "--masks", str(data / "masks"), "--quiet"]) == 0
+    found = json.loads((run / "metrics.json").read_text())["semi"]
+    assert "mode weak" in found["rule"]
+    assert found["mean_iou"] > predictions
