@@ -129,7 +129,9 @@ def test_a_batch_in_parts_trains_to_the_same_weights(tmp_path, pixel_views, bala
 
 
 def test_a_batch_that_cannot_be_shared_out(tmp_path, views):
-    with pytest.raises(SettingsError, match=r"a batch of 4 cannot be shared out over 1 processes in 3 parts .* multiple of 3"):
+    with pytest.raises(
+        SettingsError, match=r"a batch of 4 cannot be shared out over 1 processes in 3 parts .* multiple of 6, since"
+    ):
         train(tmp_path, views, machine=Machine("cpu", workers=0, accumulate=3))
 
 

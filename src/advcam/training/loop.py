@@ -134,6 +134,7 @@ def fit(
         record = {"epoch": epoch + 1, "loss": total / todo, **found}
         state.save(record, best_by, seen, write=machine.first)
         writer.numbers(first + todo, {f"epoch/{name}": value for name, value in record.items() if isinstance(value, float)})
+        writer.flush()
         machine.wait()
     return state.best, state.history
 
@@ -253,6 +254,11 @@ class _Writer:
             except ImportError:
                 raise SettingsError("--tensorboard: it is not installed; `pip install tensorboard`, or leave it out") from None
             self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def flush(self) -> None:
+        """Writes what was collected to disk."""
+        if self.writer:
+            self.writer.flush()
 
     def numbers(self, step: int, found: dict[str, float]) -> None:
         """Writes numbers of a step."""
