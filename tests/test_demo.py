@@ -20,7 +20,7 @@ def test_demo(tmp_path, capsys):
     assert gain >= 0.03
     assert metrics["masks"]["mean_iou"] > metrics["seed_plain"]["mean_iou"]
     assert minutes < 8  # five on an idle machine; CI's is not always idle
-    few_masks(tmp_path, metrics["predictions"]["mean_iou"])
+    few_masks(tmp_path, metrics["predictions"])
 
 
 def few_masks(folder, predictions):
@@ -33,4 +33,5 @@ def few_masks(folder, predictions):
     assert main(["evaluate", "--run", str(run), "--masks", str(data / "masks"), "--quiet"]) == 0
     found = json.loads((run / "metrics.json").read_text())["semi"]
     assert "mode weak" in found["rule"]
-    assert found["mean_iou"] > predictions
+    assert found["mean_iou"] > predictions["mean_iou"] - 0.02  # 54.3 after 53.7; another processor rounds otherwise
+    assert found["noise"] < predictions["noise"] - 0.05  # 22.7 after 35.8: the masks by hand do not spill over
