@@ -379,7 +379,7 @@ def test_another_encoder_with_weights_of_its_own(run, tmp_path, capsys):
     assert read_json(run / "4-segment" / "model.json")["backbone"]["name"] == "mobilenetv2_050"
     assert f"The encoder started from `{tmp_path / 'mobile.pt'}`" in (run / "4-segment" / "README.md").read_text()
     assert segment(run, *words, f"encoder_weights={run / '1-classify' / 'model.safetensors'}") == 2
-    assert "model.safetensors: lacks" in capsys.readouterr().err
+    assert "option encoder_weights=FILE" in capsys.readouterr().err
     assert segment(run, "--segment-option", "encoder=mobilnet") == 2
     assert "cannot be had on the backbone 'mobilnet' (Unknown model" in capsys.readouterr().err
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from advcam.data import IGNORE, Augmentation, Item, Normalisation, Skip, fit_within, read_image
-from advcam.errors import ImageError, RunError, SettingsError, StoreError
+from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError
 from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
+from advcam.models.encoders import start
 from advcam.models.weights import State, load_state
 from advcam.segmenter import Segmenter, check_views
 from advcam.store import load_mask, read_json, save_mask, whole
@@ -174,6 +176,17 @@ class Started:
     def untrained(self) -> bool:
         """Whether it starts from nothing: its BatchNorm must then be trained."""
         return self.from_scratch and self.classifier is None
+
+    def start(self, network: nn.Module) -> None:
+        """Gives a network's encoder its weights.
+
+        Raises:
+            NetworkError: weights that do not fit, or a hub that cannot be reached.
+        """
+        try:
+            start(network, self.backbone, self.classifier, self.weights, self.from_scratch)
+        except NetworkError as error:
+            raise NetworkError(f"{error} (of the network's encoder: option encoder_weights=FILE, or encoder='')") from None
 
 
 def encoder_of(context: Context, config: NetworkConfig) -> Started:

@@ -13,7 +13,6 @@ from torch import nn
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews, read_image
 from advcam.errors import SettingsError
-from advcam.models.encoders import start
 from advcam.models.segmentation import segmentation_network
 from advcam.segmenter import Segmenter
 from advcam.store import digest, save_mask, write_bytes, write_json
@@ -105,7 +104,7 @@ def build(context: Context, config: SegmentConfig) -> nn.Module:
     encoder = encoder_of(context, config)
     outputs = len(context.data.classes) + 1
     model = segmentation_network(config.network, encoder.backbone, outputs, config.output_stride)
-    start(model, encoder.backbone, encoder.classifier, encoder.weights, encoder.from_scratch)
+    encoder.start(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -30,7 +30,6 @@ from advcam.consistency import (
 from advcam.data import IGNORE, UNKNOWN, Item, Normalisation, SemiViews, Skip, TrainingViews, listed
 from advcam.errors import DataError, RunError, SettingsError
 from advcam.models.cct import AUXILIARY, CCT
-from advcam.models.encoders import start
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import fill, load_state
 from advcam.store import digest, write_bytes, write_json
@@ -179,7 +178,7 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
         path = _trained(context, config)
         fill(model, load_state(path), str(path), new=("auxiliary.",))
     else:
-        start(model, backbone, encoder.classifier, encoder.weights, encoder.from_scratch)
+        encoder.start(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
