@@ -342,7 +342,8 @@ def test_an_all_negative_map_and_a_constant_picture(images):
     assert not negative.maps.any()
     assert not negative.normalised((40, 56)).any()
     grey = torch.full((1, 3, 40, 56), 0.3)
-    out = advcam.AdvCAM(net, steps=3)(grey, [[0]], record=True)
+    assert advcam.AdvCAM(net, steps=3)(grey, [[0]]).maps.isfinite().all()
+    out = advcam.AdvCAM(net, steps=3, ceiling=None, emphasis="none")(grey, [[0]], record=True)
     assert torch.equal(out.images, grey)  # no range, no step
     assert torch.allclose(out.maps, 3 * out.plain.maps, atol=1e-6)
 

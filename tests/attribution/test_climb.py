@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import advcam
-from advcam.attribution import Head, ascend, climb, gradient_scale, make_views, normalise, settings
-from advcam.attribution.objective import discriminative, penalty, suppressed
+from advcam.attribution import Head, add_views, ascend, climb, gradient_scale, make_views, normalise, settings
+from advcam.attribution.emphasis import emphasised, pressure
+from advcam.attribution.maps import cam
+from advcam.attribution.objective import discriminative, penalty, suppressed, unit_of
 from advcam.errors import SettingsError
 
 HEAD = Head(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]]), torch.zeros(2))
@@ -28,7 +30,7 @@ def started(views):
 def test_one_step_by_hand():
     views = torch.zeros(1, 1, 3, 2, 2)
     views[0, 0, 0] = torch.tensor([[0.0, 0.2], [0.4, 1.0]])
-    chosen = settings(mirror=False, suppress=0.0, step_size=0.1, steps=2)
+    chosen = settings(mirror=False, suppress=0.0, step_size=0.1, steps=2, ceiling=None, emphasis="none")
     first, second = climb(identity, views, started(views), torch.tensor([0]), chosen, head=HEAD)
     assert torch.equal(first.maps[0], views[0, 0, 0])  # w_0 . f
     assert torch.allclose(first.scores, torch.tensor([[0.4, 0.0]]))
@@ -45,7 +47,7 @@ def test_equals_the_equations_written_out(net, images, preset, mirror):
     target = 2
     net.eval()
     x = torch.stack([images[0], images[0].flip(-1)]) if s.mirror else images[:1].clone()
-    expected, first = [], None
+    expected, first, pushed = [], None, 0
     for _ in range(4):
         x = x.detach().requires_grad_()
         f = net.body(net.stem(x))
@@ -65,7 +67,11 @@ def test_equals_the_equations_written_out(net, images, preset, mirror):
         penalised = change.sum() if s.penalty == "sum" else change.mean() / len(x)
         loss = y[target] - 0.7 * (y.sum() - y[target]) - 2.0 * penalised
         (g,) = torch.autograd.grad(loss, x)
-        expected.append(cam.detach())
+        shown = cam.detach() if not expected or s.ceiling is None else cam.detach().clamp(max=s.ceiling * float(first.max()))
+        expected.append(shown * pushed / pushed.mean() if expected and s.emphasis == "gradient" else shown)
+        here = torch.nn.functional.adaptive_avg_pool2d(g.abs().sum(1), cam.shape)
+        here = here[0] + here[1].flip(-1) if s.mirror else here[0]
+        pushed = pushed + here / here.mean()
         g = g / g.abs().max() if s.gradient == "maximum" else g
         g = g * (x.max() - x.min()) if s.step_unit == "range" else g
         moved = x + s.step_size * g
@@ -190,9 +196,63 @@ def test_objective_by_hand():
     assert suppressed(scores, torch.tensor([0]), 1.0).item() == 0.0
     assert suppressed(scores, torch.tensor([2]), 0.5).item() == 0.0
     maps, first = torch.tensor([[[1.0, 0.4], [0.6, 0.0]]]), torch.zeros(1, 2, 2)
-    assert penalty(maps, first, 0.5, "sum", 1).item() == pytest.approx(1.6)  # cells above half the maximum
-    assert penalty(maps, first, 0.5, "mean", 1).item() == pytest.approx(0.4)
-    assert penalty(maps, first, 0.5, "mean", 2).item() == pytest.approx(0.2)  # maps added over two views
+    assert penalty(maps, first, 0.5).item() == pytest.approx(1.6)  # cells above half the maximum
+    held = torch.full((1, 2, 2), 0.1)
+    assert penalty(maps, held, 0.5, torch.tensor([3.0])).item() == pytest.approx(3 * 1.4 / 0.4)
+
+
+def test_penalty_of_weight_1_takes_what_the_discriminative_cells_gain(net, images):
+    """Its unit is the score's: raised everywhere, the whole map's penalty is the score's own gain."""
+    f = torch.rand(1, 1, 2, 3, 4)
+    head = Head(torch.tensor([[2.0, 1.0]]), torch.zeros(1))
+    g = head.gradient(f, torch.tensor([0]))
+    first, grown = add_views(cam(f, g)), add_views(cam(1.5 * f, g))
+    gain = (head.weight @ (0.5 * f).mean((3, 4))[0, 0]).item()
+    assert penalty(grown, first, 0.0, unit_of(f, g)).item() == pytest.approx(gain, rel=1e-5)
+
+
+def test_emphasis_by_hand():
+    gradient = torch.zeros(1, 2, 3, 4, 4)
+    gradient[0, 0, :, :2, :2] = 1.0  # the image's upper left
+    gradient[0, 1, 1, :2, 2:] = -3.0  # the mirror image's upper right: the same cell
+    pushed = pressure(gradient, (2, 2))
+    assert torch.equal(pushed, torch.tensor([[[4.0, 0.0], [0.0, 0.0]]]))  # mean 1
+    assert torch.equal(pressure(torch.zeros(1, 1, 3, 4, 4), (2, 2)), torch.ones(1, 2, 2))  # pushed nowhere: all alike
+    first = torch.tensor([[[4.0, 1.0], [0.0, 0.0]]])
+    maps = torch.tensor([[[8.0, 1.0], [0.5, 0.0]]])
+    assert torch.equal(emphasised(maps, first, None, 0.25), torch.tensor([[[1.0, 1.0], [0.5, 0.0]]]))
+    assert torch.equal(emphasised(maps, first, pushed + 1, None), torch.tensor([[[20.0, 0.5], [0.25, 0.0]]]))
+
+
+def test_steps_add_up_and_the_first_is_the_plain_map(net, images):
+    for preset in ("default", "official"):
+        out = advcam.AdvCAM(net, preset, scales=(1.0,), steps=4)(images, [[0], [1], [2]], record=True)
+        assert torch.allclose(out.steps.sum(1), out.maps, rtol=1e-5)
+        assert torch.equal(out.steps[:, 0], out.plain.maps)
+    plain = advcam.AdvCAM(net, ceiling=None, emphasis="none", steps=4)(images, [[0], [1], [2]])
+    default = advcam.AdvCAM(net, steps=4)(images, [[0], [1], [2]])
+    assert not torch.allclose(plain.maps, default.maps)
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_default_is_scale_free(net, images, factor):
+    """Pixels, features, logits in other units: the same map, but for its own unit."""
+    rows = torch.tensor([0, 1, 2])
+    chosen = settings("default", steps=5, restrain=1.0)
+
+    def classifier(x, pixel=1.0, feature=1.0, logit=1.0):
+        f = net.body(net.stem(x / pixel)) * feature
+        return f, logit * (f.mean((2, 3)) / feature) @ net.fc.weight.T
+
+    def summed(**units):
+        net.eval()
+        head = Head(net.fc.weight.detach() * units.get("logit", 1.0) / units.get("feature", 1.0), torch.zeros(4))
+        views = make_views(images * units.get("pixel", 1.0), 1.0, False)
+        steps = climb(lambda x: classifier(x, **units), views, rows, rows, chosen, head=head)
+        return normalise(sum(step.maps for step in steps))
+
+    for unit in ("pixel", "feature", "logit"):
+        assert torch.allclose(summed(), summed(**{unit: factor}), atol=1e-3), unit
 
 
 def test_small_scales_climb_half_the_steps_where_asked():
@@ -209,6 +269,8 @@ def test_small_scales_climb_half_the_steps_where_asked():
         ({"steps": "5"}, "steps must be a number, got '5'"),
         ({"scales": 1.5}, "scales must be a tuple of factors"),
         ({"mirror": "no"}, "mirror is True or False, got 'no'"),
+        ({"ceiling": 0.0}, "ceiling is a share of the first map's maximum, above 0, or None; got 0.0"),
+        ({"emphasis": "mean"}, "emphasis is one of none, gradient, got 'mean'"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"step_size": float("nan")}, "step_size must be a finite number"),
         ({"restrain": -1.0}, "restrain must be a finite number of at least 0"),

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .emphasis import emphasised, pressure
 from .maps import METHODS, Head, gradient_scale
-from .objective import penalty, relu_scores, suppressed
+from .objective import penalty, relu_scores, suppressed, unit_of
 from .settings import ClimbSettings
 from .views import add_views
 
@@ -22,7 +23,7 @@ class Step:
     """What one step t saw of the pixels x^t, and where they went.
 
     Args:
-        maps: [C, h, w], the map of each climb's class, views added.
+        maps: [C, h, w], the map of each climb's class, views added: what the step adds to the sum.
         scores: [C, K], the score of every class.
         pixels: [C, V, 3, H, W], x^t.
         moved: [C, V, 3, H, W], x^(t+1); None after a last step that nobody asked to go on from.
@@ -50,7 +51,8 @@ def climb(
     ``x^t = x^(t-1) + xi dL/dx``, ``L = y_c - sum_{k != c} y_k - lambda || M |CAM(x) - CAM(x^0)| ||_1`` (equations 3-7).
     The AdvCAM is the sum of the maps. Every quantity is one climb's own (gradient maximum, bounds, mask), so a batch
     gives what one at a time gives. Climbs of one image share its first forward pass. Between steps nothing is kept but
-    pixels. A map or gradient that is not finite counts as 0 there: the map shows nothing, the pixels stay.
+    pixels, the first map, and where pixels were pushed. A map or gradient that is not finite counts as 0 there: the map
+    shows nothing, the pixels stay.
 
     Args:
         classifier: images to (features, logits), in eval mode, the logits differentiable in the features.
@@ -62,7 +64,7 @@ def climb(
         steps: how many; None is the settings' T.
         move_last: move the pixels after the last step too.
     """
-    x, rows, first = views.detach(), image, None
+    x, rows, first, pushed = views.detach(), image, None, None
     steps = steps or s.steps
     for t in range(steps):
         moving = t + 1 < steps or move_last
@@ -79,14 +81,22 @@ def climb(
             if s.weights == "gradient":
                 maps = maps * gradient_scale(f, _linear(head), target)
             cam = add_views(maps)
-            first = cam.detach() if first is None else first
+            if first is None:
+                first, unit = _finite(cam.detach()), unit_of(f, g) if s.penalty == "relative" else None
             scores = relu_scores(f, _linear(head)) if s.score == "relu" else y.mean(1)
             objective = suppressed(scores, target, s.suppress)
             if s.restrain and moving:
-                objective = objective - s.restrain * penalty(cam, first, s.threshold, s.penalty, x.shape[1])
+                objective = objective - s.restrain * penalty(cam, first, s.threshold, unit)
 
-        moved = ascend(x.detach()[rows], gradients(objective, x, rows, len(x)), s) if moving else None
-        step = Step(_finite(cam.detach()), scores.detach(), x.detach()[rows], moved)
+        counted = _finite(cam.detach() if t == 0 else emphasised(cam.detach(), first, pushed, s.ceiling))
+        moved = None
+        if moving:
+            ascent = gradients(objective, x, rows, len(x))
+            moved = ascend(x.detach()[rows], ascent, s)
+            if s.emphasis == "gradient":
+                pushed = pressure(_finite(ascent), (first.shape[1], first.shape[2])) + (0 if pushed is None else pushed)
+            del ascent
+        step = Step(counted, scores.detach(), x.detach()[rows], moved)
         del features, logits, f, y, g, maps, cam, scores, objective
         yield step
         if moved is not None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .maps import Head
+from .maps import Head, cam
 
 
 def relu_scores(features: Float[Tensor, "c v d h w"], head: Head) -> Float[Tensor, "c k"]:
@@ -27,11 +27,26 @@ def discriminative(maps: Float[Tensor, "c h w"], threshold: float) -> Float[Tens
 
 
 def penalty(
-    maps: Float[Tensor, "c h w"], first: Float[Tensor, "c h w"], threshold: float, reduction: str, views: int
+    maps: Float[Tensor, "c h w"], first: Float[Tensor, "c h w"], threshold: float, unit: Float[Tensor, " c"] | None = None
 ) -> Float[Tensor, " c"]:
-    """``|| M * |CAM(x) - CAM(x^0)| ||_1`` (AdvCAM equation 6) of maps added over views.
+    """``|| M * |CAM(x) - CAM(x^0)| ||_1`` (AdvCAM equation 6).
 
-    A ``sum`` over cells and views, as published, or the ``mean``, in which lambda means the same with and without mirror.
+    The sum over cells, as published; with a unit, relative to the first map: ``unit * sum(M |change|) / sum(first)``.
+
+    Args:
+        maps: the step's.
+        first: of the first step.
+        threshold: tau.
+        unit: of each climb's score; see :func:`unit_of`.
     """
-    change = (maps - first).abs() * discriminative(maps, threshold)
-    return change.sum((1, 2)) if reduction == "sum" else change.mean((1, 2)) / views
+    change = ((maps - first).abs() * discriminative(maps, threshold)).sum((1, 2))
+    return change if unit is None else unit * change / first.sum((1, 2)).clamp_min(1e-12)
+
+
+def unit_of(features: Float[Tensor, "c v d h w"], gradient: Float[Tensor, "c v d h w"]) -> Float[Tensor, " c"]:
+    """How much of the score the positive cells make up: the mean over cells and views of the class activation map.
+
+    Behind a pooled linear head ``y_c = mean(w_c . f) + b_c``, so a penalty in this unit takes from the score just what
+    discriminative cells add to it.
+    """
+    return cam(features, gradient).detach().mean((1, 2, 3))

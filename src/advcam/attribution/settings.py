@@ -13,33 +13,33 @@ from advcam.errors import SettingsError, known
 from .maps import METHODS
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Ours: every quantity is relative (to the pixel range, to a mean over cells), so the numbers mean the same anywhere.
+    # Ours: every quantity is relative (to the pixel range, to the first map, to a mean over cells): the same numbers anywhere.
     "default": {
-        "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
+        "steps": 8, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
-        "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "halve_small": False, "grid": 1, "precision": "float32",
+        "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "float32",
     },
     # Equations 3-7 as printed: logits, raw gradient, L1 sum, no clipping.
     "paper": {
         "steps": 27, "step_size": 0.008, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "sum", "gradient": "raw", "step_unit": "pixel",
-        "clip": False, "halve_small": False, "grid": 1, "precision": "float32",
+        "clip": False, "ceiling": None, "emphasis": "none", "halve_small": False, "grid": 1, "precision": "float32",
     },
     # The published code, to the letter (parity/climb.npz).
     "official": {
         "steps": 27, "step_size": 0.08, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
         "scales": (1.0, 0.5, 1.5, 2.0), "mirror": True, "method": "cam", "bounds": None,
         "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
-        "clip": True, "halve_small": True, "grid": 16, "precision": "float32",
+        "clip": True, "ceiling": None, "emphasis": "none", "halve_small": True, "grid": 16, "precision": "float32",
     },
-    # `default` in bfloat16.
+    # `default` in bfloat16, half as many steps of twice the length.
     "fast": {
-        "steps": 5, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
+        "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
-        "score": "logit", "weights": "head", "penalty": "mean", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "halve_small": False, "grid": 1, "precision": "bfloat16",
+        "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "bfloat16",
     },
 }  # fmt: skip
 
@@ -47,9 +47,10 @@ _CHOICES = {
     "method": tuple(METHODS),
     "score": ("logit", "relu"),
     "weights": ("head", "gradient"),
-    "penalty": ("mean", "sum"),
+    "penalty": ("relative", "sum"),
     "gradient": ("maximum", "raw"),
     "step_unit": ("range", "pixel"),
+    "emphasis": ("none", "gradient"),
     "precision": ("float32", "bfloat16"),
 }
 
@@ -73,10 +74,15 @@ class ClimbSettings:
             views (linear head only).
         weights: of the channels in a map. ``head``: the head's row w_c; ``gradient``: the gradient rule of the
             published code (SPEC section 1, point 1), about 2 K+ times smaller (linear head only).
-        penalty: L1 as a ``mean`` over cells and views, in which lambda means the same on any grid, or as a ``sum``.
+        penalty: L1 as a ``sum`` over cells, or ``relative`` to the first map, a mean over cells in the unit of the score: with
+            lambda 1 what the discriminative cells gain counts for nothing, on any grid, by any method.
         gradient: ``maximum`` divides it by its largest magnitude in this climb; ``raw`` takes it as it is.
         step_unit: ``range``: xi is a share of the climb's own pixel range; ``pixel``: in units of the given pixels.
         clip: keep the pixels within the range that the climb's pixels have, or within ``bounds``.
+        ceiling: cut each later step's map off at this share of the first map's maximum, so that no cell outgrows the others in
+            the sum; None leaves it as it is. The first step's map, the plain one, is never touched.
+        emphasis: ``gradient`` weights each later step's map, cell by cell, by how hard the steps before pushed the pixels
+            there, relative to the mean over cells; ``none`` sums the maps as they are.
         halve_small: scales below 1 climb T // 2 steps (T > 10), else at most 5, as in the published code.
         grid: at full size, enlarge to the next multiple of this and cut, instead of to the size itself.
         precision: of the network's arithmetic; maps and pixels stay float32.
@@ -100,6 +106,8 @@ class ClimbSettings:
     gradient: str
     step_unit: str
     clip: bool
+    ceiling: float | None
+    emphasis: str
     halve_small: bool
     grid: int
     precision: str
@@ -124,6 +132,9 @@ class ClimbSettings:
                 raise SettingsError(f"{name} must be a finite number of at least 0, got {value}")
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
+        number = isinstance(self.ceiling, Real) and not isinstance(self.ceiling, bool) and math.isfinite(self.ceiling)
+        if self.ceiling is not None and not (number and self.ceiling > 0):
+            raise SettingsError(f"ceiling is a share of the first map's maximum, above 0, or None; got {self.ceiling!r}")
         if not isinstance(self.grid, Integral) or self.grid < 1:
             raise SettingsError(f"grid must be a whole number of at least 1, got {self.grid}")
         if self.bounds is not None:

@@ -42,7 +42,7 @@ class AdvCAM:
     ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx`` (Lee, Kim, Yoon, CVPR 2021, equations 3-7).
 
     Whatever happens, a result is defined: where a network gives NaN or infinity the map is 0 there and a warning says so; a
-    gradient of zero, or a picture of one colour, stays where it is, so every step sees the same map; a map without a
+    gradient of zero, or a picture of one colour, stays where it is, so every step sees the same features; a map without a
     positive cell is a map of zeros, and stays that when normalised.
 
     Args:

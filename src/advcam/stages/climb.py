@@ -46,8 +46,11 @@ class ClimbConfig:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> ClimbConfig:
-        """The config that :meth:`record` described."""
-        return cls(changes={name: value for name, value in record.items() if name != "keep"}, keep=record.get("keep", True))
+        """The config that :meth:`record` described; a record of a version that knew no emphasis has none."""
+        changes = {"ceiling": None, "emphasis": "none"} | {name: value for name, value in record.items() if name != "keep"}
+        if changes.get("penalty") == "mean":
+            changes["penalty"] = "relative"  # the same, of class activation maps
+        return cls(changes=changes, keep=record.get("keep", True))
 
 
 def run(context: Context, config: ClimbConfig) -> None:
