@@ -17,8 +17,11 @@ from torch import nn
 
 from advcam.cli import main
 from advcam.data import SceneSettings, write_dataset
+from advcam.flow import reopen
+from advcam.machine import Machine
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
+from advcam.progress import Reporter
 from advcam.store import write_bytes, write_json
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -128,3 +131,9 @@ def finished(scenes, tmp_path_factory):
     assert main(arguments(scenes, out)) == 0
     assert main(["evaluate", "--run", str(out), "--masks", str(scenes / "masks"), "--quiet"]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def context(finished):
+    """The finished run, opened; to be looked at alone."""
+    return reopen(finished, None, Machine(), Reporter(quiet=True))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from advcam.data import Item, SceneSettings, Skip, load, write_dataset
+from advcam.data import Item, SceneSettings, Skip, listed, load, source_files, write_dataset
 from advcam.errors import NetworkError, RunError, SettingsError
 from advcam.machine import Machine
 from advcam.models import encoders, find
@@ -62,7 +64,7 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
     files = {"labels": data.labels, "classes": data.classes, "train_list": data.train_list, "eval_list": data.eval_list}
     about = {
         "images": str(data.images.resolve()),
-        **{name: digest(path.read_bytes().hex()) if path and path.is_file() else None for name, path in files.items()},
+        **{name: _content(path) for name, path in files.items()},
         "eval_name": data.eval_list.name if data.eval_list else None,
         "seed": seed,
     }
@@ -76,6 +78,24 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
     save_data(run, loaded)
     list_skips(root / "skipped.csv", loaded.skipped)
     return _announced(Context(run, loaded, seed, machine, reporter))
+
+
+def _content(path: Path | None) -> str | None:
+    """What a file holds, or the files of a VOC or COCO folder, as a hash: a run depends on it, not on the name."""
+    if path is None or not path.exists():
+        return None
+    found = [_digest(file) for file in source_files(path)]
+    return found[0] if path.is_file() else digest(found)
+
+
+def _digest(file: Path) -> str:
+    """``digest`` of a file's bytes in hexadecimal, without holding them: annotation files are large."""
+    made = hashlib.sha256(b'"')
+    with file.open("rb") as stream:
+        while part := stream.read(2**20):
+            made.update(part.hex().encode())
+    made.update(b'"')
+    return made.hexdigest()[:16]
 
 
 def _announced(context: Context) -> Context:
@@ -227,16 +247,34 @@ def try_refinement(context: Context, config: RefineConfig) -> None:
     refine.try_network(config, Backbone.from_record(made["backbone"]), state, made["weights"], made["from_scratch"])
 
 
-def score(context: Context, masks: Path, instances: Path | None = None) -> list[Skip]:
-    """Compares a run with ground truth and writes its report anew; returns what was left out."""
+def score(context: Context, masks: Path, instances: Path | None = None, only: Path | None = None) -> list[Skip]:
+    """Compares a run with ground truth and writes its report anew; returns what was left out.
+
+    Args:
+        context: the run.
+        masks: ground truth.
+        instances: ground truth of objects.
+        only: a list of the run's pictures to score, instead of those for scoring.
+
+    Raises:
+        DataError: no ground truth, or a list that names none of the run's pictures.
+        RunError: nothing to score.
+    """
     name = context.run.state()["about"]["eval_name"] or "all pictures of the run"
-    skipped = evaluate.run(context, EvaluateConfig(masks, name, instances))
+    scored, unknown = context, list[Skip]()
+    if only:
+        items, unknown = listed(only, context.data.items)
+        scored, name = replace(context, data=replace(context.data, eval=tuple(items))), only.name
+    skipped = unknown + evaluate.run(scored, EvaluateConfig(masks, name, instances))
     list_skips(context.run.root / "skipped-evaluate.csv", skipped)
     for what, found in read_json(context.run.root / "metrics.json").items():
         if "mean_iou" in found:
             at = f", threshold {found['threshold']:.2f}" if "threshold" in found else ""
             numbers = f"mIoU {_percent(found['mean_iou'])}, noise {_percent(found['noise'])}{at}"
             context.reporter.say(f"{what}: {numbers} ({found['rule']})")
+        if what == "localisation":
+            each = "; ".join(f"{name} {_places(found[name])}" for name in ("plain", "advcam") if name in found)
+            context.reporter.say(f"{what}: {each} (thresholds chosen with the ground truth of this split; image labels given)")
         if what == "instances":
             at_each = ", ".join(f"{_percent(v['mean'])} at IoU {at}" for at, v in found["average_precision"].items())
             context.reporter.say(f"{what}: average precision {at_each} ({found['rule']})")
@@ -251,11 +289,17 @@ def _percent(share: float | None) -> str:
     return "none" if share is None else f"{100 * share:.1f} %"
 
 
+def _places(found: dict[str, Any]) -> str:
+    box, box_v2, top1 = (found[name] for name in ("max_box_acc", "max_box_acc_v2", "top1"))
+    numbers = f"MaxBoxAcc {_percent(box['value'])}, V2 {_percent(box_v2['value'])}, PxAP {_percent(found['pxap'])}"
+    return numbers + (f", top-1 {_percent(top1['value'])}" if top1 else "")
+
+
 def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int = 600, scored: int = 150) -> Path:
     """The main job on generated scenes: makes them, takes every step, scores, reports. Returns the report's path.
 
     The classifier is a very small timm network from scratch; the climb's settings are stated here because they are not
-    the default's: longer steps, restrained, nothing suppressed.
+    the default's: longer steps, restrained, their maps summed as they are.
     """
     data = out / "data"
     if not (data / "eval.txt").is_file():
@@ -278,7 +322,7 @@ def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int 
             scales=(1.0, 1.0),
             precision="bfloat16",
         ),
-        ClimbConfig(changes={"steps": 12, "step_size": 0.02, "suppress": 0.0, "restrain": 3.0, "mirror": False}),
+        ClimbConfig(changes={"steps": 12, "step_size": 0.02, "restrain": 3.0, "ceiling": None, "emphasis": "none"}),
         RefineConfig(),
         SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0), precision="bfloat16"),
     )

@@ -64,7 +64,7 @@ def test_maps_and_masks_have_the_promised_form(finished, scenes):
 
 def test_every_number_says_its_split_and_rule(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert metrics.keys() == {"seed_plain", "seed_advcam", "masks", "predictions", "average_precision"}
+    assert metrics.keys() == {"seed_plain", "seed_advcam", "masks", "predictions", "localisation", "average_precision"}
     for entry in metrics.values():
         assert "8 images" in entry["split"] or entry["images"] == 8
         assert entry["rule"]
@@ -261,7 +261,7 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     assert after["segment"]["settings"] == before["segment"]["settings"]
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast", "--quiet"]) == 0
     fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["settings"]
-    assert (fast["steps"], fast["mirror"], fast["precision"]) == (5, False, "bfloat16")
+    assert (fast["steps"], fast["mirror"], fast["precision"]) == (4, False, "bfloat16")
     assert (
         main(["classify", "--run", str(run), "--redo", "--backbone", "resnet10t", "--from-scratch", "--epochs", "1", "--quiet"])
         == 0
@@ -468,7 +468,8 @@ EOF
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "run", "classify", "climb", "refine", "segment", "semi", "report", "evaluate", "predict", "export"]
+    "verb",
+    ["demo", "run", "classify", "climb", "refine", "segment", "semi", "report", "evaluate", "study", "predict", "export"],
 )
 def test_help_has_an_example(verb, capsys):
     with pytest.raises(SystemExit, match="0"):

@@ -48,12 +48,12 @@ def _as_the_run_has_it(parser: ArgumentParser, args: Namespace, argv: Sequence[s
     """The options of a step's verb again, those not typed as the run was given them."""
     from advcam.store import RunFolder
 
-    from . import options as o
+    from . import memory
 
     if not (args.run / "run.json").is_file():
         return args
     options = RunFolder.open(args.run).state().get("options", {}).get(args.step, {})
-    args.verb.set_defaults(**o.remembered(args, options))
+    args.verb.set_defaults(**memory.remembered(args, options))
     return parser.parse_args(argv)
 
 
@@ -61,6 +61,8 @@ def _parser() -> ArgumentParser:
     from advcam import __version__
 
     from . import options as o
+    from .data import add_data_verbs
+    from .study import add_study
 
     parser = ArgumentParser("advcam", description="Image-level labels in, pixel masks out, by anti-adversarial climbing.")
     parser.add_argument("--version", action="version", version=f"advcam {__version__}")
@@ -86,6 +88,7 @@ def _parser() -> ArgumentParser:
         "--images photos --labels labels.csv --out runs/first",
     )  # fmt: skip
     whole.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder, made or taken up again")
+    o.add_recipe(whole)
     o.add_data(whole, required=True)
     for add in (o.add_classify, o.add_climb, o.add_keep, o.add_refine):
         add(whole)
@@ -121,6 +124,13 @@ def _parser() -> ArgumentParser:
     judge.add_argument(
         "--instances", type=Path, metavar="DIR", help="ground truth of objects, ID.png with each object's number (IRN only)"
     )
+    judge.add_argument("--list", type=Path, metavar="FILE", help="pictures of the run, one a line (default: those for scoring)")
+
+    study = verb(
+        "study", _study, "One of the paper's studies on a run: table, figure, paragraph; goes on where it was stopped.",
+        "iterations --run runs/first --masks truth",
+    )  # fmt: skip
+    add_study(study)
 
     predict = verb(
         "predict", _predict, "Make masks of any pictures with a trained network.",
@@ -142,6 +152,9 @@ def _parser() -> ArgumentParser:
     export.add_argument(
         "--size", type=o.size, metavar="HxW", help="take pictures of this size alone (default: of any, in multiples of 32)"
     )
+
+    prepare = verbs.add_parser("data", help="Look at a data set, or convert it, before hours are spent on it.")
+    add_data_verbs(prepare, _check, _convert)
 
     close = verb(
         "climb-image", _climb_image, "One picture: overlay, map file, and an animation of the map growing over the steps.",
@@ -175,20 +188,22 @@ def _end(done: str, skipped: int, listed: Path) -> int:
 def _demo(args: Namespace) -> int:
     from advcam import flow
 
-    from . import options as o
+    from . import configs as c
 
-    report = flow.demo(args.out, args.seed or 0, o.machine(args), _reporter(args))
+    report = flow.demo(args.out, args.seed or 0, c.machine(args), _reporter(args))
     return _end(f"report: {report.resolve()}", 0, report)
 
 
 def _run(args: Namespace) -> int:
     from advcam import flow
 
-    from . import options as o
+    from . import configs as c
+    from . import memory
+    from .options import ADD
 
-    steps = o.steps(args)
-    context = flow.start(args.out, o.data(args), args.seed or 0, o.machine(args), _reporter(args))
-    context.run.remember({step: o.given(args, step) for step in o.ADD if step != "semi"})
+    steps = c.steps(args)
+    context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args))
+    context.run.remember({step: memory.given(args, step) for step in ADD if step != "semi"})
     report = flow.take_all(context, steps)
     return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
 
@@ -199,22 +214,23 @@ def _step(args: Namespace) -> int:
     from advcam.report import write_card
     from advcam.stages import classify, climb, segment, semi
 
-    from . import options as o
+    from . import configs as c
+    from . import memory
 
-    machine, reporter = o.machine(args), _reporter(args)
+    machine, reporter = c.machine(args), _reporter(args)
     configs: dict[str, tuple[Any, Any]] = {
-        "classify": (classify.run, o.classify),
-        "climb": (climb.run, o.climb),
-        "refine": (flow.make_masks, o.refine),
-        "segment": (segment.run, lambda a: o.segment(a, "")),
-        "semi": (semi.run, o.semi),
+        "classify": (classify.run, c.classify),
+        "climb": (climb.run, c.climb),
+        "refine": (flow.make_masks, c.refine),
+        "segment": (segment.run, lambda a: c.segment(a, "")),
+        "semi": (semi.run, c.semi),
     }
     call, config = configs[args.step]
     made = config(args)
     if args.step == "classify" and (args.images or args.labels):
-        if not (args.images and args.labels):
-            raise DataError("a run starts with both --images and --labels")
-        context = flow.start(args.run, o.data(args), args.seed or 0, machine, reporter)
+        if not args.labels:
+            raise DataError("a run starts with --labels, and --images where these are a file")
+        context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter)
     else:
         context = flow.reopen(args.run, args.seed, machine, reporter)
     if args.redo or not context.run.done(args.step):
@@ -228,7 +244,7 @@ def _step(args: Namespace) -> int:
     if args.redo:
         gone = machine.once(lambda: context.run.drop(args.step))
         reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
-    machine.once(lambda: context.run.remember({args.step: o.given(args, args.step)}))
+    machine.once(lambda: context.run.remember({args.step: memory.given(args, args.step)}))
     skipped = call(context, made)
     if args.step in ("segment", "semi"):
         machine.once(lambda: write_card(context.run, context.data, args.step))
@@ -242,29 +258,63 @@ def _report(args: Namespace) -> int:
     from advcam import flow
     from advcam.report import write_report
 
-    from . import options as o
+    from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, o.machine(args), _reporter(args))
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args))
     return _end(f"report: {write_report(context.run, context.data).resolve()}", 0, args.run)
 
 
 def _evaluate(args: Namespace) -> int:
     from advcam import flow
 
-    from . import options as o
+    from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, o.machine(args), _reporter(args))
-    skipped = flow.score(context, args.masks, args.instances)
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args))
+    skipped = flow.score(context, args.masks, args.instances, args.list)
     return _end(f"metrics: {args.run / 'metrics.json'}", len(skipped), args.run / "skipped-evaluate.csv")
+
+
+def _study(args: Namespace) -> int:
+    from advcam import flow, studies
+    from advcam.report import write_report
+
+    from . import configs as c
+    from .study import config
+
+    context, *others = (flow.reopen(run, args.seed, c.machine(args), _reporter(args)) for run in (args.run, *args.runs))
+    folder, skipped = studies.run(args.name, context, config(args, context), others)
+    context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
+    write_report(context.run, context.data)
+    return _end(f"study: {folder}", len(skipped), folder / "skipped.csv")
 
 
 def _predict(args: Namespace) -> int:
     from advcam.prediction import predict
 
-    from . import options as o
+    from . import configs as c
 
-    skipped = predict(args.model, args.images, args.out, o.predict(args), o.machine(args), _reporter(args))
+    skipped = predict(args.model, args.images, args.out, c.predict(args), c.machine(args), _reporter(args))
     return _end(f"masks: {args.out}", len(skipped), args.out / "skipped.csv")
+
+
+def _check(args: Namespace) -> int:
+    from advcam.preparation import CheckConfig, check
+    from advcam.stages.context import list_skips
+
+    from . import configs as c
+
+    lines, problems = check(CheckConfig(c.data(args), args.masks), _reporter(args))
+    list_skips(args.out, problems)
+    print("\n".join(lines))
+    return _end(f"problems: {len(problems)}", len(problems), args.out)
+
+
+def _convert(args: Namespace) -> int:
+    from advcam.preparation import convert
+
+    lines, skipped = convert(args.labels, args.out, _reporter(args))
+    print("\n".join(lines))
+    return _end(f"labels, classes, lists: {args.out}", len(skipped), args.out / "skipped.csv")
 
 
 def _export(args: Namespace) -> int:
@@ -278,8 +328,8 @@ def _export(args: Namespace) -> int:
 def _climb_image(args: Namespace) -> int:
     from advcam.picture import climb_image
 
-    from . import options as o
+    from . import configs as c
 
-    for line in climb_image(args.image, o.picture(args), args.out, o.machine(args), _reporter(args)):
+    for line in climb_image(args.image, c.picture(args), args.out, c.machine(args), _reporter(args)):
         print(line)
     return _end(f"overlay, maps, animations: {args.out}", 0, args.out)

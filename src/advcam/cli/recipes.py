@@ -1,4 +1,4 @@
-"""Settings of a step from a recipe, from ``KEY=VALUE`` options and from flags, the later ones winning."""
+"""Settings of the steps from a recipe, from ``KEY=VALUE`` options and from flags, the later ones winning."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from advcam.data.labels import read_text
 from advcam.errors import SettingsError, known
+from advcam.store import STEPS
 
 Config = TypeVar("Config")
-STEPS = ("segment", "semi")
-"""The steps that a recipe may hold settings of."""
+Table = dict[str, Any]
 
 
 def names() -> list[str]:
@@ -21,14 +21,33 @@ def names() -> list[str]:
     return sorted(Path(entry.name).stem for entry in files("advcam.recipes").iterdir() if entry.name.endswith(".toml"))
 
 
-def recipe(reference: str | None, step: str) -> dict[str, Any]:
-    """A step's settings in a recipe: one that comes with advcam, or a TOML file with a table ``[segment]`` or ``[semi]``.
+def tables(reference: str | None) -> dict[str, Table]:
+    """The settings of each step in a recipe: one that comes with advcam, or a TOML file with tables such as ``[segment]``.
+
+    ``segment = "deeplab-v2"`` stands for that recipe's table, ``like = "deeplab-v2"`` in a table for what the table leaves out.
 
     Raises:
-        SettingsError: no such recipe, not TOML, a table that is no step, or none for this step.
+        SettingsError: no such recipe, not TOML, or a table that is no step.
     """
     if reference is None:
         return {}
+    held = {name: table for name, table in _read(reference).items() if name != "about"}
+    return {step: _table(reference, step, table) for step, table in held.items()}
+
+
+def recipe(reference: str | None, step: str) -> Table:
+    """A step's settings in a recipe.
+
+    Raises:
+        SettingsError: as :func:`tables`, or the recipe has none for this step.
+    """
+    held = tables(reference)
+    if reference is not None and step not in held:
+        raise SettingsError(f"--recipe {reference}: has settings for {', '.join(held) or 'no step'}, none for {step}")
+    return held.get(step, {})
+
+
+def _read(reference: str) -> dict[str, Any]:
     if reference.endswith(".toml"):
         path = Path(reference)
         if not path.is_file():
@@ -39,25 +58,30 @@ def recipe(reference: str | None, step: str) -> dict[str, Any]:
     else:
         raise SettingsError(f"no recipe is called {reference!r}, and it is no .toml file; {known(reference, names())}")
     try:
-        tables = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"--recipe {reference}: not TOML: {error}") from None
-    held = {name: table for name, table in tables.items() if name != "about"}
-    for name, table in held.items():
-        if name not in STEPS or not isinstance(table, dict):
-            raise SettingsError(f"--recipe {reference}: has {name!r}, which is no table of a step; {known(name, STEPS)}")
-    if step not in held:
-        raise SettingsError(f"--recipe {reference}: has settings for {', '.join(held) or 'no step'}, none for {step}")
-    return dict(held[step])
 
 
-def configured(config: type[Config], *layers: dict[str, Any]) -> Config:
+def _table(reference: str, step: str, table: Any) -> Table:
+    if step not in STEPS or not isinstance(table, (dict, str)):
+        raise SettingsError(f"--recipe {reference}: has {step!r}, which is no table of a step; {known(step, STEPS)}")
+    own = {"like": table} if isinstance(table, str) else table
+    if "like" not in own:
+        return dict(own)
+    other = _read(own["like"]).get(step)
+    if not isinstance(other, dict) or "like" in other:
+        raise SettingsError(f"--recipe {reference}: [{step}] is like {own['like']!r}, which has no table [{step}] of its own")
+    return other | {name: value for name, value in own.items() if name != "like"}
+
+
+def configured(config: type[Config], *layers: Table) -> Config:
     """A config with the settings of each layer, the later ones winning; None leaves a setting as it was.
 
     Raises:
         SettingsError: a name that the config does not have, or a value of another kind.
     """
-    chosen: dict[str, Any] = {}
+    chosen: Table = {}
     defaults = asdict(config())  # type: ignore[call-overload]
     for layer in layers:
         for name, value in layer.items():
@@ -69,13 +93,18 @@ def configured(config: type[Config], *layers: dict[str, Any]) -> Config:
 
 
 def _of_kind(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, (tuple, list)):
+    if name == "frozen":
+        words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (tuple, list)) else (None,)
+        if not all(isinstance(word, str) and word for word in words):
+            raise SettingsError(f"frozen is the beginnings of names such as ('conv1', 'bn1'); got {value!r}")
+        return words
+    if isinstance(default, (tuple, list)) or name == "long_sides":
         numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)  # "1" is a list of one number
-        pair = name == "scales"
-        if not all(type(number) in (int, float) for number in numbers) or (pair and len(numbers) != 2):
-            raise SettingsError(
-                f"{name} is {'two ' if pair else ''}numbers such as {','.join(map(str, default))}; got {value!r}"
-            )
+        pair = name in ("scales", "long_sides")
+        kinds = (int,) if name == "long_sides" else (int, float)
+        if not all(type(number) in kinds for number in numbers) or (pair and len(numbers) != 2):
+            such = ",".join(map(str, default or (320, 640)))
+            raise SettingsError(f"{name} is {'two ' if pair else ''}numbers such as {such}; got {value!r}")
         return numbers
     kind = int if default is None else type(default)  # what may be left open is a number
     if type(value) not in ((int, float) if kind is float else (kind,)):

@@ -1,4 +1,4 @@
-"""A folder of pictures and a labels file as one data set, looked at before hours are spent on it."""
+"""A folder of pictures and the labels of it as one data set, looked at before hours are spent on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from advcam.errors import DataError, ImageError
 
 from .images import SUFFIXES, read_image
-from .labels import ClassTable, Row, class_indices, classes_of, normal, read_classes, read_labels, read_text
+from .labels import ClassTable, Row, class_indices, normal, read_classes, read_text
+from .sources import read_source
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -96,12 +97,19 @@ def load(
 
     Without lists every labelled picture is trained on; with a list for scoring only, all others are.
 
+    Args:
+        images: folder of pictures.
+        labels: a file, or a VOC or COCO folder; see :func:`~advcam.data.sources.read_source`.
+        classes: CSV ``id,name``; without, the classes of the source, or those that the labels name.
+        train_list: images to train on, one a line.
+        eval_list: images to score on, one a line.
+        track: shows progress.
+
     Raises:
         DataError: a file that cannot be used, or nothing usable at all.
     """
     files = list_images(images)
-    rows = read_labels(labels)
-    table = read_classes(classes) if classes else classes_of(rows)
+    rows, table = read_source(labels, read_classes(classes) if classes else None)
     found = {key: (row, class_indices(row, table)) for row, key in _matched(rows, files)}
     missing = [
         Skip(row.name, f"{row.where}: there is no such image in {images}") for row in rows if _key(row.name, files) is None

@@ -85,16 +85,12 @@ def read_text(path: Path, what: str) -> str:
     return text
 
 
-def read_labels(path: Path) -> list[Row]:
-    """The rows of a labels file: CSV with columns ``image,labels`` (labels separated by ``;``), or JSON {image: [labels]}.
-
-    No label at all says that an image shows none of the classes.
+def unique(path: Path, rows: list[Row]) -> list[Row]:
+    """The rows of a labels file, each seen to have a name, and one of its own.
 
     Raises:
-        DataError: missing, empty, a column that is not there, a malformed row, an image given twice.
+        DataError: no row, a row without a name, an image given twice.
     """
-    text = read_text(path, "labels file")
-    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
     if not rows:
         raise DataError(f"{path}: the labels file names no image")
     seen: dict[str, str] = {}
@@ -132,10 +128,15 @@ def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> list[tuple[in
     return rows
 
 
-def _csv_rows(path: Path, text: str) -> list[Row]:
+def csv_rows(path: Path) -> list[Row]:
+    """The rows of a CSV with columns ``image,labels``, labels separated by ``;``.
+
+    Raises:
+        DataError: missing, empty, a column that is not there, a malformed row.
+    """
     return [
         Row(normal(cells["image"]), _split(cells["labels"]), f"{path}:{line}")
-        for line, cells in _csv_table(path, text, ("image", "labels"))
+        for line, cells in _csv_table(path, read_text(path, "labels file"), ("image", "labels"))
     ]
 
 
@@ -143,25 +144,50 @@ def _split(cell: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normal(label) for label in cell.split(";") if label.strip()))
 
 
-class _Object(list[tuple[str, Any]]):
-    """A JSON object as pairs, so that an image given twice is seen."""
+class _Doubled(list[tuple[str, Any]]):
+    """A JSON object with a key given twice, as pairs."""
 
 
-def _json_rows(path: Path, text: str) -> list[Row]:
+def read_json_file(path: Path, what: str) -> Any:
+    """JSON, in which an object with a key given twice is a list of pairs.
+
+    Raises:
+        DataError: as :func:`read_text`, or not JSON; says the line.
+    """
+
+    def kept(pairs: list[tuple[str, Any]]) -> Any:
+        made = dict(pairs)
+        return made if len(made) == len(pairs) else _Doubled(pairs)
+
     try:
-        pairs = json.loads(text, object_pairs_hook=_Object)
+        return json.loads(read_text(path, what), object_pairs_hook=kept)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
-    if not isinstance(pairs, _Object):
-        raise DataError(f"{path}: expected a JSON object {{image: [labels]}}, got {type(pairs).__name__}")
+
+
+def json_rows(path: Path, value: Any) -> list[Row]:
+    """The rows of a JSON object {image: [labels]}.
+
+    Raises:
+        DataError: something else.
+    """
+    if not isinstance(value, (dict, _Doubled)):
+        raise DataError(
+            f"{path}: expected a JSON object {{image: [labels]}} or a COCO annotation file, got {type(value).__name__}"
+        )
     rows = []
-    for name, labels in pairs:
+    for name, labels in value.items() if isinstance(value, dict) else value:
         plain = type(labels) is list and all(type(label) in (str, int) for label in labels)
         if not plain:
-            raise DataError(f"{path}: image {name!r}: expected a list of names or ids, got {json.dumps(labels)}")
+            raise DataError(f"{path}: image {name!r}: expected a list of names or ids, got {_short(labels)}")
         found = tuple(dict.fromkeys(normal(str(label)) for label in labels if str(label).strip()))
         rows.append(Row(normal(name), found, f"{path} (image {name!r})"))
     return rows
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def read_classes(path: Path) -> ClassTable:

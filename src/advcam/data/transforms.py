@@ -44,24 +44,28 @@ class Augmentation:
         crop: side of the square crop, pixels; a smaller picture is padded with the mean (mask: ignore).
         scales: smallest and largest factor.
         long_side: larger pictures are first scaled down to it.
+        long_sides: shortest and longest longer side of a view before the crop, pixels; takes the place of ``scales``.
     """
 
     crop: int
     scales: tuple[float, float]
     long_side: int
+    long_sides: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.crop < MIN_SIDE or self.long_side < MIN_SIDE:
             raise SettingsError(f"crop and long side must be at least {MIN_SIDE} pixels; got {self.crop} and {self.long_side}")
         if not 0 < self.scales[0] <= self.scales[1]:
             raise SettingsError(f"a range of scales is two ascending factors, e.g. (0.75, 1.5); got {self.scales}")
+        if self.long_sides and not MIN_SIDE <= self.long_sides[0] <= self.long_sides[1]:
+            raise SettingsError(f"a range of long sides is two ascending lengths, e.g. (320, 640); got {self.long_sides}")
 
     def __call__(
         self, picture: Image.Image, mask: Image.Image | None, normalise: Normalisation, rng: Generator
     ) -> tuple[Float[Tensor, "3 c c"], Tensor | None]:
         """A random view of the picture, and of its mask."""
         picture = fit_within(picture, self.long_side)
-        factor = rng.uniform(*self.scales)
+        factor = self._factor(max(picture.size), rng)
         width, height = (max(1, round(side * factor)) for side in picture.size)
         left, top = (int(rng.integers(0, max(1, side - self.crop + 1))) for side in (width, height))
         inner = (min(width, self.crop), min(height, self.crop))
@@ -81,6 +85,11 @@ class Augmentation:
             labels[window] = torch.from_numpy(np.array(cut, dtype=np.int64))
             labels = labels.flip(-1) if mirror else labels
         return (image.flip(-1) if mirror else image), labels
+
+    def _factor(self, long_side: int, rng: Generator) -> float:
+        if self.long_sides is None:
+            return float(rng.uniform(*self.scales))
+        return float(rng.integers(self.long_sides[0], self.long_sides[1] + 1)) / long_side
 
 
 class Views(Protocol):

@@ -1,19 +1,46 @@
 """Counts that add, and the numbers read from them. Pure: torch only."""
 
+from .bootstrap import interval, resampled, resampled_mean, resampled_seeds
 from .confusion import confusion, iou, mean_iou, noise
 from .instances import InstanceCounts, match_instances
+from .localisation import (
+    BOX_IOUS,
+    MAP_THRESHOLDS,
+    Best,
+    BoxCounts,
+    PixelCounts,
+    box_counts,
+    box_overlaps,
+    mask_boxes,
+    min_max,
+    pixel_counts,
+)
 from .sweep import THRESHOLDS, SweepCounts, SweepResult, sweep, sweep_counts
 
 __all__ = [
+    "BOX_IOUS",
+    "MAP_THRESHOLDS",
     "THRESHOLDS",
+    "Best",
+    "BoxCounts",
     "InstanceCounts",
+    "PixelCounts",
     "SweepCounts",
     "SweepResult",
+    "box_counts",
+    "box_overlaps",
     "confusion",
+    "interval",
     "iou",
+    "mask_boxes",
     "match_instances",
     "mean_iou",
+    "min_max",
     "noise",
+    "pixel_counts",
+    "resampled",
+    "resampled_mean",
+    "resampled_seeds",
     "sweep",
     "sweep_counts",
 ]

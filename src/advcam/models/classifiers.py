@@ -27,6 +27,8 @@ class Backbone:
         output_stride: pixels per cell of the last feature map; a network that cannot change it keeps its own.
         mean: of the input's channels, in [0, 1]; None takes timm's.
         std: of the input's channels; None takes timm's.
+        dilated: where the stride is kept small, the convolutions behind it are dilated, as timm does; False: they are not, as
+            IRN has it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Backbone:
     output_stride: int = 16
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    dilated: bool = True
 
     def __post_init__(self) -> None:
         if self.output_stride not in (8, 16, 32):
@@ -51,7 +54,7 @@ class Backbone:
         arguments = self.options | more
         try:
             try:
-                return _create(self.name, output_stride=self.output_stride, **arguments)
+                return self.spaced(_create(self.name, output_stride=self.output_stride, **arguments))
             except (TypeError, AssertionError, NotImplementedError):  # this network cannot change its stride
                 return _create(self.name, **arguments)
         except (TypeError, AssertionError, NotImplementedError) as error:
@@ -64,6 +67,14 @@ class Backbone:
                 f"the pretrained weights of {self.name!r} cannot be had from the hub ({reason}). Without a network, give"
                 " --weights FILE with weights saved elsewhere (or, to train, --from-scratch to start without)"
             ) from None
+
+    def spaced(self, model: nn.Module) -> nn.Module:
+        """The network itself; without dilation, where it is not to be ``dilated``."""
+        for module in () if self.dilated else model.modules():
+            if isinstance(module, nn.Conv2d) and max(module.dilation) > 1 and not isinstance(module.padding, str):
+                module.padding = tuple(p // d for p, d in zip(module.padding, module.dilation, strict=True))
+                module.dilation = (1, 1)
+        return model
 
     def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Mean and standard deviation of the input."""

@@ -48,6 +48,7 @@ class Encoder(nn.Module):
             raise SettingsError(
                 f"the features of several depths of {backbone.name!r} cannot be had ({error}); choose another --backbone"
             ) from None
+        backbone.spaced(self.encoder)
         self.encoder.requires_grad_(not frozen)
         info = self.encoder.model.feature_info
         kept = [(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True) if r > 1]

@@ -12,9 +12,10 @@ from advcam.data import Dataset, Item
 from advcam.store import STEPS, RunFolder, read_json, whole, write_text
 
 from .pictures import PANELS, data_url, grid, panels
+from .studies import finished
 
 ROWS = 6
-MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "semi", "instances")
+MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "semi", "instances", "localisation")
 SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the side of its panels
 SIDE = 200
 WIDTH, HEIGHT = 420, 200  # of a curve
@@ -22,7 +23,7 @@ MARGIN = 34
 
 
 def write_report(run: RunFolder, data: Dataset) -> Path:
-    """Writes ``report.html``: settings, numbers, curves, and pictures, the best and the worst where there is ground truth.
+    """Writes ``report.html``: settings, numbers, curves, studies, and pictures, best and worst where there is ground truth.
 
     Beside it ``report.png``: four pictures from the best to the worst at equal steps, with their maps and masks.
 
@@ -45,6 +46,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         classify=classify,
         curves=_curves(metrics, classify, segment, semi),
         groups=_groups(run, scored),
+        studies=finished(run),
     )
     path = run.root / "report.html"
     write_text(path, page)

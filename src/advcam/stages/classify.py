@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within, read_image
-from advcam.errors import NetworkError
+from advcam.errors import NetworkError, SettingsError, known
 from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
 from advcam.store import digest, write_bytes, write_json
 from advcam.training import OfPictures, Plan, fit
@@ -37,6 +37,9 @@ class ClassifyConfig:
         long_side: larger pictures are scaled down to it, here and in the climb.
         holdout: share of the training pictures kept for measuring where no list for scoring is given.
         precision: of the training, ``float32`` or ``bfloat16``.
+        optimizer: ``adamw``, or ``sgd`` with ``momentum``.
+        long_sides: range of the longer side of the training views, pixels; takes the place of ``scales``.
+        frozen: beginnings of the names of parameters that stay as they are.
     """
 
     backbone: Backbone = field(default_factory=lambda: Backbone("resnet50"))
@@ -53,6 +56,10 @@ class ClassifyConfig:
     long_side: int = 640
     holdout: float = 0.1
     precision: str = "float32"
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    long_sides: tuple[int, int] | None = None
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.plan(), self.augmentation()  # what cannot work is said before hours are spent on what comes first
@@ -60,11 +67,21 @@ class ClassifyConfig:
     def plan(self) -> Plan:
         """How the training goes."""
         norm = "trained" if self.from_scratch else "statistics"
-        return Plan(self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision)
+        return Plan(
+            self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision, self.optimizer,
+            momentum=self.momentum,
+        )  # fmt: skip
 
     def augmentation(self) -> Augmentation:
         """How training views are taken."""
-        return Augmentation(self.crop, self.scales, self.long_side)
+        return Augmentation(self.crop, self.scales, self.long_side, self.long_sides)
+
+    def record(self) -> dict[str, Any]:
+        """All that changes the classifier, as plain data. What is younger than other runs is left out at its default."""
+        made = asdict(self) | {"weights": _content(self.weights), "classifier": _content(self.classifier)}
+        younger = {"optimizer": "adamw", "momentum": 0.9, "long_sides": None, "frozen": ()}
+        made["backbone"] = {name: value for name, value in made["backbone"].items() if (name, value) != ("dilated", True)}
+        return {name: value for name, value in made.items() if name not in younger or value != younger[name]}
 
     @property
     def own(self) -> str | None:
@@ -80,8 +97,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
     Raises:
         NetworkError: weights or a network that do not fit.
     """
-    settings = asdict(config) | {"weights": _content(config.weights), "classifier": _content(config.classifier)}
-    with context.step("classify", settings) as todo:
+    with context.step("classify", config.record()) as todo:
         if not todo:
             return
         folder, classes = context.run.folder("classify"), context.data.classes
@@ -135,7 +151,23 @@ def build(config: ClassifyConfig, classes: int) -> tuple[nn.Module, tuple[str, .
     if config.classifier:
         return saved_classifier(config.backbone, classes, Path(config.classifier)), ()
     weights = Path(config.weights) if config.weights else None
-    return new_classifier(config.backbone, classes, weights, pretrained=not config.from_scratch)
+    model, head = new_classifier(config.backbone, classes, weights, pretrained=not config.from_scratch)
+    _freeze(model, config.frozen)
+    return model, head
+
+
+def _freeze(model: nn.Module, beginnings: tuple[str, ...]) -> None:
+    named = dict(model.named_parameters())
+    for beginning in beginnings:
+        found = [parameter for name, parameter in named.items() if name.startswith(beginning)]
+        if not found:
+            there = known(beginning, dict.fromkeys(name.split(".")[0] for name in named))
+            raise SettingsError(
+                f"frozen: no parameter of the backbone begins with {beginning!r}; {there}. --classify-option frozen=() leaves"
+                " nothing as it is"
+            )
+        for parameter in found:
+            parameter.requires_grad_(False)
 
 
 def _train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advcam.data import IGNORE, Item, Skip
-from advcam.errors import DataError, RunError, StoreError
-from advcam.metrics import InstanceCounts, SweepCounts, confusion, iou, match_instances, mean_iou, noise, sweep_counts
+from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within, read_image
+from advcam.errors import AdvcamError, DataError, RunError, StoreError
+from advcam.metrics import (
+    MAP_THRESHOLDS,
+    Best,
+    BoxCounts,
+    InstanceCounts,
+    PixelCounts,
+    SweepCounts,
+    box_counts,
+    confusion,
+    iou,
+    mask_boxes,
+    match_instances,
+    mean_iou,
+    min_max,
+    noise,
+    pixel_counts,
+    sweep_counts,
+)
 from advcam.store import load_maps, load_mask, read_json, write_json, write_text
 
-from .context import Context
+from .context import Context, trained_classifier
+
+PLACES = (
+    "one map for each class of a picture's labels that its ground truth shows, resized to the picture, its minimum made 0 and"
+    " its maximum 1; true boxes: of every 8-connected region of the class's mask, however small, one of which must be met;"
+    f" best of {len(MAP_THRESHOLDS)} thresholds for each, chosen with the ground truth of this split; image labels given;"
+    " max_box_acc: box of the largest contour, IoU 0.5; max_box_acc_v2: boxes of all contours, mean over IoU 0.3, 0.5, 0.7;"
+    " pxap: all pixels but 255, no threshold; top1: pictures with exactly one class, max_box_acc where the classifier's highest"
+    " logit (single view, whole picture) is that class"
+)
+"""How localisation is measured, beside the numbers."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +66,8 @@ class EvaluateConfig:
 
 
 def run(context: Context, config: EvaluateConfig) -> list[Skip]:
-    """Scores seeds (plain maps and AdvCAMs, every threshold), masks and predictions of the pictures for scoring, or of
-    all where no list names them; writes metrics.json and per-image.csv.
+    """Scores seeds (plain maps and AdvCAMs, every threshold; also where they say that objects are), masks and predictions of
+    the pictures for scoring, or of all where no list names them; writes metrics.json and per-image.csv.
 
     Returns:
         Pictures left out, with the reason.
@@ -61,6 +89,7 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
             f"{context.run.root}: has no objects to score; `advcam refine --run {context.run.root} --redo --method irn"
             " --refine-option instances=True` finds them"
         )
+    scores.classified = _classified(context, [item for item in items if context.run.maps(item.id).is_file()])
     for item in context.reporter.track(items, len(items), "evaluate"):
         try:
             truth = _truth(config.masks, item)
@@ -100,6 +129,79 @@ def _truth(folder: Path, item: Item) -> np.ndarray[Any, Any]:
     return truth
 
 
+def _classified(context: Context, items: Sequence[Item]) -> dict[str, bool]:
+    """Of each picture with exactly one class, whether the classifier's highest logit is that class.
+
+    For none of them where the classifier or one of the pictures cannot be read any more.
+    """
+    found: dict[str, bool] = {}
+    single = [item for item in items if len(item.labels) == 1]
+    if not single:
+        return found
+    try:
+        model, record = trained_classifier(context)
+        normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
+        device = context.machine.torch_device()
+        with torch.no_grad():
+            for item in context.reporter.track(single, len(single), "top-1"):
+                picture = normalise(fit_within(read_image(item.path), record["long_side"]))
+                logits = model(picture[None].to(device))
+                found[item.id] = int(getattr(logits, "logits", logits)[0].argmax()) == item.labels[0]
+    except AdvcamError as error:
+        context.reporter.warn(f"top-1 localisation is left out: {error}")
+        return {}
+    return found
+
+
+class _Places:
+    """Where maps say that objects are: one count for each class of a picture that the truth shows."""
+
+    def __init__(self) -> None:
+        self.boxes: BoxCounts | None = None
+        self.pixels: PixelCounts | None = None
+        self.top1: BoxCounts | None = None
+        self.right = self.images = 0
+
+    def add(self, maps: Tensor, classes: Sequence[int], truth: Tensor, classified: bool | None) -> None:
+        """Counts the maps of a picture.
+
+        Args:
+            maps: [k, H, W].
+            classes: the k positions in the truth.
+            truth: [H, W].
+            classified: whether the classifier has found its only class; None where it has several, or nobody knows.
+        """
+        there = [(one, truth == c) for one, c in zip(maps, classes, strict=True) if bool((truth == c).any())]
+        for one, mask in there:
+            score_map = min_max(one)
+            boxes, pixels = box_counts(score_map, mask_boxes(mask)), pixel_counts(score_map, mask, truth == IGNORE)
+            self.boxes = boxes if self.boxes is None else self.boxes + boxes
+            self.pixels = pixels if self.pixels is None else self.pixels + pixels
+            if classified is not None:
+                found = boxes if classified else boxes.missed()
+                self.top1 = found if self.top1 is None else self.top1 + found
+                self.right += classified
+        self.images += bool(there)
+
+    def numbers(self, boxes: BoxCounts, pixels: PixelCounts) -> dict[str, Any]:
+        """What was counted, as plain data."""
+
+        def plain(best: Best) -> dict[str, float]:
+            return {"value": best.value, "threshold": round(best.threshold, 3)}
+
+        mean, each = boxes.max_box_acc_v2()
+        top1 = self.top1
+        return {
+            "max_box_acc": plain(boxes.max_box_acc()),
+            "max_box_acc_v2": {"value": mean, "per_iou": {str(iou): plain(best) for iou, best in each.items()}},
+            "pxap": pixels.average_precision(),
+            "top1": plain(top1.max_box_acc()) | {"classification": self.right / top1.maps, "images": top1.maps}
+            if top1
+            else None,
+            "maps": boxes.maps,
+        }
+
+
 class _Scores:
     """Counts over images; of each image by itself only its mIoU is kept."""
 
@@ -111,6 +213,8 @@ class _Scores:
         self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions", "semi"), 0)
         self.objects: InstanceCounts | None = None
         self.with_objects = 0
+        self.classified: dict[str, bool] = {}
+        self.places = {"plain": _Places(), "advcam": _Places()}
 
     def add(self, item: Item, truth: Tensor, positions: np.ndarray[Any, Any]) -> None:
         run, size = self.context.run, (truth.shape[0], truth.shape[1])
@@ -122,7 +226,9 @@ class _Scores:
                 maps = stored.maps.new_zeros(0, *size)
                 if len(stored.maps):
                     maps = F.interpolate(stored.maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-                counts = sweep_counts(maps, [int(positions[c]) for c in stored.classes], truth, self.outputs)
+                classes = [int(positions[c]) for c in stored.classes]
+                counts = sweep_counts(maps, classes, truth, self.outputs)
+                self.places[name].add(maps, classes, truth, self.classified.get(item.id))
                 self.sweeps[name] = self.sweeps[name] + counts if name in self.sweeps else counts
                 self.images[name] += 1
                 row[name] = mean_iou(counts.counts)
@@ -193,6 +299,14 @@ class _Scores:
                 "rule": self._rule(name),
                 "per_class": dict(zip(names, iou(confused).tolist(), strict=True)),
             }
+        places = {
+            name: found.numbers(found.boxes, found.pixels) | {"split": f"{split}, {found.images} images"}
+            for name, found in self.places.items()
+            if found.boxes and found.pixels
+        }
+        if places:
+            shown = max(found.images for found in self.places.values())
+            numbers["localisation"] = places | {"split": f"{split}, {shown} images", "rule": PLACES}
         if self.objects is not None:
             numbers["instances"] = self._of_objects(split, self.objects)
         made = read_json(self.context.run.folder("classify") / "metrics.json")

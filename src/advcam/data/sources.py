@@ -1,0 +1,70 @@
+"""Where labels come from: a CSV or JSON file, a PASCAL VOC folder, a COCO annotation file or folder. Seen by what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from advcam.errors import DataError
+
+from .coco import Coco, coco_classes, coco_files, coco_of, is_coco, joined, read_coco
+from .labels import ClassTable, Row, classes_of, csv_rows, json_rows, read_json_file, unique
+from .voc import read_voc, voc_files, voc_root
+
+
+def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
+    """What each picture shows, and the classes.
+
+    * CSV with columns ``image,labels`` (labels separated by ``;``), or JSON ``{image: [labels]}``
+    * a VOC folder (``VOC2012``, or the ``VOCdevkit`` around it)
+    * a COCO annotation file (``instances_train2014.json``), or the folder of ``annotations``, ``train2014``, ``val2014``
+
+    No label at all says that an image shows none of the classes.
+
+    Args:
+        path: one of these.
+        classes: to be used instead of the source's own: VOC's 20, COCO's categories, or those that some picture has.
+
+    Raises:
+        DataError: none of these, or something in it cannot be used; says file and line.
+    """
+    files, own = list[Coco](), classes
+    root = voc_root(path) if path.is_dir() else None
+    value = read_json_file(path, "labels file") if path.suffix.lower() == ".json" and not path.is_dir() else None
+    if root:
+        rows, table = read_voc(root)
+        own = own or table
+    elif path.is_dir():
+        files = [read_coco(file, path) for file in coco_files(path)]
+        if not files:
+            raise DataError(
+                f"{path}: expected a labels file, or a folder of VOC or COCO; there is neither Annotations/*.xml nor"
+                " annotations/instances_*.json in it"
+            )
+    elif is_coco(value):
+        files = [coco_of(path, value)]
+    else:
+        rows = csv_rows(path) if value is None else json_rows(path, value)
+    if files:
+        rows, own = joined(files), own or coco_classes(files)
+    return unique(path, rows), own or classes_of(rows)
+
+
+def source_files(path: Path) -> list[Path]:
+    """The files that :func:`read_source` reads."""
+    if not path.is_dir():
+        return [path]
+    root = voc_root(path)
+    return voc_files(root) if root else coco_files(path)
+
+
+def pictures_of(images: Path | None, labels: Path) -> Path:
+    """The folder of pictures: as given, or that of a VOC or COCO folder of labels. Of a VOC folder it is ``JPEGImages``.
+
+    Raises:
+        DataError: none given, and the labels are a file.
+    """
+    folder = images or (labels if labels.is_dir() else None)
+    if folder is None:
+        raise DataError(f"{labels}: does not say where its pictures are; give --images DIR too")
+    root = voc_root(folder) if folder.is_dir() else None
+    return root / "JPEGImages" if root else folder

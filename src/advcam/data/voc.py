@@ -1,0 +1,69 @@
+"""PASCAL VOC folders as they are: pictures, objects in XML, lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from advcam.errors import DataError
+
+from .labels import ClassTable, Row, normal
+
+NAMES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+"""VOC's classes; their ids in masks are 1 to 20 in this order."""
+
+CLASSES = ClassTable(tuple(range(1, len(NAMES) + 1)), NAMES)
+
+
+def voc_root(folder: Path) -> Path | None:
+    """The folder with ``Annotations/*.xml``: this one, or the only ``VOC*`` in it (``VOCdevkit``); None where there is none.
+
+    Raises:
+        DataError: several years in one ``VOCdevkit``.
+    """
+    roots = [root for root in (folder, *sorted(folder.glob("VOC*"))) if any((root / "Annotations").glob("*.xml"))]
+    if len(roots) > 1:
+        raise DataError(f"{folder}: holds {', '.join(root.name for root in roots)}; name one of these folders itself")
+    return roots[0] if roots else None
+
+
+def voc_files(root: Path) -> list[Path]:
+    """The XML files of a VOC folder."""
+    return sorted((root / "Annotations").glob("*.xml"))
+
+
+def voc_lists(root: Path) -> list[Path]:
+    """The lists for segmentation, whatever there is: train.txt, val.txt, trainval.txt, trainaug.txt."""
+    return sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
+
+
+def read_voc(root: Path) -> tuple[list[Row], ClassTable | None]:
+    """What each picture shows: all its objects, the difficult ones too, as IRN and AdvCAM count them.
+
+    Returns:
+        A row for each XML file, and VOC's classes; None for the classes where a name is none of VOC's.
+
+    Raises:
+        DataError: a file that is not such XML; says file and line.
+    """
+    rows = [Row(normal(path.stem), _objects(path), str(path)) for path in voc_files(root)]
+    ours = {label for row in rows for label in row.labels} <= set(NAMES)
+    return rows, CLASSES if ours else None
+
+
+def _objects(path: Path) -> tuple[str, ...]:
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}:{error.position[0]}: not valid XML ({error}); copy the file again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if root.tag != "annotation":
+        raise DataError(f"{path}:1: expected VOC's <annotation>, got <{root.tag}>")
+    names = [normal(made.findtext("name", "")) for made in root.findall("object")]
+    if "" in names:
+        raise DataError(f"{path}: object {names.index('') + 1} of {len(names)} has no <name>; add it or remove the object")
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,102 @@
+"""How far a number would move had other pictures been drawn: bootstrap over pictures (Efron, 1979), percentile intervals."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from advcam.errors import InputError
+
+
+def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b n"]:
+    """How often each of n pictures counts: row 0 is the sample itself, each other row a draw of n with replacement.
+
+    Every number of every setting is made of the same rows, so differences are paired.
+
+    Args:
+        n: pictures.
+        resamples: draws; the result has one row more.
+        seed: of the draws.
+
+    Raises:
+        InputError: no picture, or a negative number of draws.
+
+    Example:
+        >>> weights = resampled(3, resamples=2)
+        >>> weights.shape, weights.sum(1).tolist(), weights[0].tolist()
+        (torch.Size([3, 3]), [3.0, 3.0, 3.0], [1.0, 1.0, 1.0])
+    """
+    if n < 1 or resamples < 0:
+        raise InputError(f"a bootstrap needs at least one picture and no fewer than 0 draws; got {n} and {resamples}")
+    drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
+    counts = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(resamples, n, dtype=torch.float64)
+    )
+    return torch.cat([torch.ones(1, n, dtype=torch.float64), counts])
+
+
+def interval(values: Float[Tensor, "b ..."], level: float = 0.95) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
+    """The percentile interval of what the draws gave: rows 1 on, row 0 being the sample itself; NaN draws are left out.
+
+    Args:
+        values: [1 + B, ...], of the rows of :func:`resampled`.
+        level: share of the draws inside, 0 to 1.
+    """
+    draws = values[1:] if len(values) > 1 else values
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype)
+    low, high = draws.nanquantile(ends, 0)
+    return low, high
+
+
+def resampled_mean(values: Float[Tensor, "n ..."], weights: Float[Tensor, "b n"]) -> Float[Tensor, "b ..."]:
+    """``sum_i w_i v_i / sum_i w_i`` of every row of weights, over the pictures whose value is not NaN.
+
+    Args:
+        values: [N, ...], one entry a picture.
+        weights: [B, N], see :func:`resampled`.
+
+    Example:
+        >>> resampled_mean(torch.tensor([1.0, 3.0, float("nan")]), torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 1.0]])).tolist()
+        [2.0, 3.0]
+    """
+    flat = values.double().reshape(len(values), -1)
+    there = flat.isfinite()
+    mean = (weights.double() @ flat.where(there, 0)) / (weights.double() @ there.double())
+    return mean.reshape(len(weights), *values.shape[1:])
+
+
+def resampled_seeds(
+    hits: Shaped[Tensor, "n t l"],
+    predicted: Shaped[Tensor, "n t l"],
+    true: Shaped[Tensor, "n l"],
+    weights: Float[Tensor, "b n"],
+    at_once: int = 128,
+) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t"]]:
+    """MIoU and noise at every background threshold, of every row of weights: counts are summed, then divided.
+
+    ``IoU_l = H_l / (P_l + G_l - H_l)`` with ``H = sum_i w_i hits_i`` and so on; classes absent from both are left out of the
+    mean. ``noise = (G_0 - H_0) / sum_{l > 0} P_l``, the share of background among predicted foreground.
+
+    Args:
+        hits: [N, T, L], pixels predicted as l that are l, background first.
+        predicted: [N, T, L], pixels predicted as l, of those that count.
+        true: [N, L], pixels that are l.
+        weights: [B, N], see :func:`resampled`.
+        at_once: rows of weights taken together; bounds memory.
+
+    Example:
+        >>> hits, predicted, true = torch.tensor([[[4, 2]]]), torch.tensor([[[4, 4]]]), torch.tensor([[6, 2]])
+        >>> [round(float(v), 3) for v in resampled_seeds(hits, predicted, true, resampled(1, 0))]
+        [0.583, 0.5]
+    """
+    (thresholds, labels), parts = hits.shape[1:], []
+    flat, at = torch.cat([hits.flatten(1), predicted.flatten(1)], 1).double(), thresholds * labels
+    for some in weights.double().split(at_once):
+        summed = some @ flat
+        h, p = (part.view(-1, thresholds, labels) for part in (summed[:, :at], summed[:, at:]))
+        g = (some @ true.double())[:, None]
+        mean_iou = (h / (p + g - h)).nanmean(-1)
+        parts.append((mean_iou, (g[..., 0] - h[..., 0]) / p[..., 1:].sum(-1)))
+    mean_ious, noises = zip(*parts, strict=True)
+    return torch.cat(mean_ious), torch.cat(noises)

@@ -1,0 +1,345 @@
+"""Weakly supervised object localisation: boxes from maps, and the precision of pixels. Counts that add.
+
+MaxBoxAcc and PxAP of Choe et al., *Evaluating Weakly Supervised Object Localization Methods Right*, CVPR 2020 (arXiv
+2001.07437), MaxBoxAccV2 of its TPAMI version (arXiv 2007.04178); equal to their code, clovaai/wsolevaluation, in every
+convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+from advcam.errors import InputError
+
+from .regions import HEAD, TAIL, Forest, forest, regions
+
+MAP_THRESHOLDS = tuple(i * 0.001 for i in range(1000))
+BOX_IOUS = (0.3, 0.5, 0.7)
+WHITE = 255
+"""The highest of the 256 levels that a map is rounded down to."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """A share and the threshold that gave it, the first of equal ones. It was found with ground truth: say so beside it."""
+
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class BoxCounts:
+    """How many maps gave a right box, at every overlap asked for and threshold; they add.
+
+    Args:
+        thresholds: T shares of a map's maximum.
+        ious: I overlaps from which a box is right.
+        largest: maps whose box of the largest contour is right.
+        every: maps of whose boxes of all contours one is right.
+        maps: how many there were.
+    """
+
+    thresholds: tuple[float, ...]
+    ious: tuple[float, ...]
+    largest: Int[Tensor, "i t"]
+    every: Int[Tensor, "i t"]
+    maps: int
+
+    def __add__(self, other: BoxCounts) -> BoxCounts:
+        if (self.thresholds, self.ious) != (other.thresholds, other.ious):
+            raise InputError(
+                f"counts at {len(self.thresholds)} thresholds and overlaps {self.ious} do not add to those at"
+                f" {len(other.thresholds)} and {other.ious}: count all maps at the same ones"
+            )
+        largest, every = self.largest + other.largest, self.every + other.every
+        return BoxCounts(self.thresholds, self.ious, largest, every, self.maps + other.maps)
+
+    def missed(self) -> BoxCounts:
+        """As many maps, none right: what top-1 localisation counts where the classifier is wrong."""
+        none = torch.zeros_like(self.largest)
+        return BoxCounts(self.thresholds, self.ious, none, none, self.maps)
+
+    def max_box_acc(self, iou: float = 0.5) -> Best:
+        """MaxBoxAcc: ``max over t of the share of maps whose box of the largest contour is right``, in [0, 1].
+
+        Raises:
+            InputError: an overlap that was not counted.
+        """
+        if iou not in self.ious:
+            raise InputError(f"boxes were counted at the overlaps {self.ious}, not at {iou}; name it when counting")
+        return self._best(self.largest[self.ious.index(iou)])
+
+    def max_box_acc_v2(self) -> tuple[float, dict[float, Best]]:
+        """MaxBoxAccV2: the mean over the overlaps of ``max over t of the share of maps of whose boxes one is right``, in
+        [0, 1]; and what each overlap gave.
+        """
+        found = {iou: self._best(hits) for iou, hits in zip(self.ious, self.every, strict=True)}
+        return sum(best.value for best in found.values()) / len(found), found
+
+    def _best(self, hits: Int[Tensor, " t"]) -> Best:
+        at = int(hits.argmax())
+        return Best(int(hits[at]) / self.maps, self.thresholds[at])
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """Pixels by the value of their map, on the object and beside it; they add.
+
+    Args:
+        thresholds: T values; the last of the T + 1 bins is 1 itself, each other reaches from its threshold up to the next.
+        positive: pixels of the truth.
+        negative: the others that count.
+    """
+
+    thresholds: tuple[float, ...]
+    positive: Int[Tensor, " bins"]
+    negative: Int[Tensor, " bins"]
+
+    def __add__(self, other: PixelCounts) -> PixelCounts:
+        if self.thresholds != other.thresholds:
+            raise InputError(
+                f"counts at {len(self.thresholds)} thresholds do not add to those at {len(other.thresholds)}: count all maps at"
+                " the same ones"
+            )
+        return PixelCounts(self.thresholds, self.positive + other.positive, self.negative + other.negative)
+
+    def average_precision(self) -> float:
+        """PxAP: ``sum over t of precision(t) (recall(t) - recall(t + 1))``, in [0, 1]; NaN where no pixel was positive."""
+        hit, wrong = (counts.flip(0).cumsum(0).double() for counts in (self.positive, self.negative))
+        gained = self.positive.flip(0) / hit[-1]
+        return float((hit / (hit + wrong).clamp(min=1) * gained).sum())
+
+
+def min_max(maps: Float[Tensor, "*n y x"]) -> Float[Tensor, "*n y x"]:
+    """``(m - min m) / max(m - min m)`` of each map, as wsolevaluation's ``normalize_scoremap``; zeros where a map is constant
+    or holds NaN.
+
+    Example:
+        >>> min_max(torch.tensor([[[1.0, 3.0, 2.0]], [[4.0, 4.0, 4.0]]])).tolist()
+        [[[0.0, 1.0, 0.5]], [[0.0, 0.0, 0.0]]]
+    """
+    raised = maps - maps.amin((-2, -1), keepdim=True)
+    peak = raised.amax((-2, -1), keepdim=True)
+    return torch.where(peak > 0, raised / peak, torch.zeros_like(maps))
+
+
+def mask_boxes(mask: Bool[Tensor, "y x"]) -> Int[Tensor, "g 4"]:
+    """The box of each 8-connected region of a mask, in reading order: ``x0, y0, min(x1 + 1, W - 1), min(y1 + 1, H - 1)``.
+
+    That is what a map equal to the mask gives, so it is right at every overlap.
+
+    Raises:
+        InputError: no mask [H, W] of booleans.
+
+    Example:
+        >>> mask_boxes(torch.tensor([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]).bool()).tolist()
+        [[0, 0, 2, 2], [3, 0, 3, 2]]
+    """
+    if mask.ndim != 2 or mask.dtype != torch.bool:
+        raise InputError(f"mask {tuple(mask.shape)} of {mask.dtype}: expected booleans [H, W]")
+    if not mask.any():
+        return torch.zeros(0, 4, dtype=torch.long, device=mask.device)
+    level = mask.long()
+    found = regions(forest(level.double(), level, diagonal=True), level)
+    return _boxes(found.box[found.first.argsort()], mask.shape)
+
+
+def box_overlaps(
+    score_map: Float[Tensor, "y x"], boxes: Integer[Tensor, "g 4"], thresholds: Sequence[float] = MAP_THRESHOLDS
+) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
+    """The IoU of a map's boxes with the truth, at every threshold.
+
+    The map is rounded down to 256 levels, ``v = floor(255 m)``, and cut at ``v > floor(t max v)``. Its contours are the outer
+    borders of 8-connected regions and the borders of the 4-connected holes in them, whose box is one pixel wider on each
+    side. Boxes are ``x0, y0, min(x1 + 1, W - 1), min(y1 + 1, H - 1)``, and their sides count ``x1 - x0 + 1`` pixels; where
+    nothing exceeds the threshold the box is 0, 0, 0, 0. The largest contour is that with the largest area within the line
+    through its pixels' centres; of equal ones, the one whose first pixel is last in reading order.
+
+    Args:
+        score_map: in [0, 1].
+        boxes: G true ones, x0, y0, x1, y1 in pixels of the map.
+        thresholds: T values, ascending from 0, below 1.
+
+    Returns:
+        The IoU of the largest contour's box with the true box that it overlaps most, and the largest IoU of any contour's box
+        with any true box; [T] each, in float64.
+
+    Raises:
+        InputError: a map outside [0, 1] or with NaN, no box, boxes that are not in the map, thresholds out of order.
+
+    Example:
+        >>> score_map = torch.tensor([[1.0, 1.0, 0.0, 0.4, 0.4], [1.0, 1.0, 0.0, 0.4, 0.4], [0.0, 0.0, 0.0, 0.0, 0.0]])
+        >>> largest, every = box_overlaps(score_map, torch.tensor([[3, 0, 4, 2]]), (0.0, 0.5))
+        >>> [round(iou, 2) for iou in largest.tolist()], [round(iou, 2) for iou in every.tolist()]
+        ([1.0, 0.0], [1.0, 0.0])
+    """
+    _check_map(score_map)
+    _check_thresholds(thresholds)
+    _check_boxes(boxes, score_map.shape)
+    values, truth = score_map.double(), boxes.long()
+    level = (values * WHITE).long()
+    top = int(level.max())
+    cut = (torch.tensor(list(thresholds), dtype=torch.float64) * top).long().to(level.device)
+    if not top:
+        nothing = _iou(truth.new_zeros(1, 4), truth).repeat(len(cut))
+        return nothing, nothing
+    dark = F.pad(WHITE - level, (1, 1, 1, 1), value=WHITE + 1)  # upside down, and the outside around it highest of all
+    basins = forest(F.pad(-values, (1, 1, 1, 1), value=1), dark, diagonal=False, ground=0)
+    filled = WHITE - basins.connected(0, dark)[1:-1, 1:-1].clamp(max=WHITE)
+    bright = regions(forest(values, level, diagonal=True), level)
+    solid = regions(
+        forest(torch.maximum(values * WHITE, filled.double()), filled, diagonal=True), filled, _corners_of_area(filled)
+    )
+    score = solid.weight * level.numel() + solid.first
+    largest = score == score.new_zeros(top).scatter_reduce_(0, solid.threshold, score, "amax")[solid.threshold]
+    hole_at, holes = _holes(basins, dark, top)
+
+    def highest(threshold: Tensor, box: Tensor) -> Tensor:
+        found: Tensor = values.new_zeros(top).scatter_reduce_(0, threshold, _iou(_boxes(box, level.shape), truth), "amax")
+        return found
+
+    every = torch.maximum(highest(bright.threshold, bright.box), highest(hole_at, holes))
+    return highest(solid.threshold[largest], solid.box[largest])[cut], every[cut]
+
+
+def box_counts(
+    score_map: Float[Tensor, "y x"],
+    boxes: Integer[Tensor, "g 4"],
+    thresholds: Sequence[float] = MAP_THRESHOLDS,
+    ious: Sequence[float] = BOX_IOUS,
+) -> BoxCounts:
+    """The counts of one map: at which thresholds its boxes, see :func:`box_overlaps`, are right: ``IoU >= iou``.
+
+    Args:
+        score_map: in [0, 1], of one class of one picture.
+        boxes: G true ones, x0, y0, x1, y1 in pixels of the map; one of them suffices.
+        thresholds: T values, ascending from 0, below 1.
+        ious: I overlaps, in (0, 1].
+
+    Raises:
+        InputError: as :func:`box_overlaps`, or overlaps outside (0, 1].
+
+    Example:
+        >>> score_map = torch.tensor([[1.0, 1.0, 0.4, 0.4, 0.0, 0.0], [1.0, 1.0, 0.4, 0.4, 0.0, 0.0]])
+        >>> found = box_counts(score_map, torch.tensor([[0, 0, 4, 1]]), (0.0, 0.4, 0.9))
+        >>> found.every.tolist(), found.max_box_acc()
+        ([[1, 1, 1], [1, 1, 1], [1, 0, 0]], Best(value=1.0, threshold=0.0))
+    """
+    if not len(ious) or not all(0 < least <= 1 for least in ious):
+        raise InputError(f"ious {tuple(ious)}: expected overlaps above 0, up to 1")
+    largest, every = box_overlaps(score_map, boxes, thresholds)
+    least = torch.tensor(list(ious), dtype=torch.float64, device=largest.device)[:, None]
+    return BoxCounts(tuple(thresholds), tuple(ious), (largest >= least).long(), (every >= least).long(), 1)
+
+
+def pixel_counts(
+    score_map: Float[Tensor, "y x"],
+    truth: Bool[Tensor, "y x"],
+    ignore: Bool[Tensor, "y x"] | None = None,
+    thresholds: Sequence[float] = MAP_THRESHOLDS,
+) -> PixelCounts:
+    """The pixels of one map, by their value.
+
+    Args:
+        score_map: in [0, 1], of one class of one picture.
+        truth: pixels of the class.
+        ignore: pixels that do not count.
+        thresholds: T values, ascending from 0, below 1.
+
+    Raises:
+        InputError: a map outside [0, 1] or with NaN, masks of another size or that are not boolean, thresholds out of order.
+
+    Example:
+        >>> truth = torch.tensor([[True, False, True, False]])
+        >>> found = pixel_counts(torch.tensor([[0.9, 0.6, 0.3, 0.0]]), truth, thresholds=(0.0, 0.25, 0.5, 0.75))
+        >>> found.positive.tolist(), found.negative.tolist(), round(found.average_precision(), 3)  # 1/2 * 1 + 1/2 * 2/3
+        ([0, 1, 0, 1, 0], [1, 0, 1, 0, 0], 0.833)
+    """
+    _check_map(score_map)
+    _check_thresholds(thresholds)
+    for name, mask in (("truth", truth), ("ignore", ignore)):
+        if mask is not None and (mask.shape != score_map.shape or mask.dtype != torch.bool):
+            raise InputError(f"{name} {tuple(mask.shape)} of {mask.dtype}: expected booleans {tuple(score_map.shape)}")
+    counted = torch.ones_like(truth) if ignore is None else ~ignore
+    edges = torch.tensor([*thresholds, 1.0], dtype=torch.float64, device=score_map.device)
+    bins = torch.bucketize(score_map.double(), edges, right=True) - 1
+    positive, negative = (torch.bincount(bins[side & counted], minlength=len(edges)) for side in (truth, ~truth))
+    return PixelCounts(tuple(thresholds), positive, negative)
+
+
+def _holes(basins: Forest, dark: Int[Tensor, "v u"], top: int) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
+    """Thresholds below the highest level and boxes of holes, with the pixels around them; of a map with a margin of 1."""
+    found = regions(basins, dark)
+    threshold = WHITE - 1 - found.threshold
+    inside = (found.peak != basins.peaks[basins.hill[0]]) & (threshold < top)
+    return threshold[inside], found.box[inside] + found.box.new_tensor([-2, -2, 0, 0])
+
+
+def _corners_of_area(level: Int[Tensor, "y x"]) -> Int[Tensor, "y x"]:
+    """Weights that add up, over a region without holes, to twice the area within the line through its border pixels' centres.
+
+    Of the square between four pixels, the line leaves the whole inside where all four are in the region, a half where three
+    are. So the region gains a half with the third pixel and a half with the fourth: the two lowest.
+    """
+    weight = torch.zeros_like(level)
+    corners = [(up, left) for up in (HEAD, TAIL) for left in (HEAD, TAIL)]
+    levels = [level[corner].to(torch.uint8) for corner in corners]
+    lower = [torch.zeros_like(each) for each in levels]  # of the other three
+    for i in range(4):
+        for j in range(i):
+            below = (levels[i] < levels[j]).to(torch.uint8)
+            lower[j] += below
+            lower[i] += 1 - below
+    for corner, count in zip(corners, lower, strict=True):
+        weight[corner] += count < 2
+    return weight
+
+
+def _boxes(pixels: Int[Tensor, "m 4"], size: tuple[int, ...]) -> Int[Tensor, "m 4"]:
+    """Boxes as the reference makes them of contours: the end is behind the last pixel, but within the map."""
+    end = torch.minimum(pixels[:, 2:] + 1, pixels.new_tensor([size[1] - 1, size[0] - 1]))
+    return torch.cat([pixels[:, :2], end], 1)
+
+
+def _iou(boxes: Int[Tensor, "m 4"], truth: Int[Tensor, "g 4"]) -> Float[Tensor, " m"]:
+    """The IoU of each box with the true one that it overlaps most."""
+    area = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
+    best = torch.zeros(len(boxes), dtype=torch.float64, device=boxes.device)
+    for true in truth:
+        sides = torch.minimum(boxes[:, 2:], true[2:]) - torch.maximum(boxes[:, :2], true[:2]) + 1
+        both = sides.clamp(min=0).prod(1)
+        best = torch.maximum(best, both.double() / (area + (true[2:] - true[:2] + 1).prod() - both))
+    return best
+
+
+def _check_map(score_map: Tensor) -> None:
+    if score_map.ndim != 2 or not score_map.numel() or not score_map.is_floating_point():
+        raise InputError(f"score_map {tuple(score_map.shape)} of {score_map.dtype}: expected numbers in [0, 1], [H, W]")
+    low, high = float(score_map.min()), float(score_map.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"score_map holds {low:g} to {high:g}: expected [0, 1]; min_max brings it there")
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> None:
+    given = list(thresholds)
+    if not given or given != sorted(given) or given[0] != 0 or not given[-1] < 1:
+        shown = f"{len(given)} from {given[0]} to {given[-1]}" if given else "none"
+        raise InputError(f"thresholds must be ascending from 0, below 1; got {shown}")
+
+
+def _check_boxes(boxes: Tensor, size: tuple[int, ...]) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or boxes.is_floating_point() or boxes.dtype == torch.bool:
+        raise InputError(f"boxes {tuple(boxes.shape)} of {boxes.dtype}: expected at least one, integers [g, 4]: x0, y0, x1, y1")
+    last = boxes.new_tensor([size[1] - 1, size[0] - 1])
+    wrong = ((boxes[:, :2] < 0) | (boxes[:, :2] > boxes[:, 2:]) | (boxes[:, 2:] > last)).any(1)
+    if wrong.any():
+        raise InputError(
+            f"box {boxes[wrong][0].tolist()}: expected 0 <= x0 <= x1 <= {size[1] - 1} and 0 <= y0 <= y1 <= {size[0] - 1},"
+            " pixels of the map; scale it to the map's size"
+        )

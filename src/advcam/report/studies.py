@@ -1,0 +1,41 @@
+"""The finished studies of a run, as they lie in RUN/studies/."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from advcam.store import RunFolder, read_json
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows of one study.
+
+    Args:
+        name: of the study.
+        paragraph: what was found.
+        rule: by which its numbers were made.
+        figure: a ``data:`` address.
+        table: the CSV's place, as seen from the page.
+    """
+
+    name: str
+    paragraph: str
+    rule: str
+    figure: str
+    table: str
+
+
+def finished(run: RunFolder) -> list[Shown]:
+    """The studies of the run's present classifier that are done, by name; what speaks of another is left out."""
+    key = run.state()["steps"].get("classify", {}).get("key")
+    shown = []
+    for path in sorted((run.root / "studies").glob("*/study.json")):
+        about, folder = read_json(path), path.parent
+        if about["classifier"] == key:
+            picture = base64.b64encode((folder / "figure.png").read_bytes()).decode()
+            paragraph = (folder / "paragraph.txt").read_text(encoding="utf-8").strip()
+            table = f"studies/{folder.name}/rows.csv"
+            shown.append(Shown(about["study"], paragraph, about["rule"], f"data:image/png;base64,{picture}", table))
+    return shown

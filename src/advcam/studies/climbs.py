@@ -1,0 +1,90 @@
+"""The climbs of a study: one for each setting, and from its steps the maps at every T."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from advcam.attribution import ClimbSettings, strided_size
+from advcam.data import Item, Normalisation, at_least, fit_within, read_image
+from advcam.explain import AdvCAM, Maps
+from advcam.stages.climb import LEAST_SIDE
+from advcam.stages.context import Context, trained_classifier
+
+
+@dataclass
+class Climber:
+    """A run's classifier, ready to climb its pictures one at a time.
+
+    Args:
+        context: the run, whose classify step is done.
+    """
+
+    context: Context
+    _climbers: dict[ClimbSettings, AdvCAM] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model, self.record = trained_classifier(self.context)
+        backbone = self.record["backbone"]
+        self.normalise = Normalisation(tuple(backbone["mean"]), tuple(backbone["std"]))
+
+    def image(self, item: Item) -> Float[Tensor, "1 3 y x"]:
+        """The picture as the climb step gives it to the network.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        picture = at_least(fit_within(read_image(item.path), self.record["long_side"]), LEAST_SIDE)
+        return self.normalise(picture)[None].to(self.context.machine.torch_device())
+
+    def at(self, s: ClimbSettings) -> AdvCAM:
+        """The climb with these settings; the same object for the same settings."""
+        if s not in self._climbers:
+            changes: dict[str, Any] = asdict(s)
+            self._climbers[s] = AdvCAM(self.model, max_pixels=self.context.machine.max_pixels, **changes)
+        return self._climbers[s]
+
+    def steps(
+        self, image: Float[Tensor, "1 3 y x"], labels: tuple[int, ...], s: ClimbSettings
+    ) -> Iterator[Float[Tensor, "k h w"]]:
+        """The map of every step by itself, at one scale."""
+        for step in self.at(s).iterate(image, [list(labels)]):
+            assert step.steps is not None, "a step has its own map"
+            yield step.steps[:, 0]
+
+    def sums(self, image: Float[Tensor, "1 3 y x"], labels: tuple[int, ...], s: ClimbSettings) -> list[Maps]:
+        """The AdvCAM after 1, 2, ... T steps, from one climb of T steps a scale: a step does not know how many follow.
+
+        What T steps of a scale add up to is what ``AdvCAM.iterate`` gives; scales are put together as ``AdvCAM`` does.
+        """
+        at_scale, last = [], None
+        for scale in s.scales:
+            sums = []
+            for last in self.at(replace(s, scales=(scale,))).iterate(image, [list(labels)]):
+                sums.append(last.grids[0])
+            at_scale.append(sums)
+        assert last is not None, "a climb has at least one scale and one step"
+        first = tuple(sums[0] for sums in at_scale)
+        rest: dict[str, Any] = {"image": last.image, "target": last.target, "first": first, "grid": s.grid}
+        found = []
+        for t in range(1, s.steps + 1):
+            counts = [replace(s, steps=t).steps_at(scale) for scale in s.scales]
+            grids = [sums[count - 1] for sums, count in zip(at_scale, counts, strict=True)]
+            found.append(Maps.of(grids, last.size, **rest))
+        return found
+
+
+def as_they_are(s: ClimbSettings) -> ClimbSettings:
+    """The same climb, each of whose steps gives its map as it is: not cut off, not weighted."""
+    return replace(s, ceiling=None, emphasis="none")
+
+
+def scored(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "k y x"]:
+    """Maps as evaluation sees them: at stride 4, divided by their maximum, in 16 bits, enlarged to the picture."""
+    stored = maps.normalised(strided_size(size)).cpu().half().float()
+    return F.interpolate(stored[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

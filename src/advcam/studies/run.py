@@ -1,0 +1,91 @@
+"""Takes a study and writes what it found: RUN/studies/NAME/."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from advcam.data import Skip
+from advcam.stages.context import Context, list_skips
+from advcam.store import write_json, write_text
+from advcam.version import __version__
+
+from . import growth, landscape, networks, sweeps
+from .settings import StudyConfig
+from .study import Outcome, Row, Study, classifier_key
+
+STUDIES: dict[str, Callable[[Study], Outcome]] = {
+    "iterations": sweeps.iterations,
+    "restrain": sweeps.restrain,
+    "threshold": sweeps.threshold,
+    "step-size": sweeps.step_size,
+    "growth": growth.growth,
+    "landscape": landscape.landscape,
+    "base": sweeps.base,
+    "networks": networks.networks,
+}
+
+
+def run(name: str, context: Context, config: StudyConfig, others: Sequence[Context] = ()) -> tuple[Path, list[Skip]]:
+    """Takes a study of a run: what was found of a picture before, with the same settings, is not computed again.
+
+    Writes study.json, rows.csv (curves.csv), figure.png, paragraph.txt and, where something was left out, skipped.csv.
+
+    Args:
+        name: of :data:`STUDIES`.
+        context: the run, whose classify step is done.
+        config: what is asked for.
+        others: further runs (networks).
+
+    Returns:
+        The study's folder, and what was left out.
+
+    Raises:
+        RunError: no classifier, or no picture that can be used.
+        SettingsError: something that the study needs was not given.
+        DataError: masks or a list that cannot be used.
+    """
+    from . import figures
+
+    key, study = classifier_key(context), Study(name, context, config, tuple(others))
+    found = STUDIES[name](study)
+    folder = study.folder
+    write_text(folder / "rows.csv", _table(found.rows))
+    if found.curves:
+        write_text(folder / "curves.csv", _table(found.curves))
+    figures.save(folder / "figure.png", found.draw)
+    write_text(folder / "paragraph.txt", found.paragraph + "\n")
+    list_skips(folder / "skipped.csv", found.skipped)
+    write_json(folder / "study.json", _about(study, found, key))  # last: with it the study is finished
+    return folder, found.skipped
+
+
+def _about(study: Study, found: Outcome, classifier: str) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "classifier": classifier,
+        "version": __version__,
+        "settings": found.settings,
+        "rule": found.rule,
+        "samples": [sample.record() for sample in found.samples],
+        "masks": [str(folder.resolve()) for folder in study.config.masks],
+        "resamples": study.config.resamples,
+    }
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """Rows as CSV: numbers to six digits, nothing where there is no number."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6g}" if value == value else ""
+    return value

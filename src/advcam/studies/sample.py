@@ -1,0 +1,108 @@
+"""The pictures that a study looks at, and their ground truth."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from advcam.data import IGNORE, ClassTable, Item, Skip, listed
+from advcam.errors import DataError, ImageError, StoreError
+from advcam.stages.context import Context
+from advcam.store import load_mask
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pictures with labels (and a ground-truth mask where one is needed).
+
+    Args:
+        items: the pictures, in the order in which they were drawn.
+        source: of what they were drawn, in words.
+        of: how many there were to draw from.
+        seed: of the draw, and of the bootstrap.
+        skipped: names of a list that are no pictures of the run.
+    """
+
+    items: tuple[Item, ...]
+    source: str
+    of: int
+    seed: int
+    skipped: tuple[Skip, ...] = ()
+
+    def __str__(self) -> str:
+        if len(self.items) == self.of:
+            return f"all {self.of} pictures of {self.source}"
+        return f"{len(self.items)} of the {self.of} pictures of {self.source} (drawn with seed {self.seed})"
+
+    def left(self, items: Sequence[Item]) -> Sample:
+        """Those of the pictures that could be used."""
+        return replace(self, items=tuple(items))
+
+    def record(self) -> dict[str, Any]:
+        """Plain data, for a file."""
+        about = {"list": self.source, "pictures": len(self.items), "of": self.of, "seed": self.seed}
+        return about | {"ids": [item.id for item in self.items]}
+
+
+def draw(context: Context, masks: Path | None, pictures: int | None, names: Path | None) -> Sample:
+    """The first so many of the pictures for scoring (or all, or those of a list) in an order that the run's seed makes.
+
+    Raises:
+        DataError: no folder of masks, a list that cannot be read, or no picture that has all that is needed.
+    """
+    if masks is not None and not masks.is_dir():
+        raise DataError(f"{masks}: there is no such folder of ground-truth masks; check --masks")
+    skipped: list[Skip] = []
+    if names is not None:
+        pool, skipped = listed(names, context.data.items)
+        source = names.name
+    else:
+        pool = list(context.data.eval or context.data.items)
+        source = context.run.state()["about"]["eval_name"] or "the run's own pictures (the classifier was trained on them)"
+    fit = [item for item in pool if item.labels and (masks is None or (masks / f"{item.id}.png").is_file())]
+    if not fit:
+        lacking = "a label" if masks is None else f"both a label and a ground-truth mask in {masks}"
+        raise DataError(f"none of {len(pool)} pictures of {source} has {lacking}; check --masks and --list")
+    random.Random(context.seed).shuffle(fit)
+    wanted = pictures or (100 if names is None else len(fit))
+    return Sample(tuple(fit[:wanted]), source, len(fit), context.seed, tuple(skipped))
+
+
+def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:
+    """A picture's mask as positions among a network's outputs: 0 background (and ids not listed), 255 ignored.
+
+    Raises:
+        ImageError: missing, damaged, or of another size than the picture.
+    """
+    try:
+        mask = load_mask(folder / f"{item.id}.png")
+    except StoreError as error:
+        raise ImageError(str(error)) from error
+    if mask.shape != item.size:
+        raise ImageError(f"{folder / item.id}.png: is (h, w) {mask.shape}, its picture {item.size}")
+    return torch.from_numpy(classes.positions(others=0)[mask].astype(np.int64))
+
+
+def of_own(mask: Int[Tensor, "y x"], labels: Sequence[int]) -> Int[Tensor, "y x"]:
+    """The mask in a picture's own few labels: 0 background, 1 to k its classes, k + 1 what is none of these, 255 ignored.
+
+    Args:
+        mask: see :func:`truth`.
+        labels: the k class positions of the picture, 0 being the first class.
+
+    Example:
+        >>> of_own(torch.tensor([[0, 1, 4, 255]]), [3]).tolist()
+        [[0, 2, 1, 255]]
+    """
+    table = torch.full((IGNORE + 1,), len(labels) + 1)
+    table[[0, IGNORE]] = torch.tensor([0, IGNORE])
+    table[[label + 1 for label in labels]] = torch.arange(1, len(labels) + 1)
+    return table[mask]

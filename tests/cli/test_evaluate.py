@@ -1,0 +1,82 @@
+"""`advcam evaluate`: where maps say that objects are."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from advcam.cli import main
+from advcam.metrics import box_overlaps, mask_boxes, min_max
+from advcam.store import load_maps, load_mask
+
+SIDES = ("plain", "advcam")
+
+
+def entry(run):
+    return json.loads((run / "metrics.json").read_text())["localisation"]
+
+
+def rows(path):
+    return [line.split(",") for line in path.read_text().split()[1:]]
+
+
+def test_shares_and_thresholds(finished):
+    found = entry(finished)
+    assert found.keys() == {*SIDES, "split", "rule"}
+    assert found["split"] == "eval.txt, 8 images"
+    assert "chosen with the ground truth" in found["rule"]
+    for side in SIDES:
+        numbers = found[side]
+        assert numbers["max_box_acc_v2"]["per_iou"].keys() == {"0.3", "0.5", "0.7"}
+        bests = [numbers["max_box_acc"], *numbers["max_box_acc_v2"]["per_iou"].values(), numbers["top1"]]
+        assert all(0 <= best["value"] <= 1 and 0 <= best["threshold"] < 1 for best in bests)
+        assert numbers["max_box_acc_v2"]["per_iou"]["0.5"]["value"] >= numbers["max_box_acc"]["value"]
+        assert numbers["top1"]["value"] <= numbers["top1"]["classification"] <= 1
+        assert 0 < numbers["pxap"] < 1
+    assert found["plain"]["top1"]["images"] == found["advcam"]["top1"]["images"]
+
+
+def test_every_class_of_every_picture_counts_once(finished, scenes):
+    """MaxBoxAcc again, from the files."""
+    folders = {"plain": finished / "2-climb" / "cam", "advcam": finished / "2-climb" / "maps"}
+    names = (scenes / "eval.txt").read_text().split()
+    single = [name for name, labels in rows(scenes / "labels.csv") if name in names and ";" not in labels]
+    for side, folder in folders.items():
+        hits, maps = torch.zeros(1000), 0
+        for name in names:
+            truth, stored = torch.tensor(load_mask(scenes / "masks" / f"{name}.png")), load_maps(folder / f"{name}.npz")
+            for class_id, one in zip(stored.classes, stored.maps, strict=True):
+                score_map = min_max(F.interpolate(one[None, None], size=stored.size, mode="bilinear")[0, 0])
+                if (truth == class_id).any():
+                    hits += box_overlaps(score_map, mask_boxes(truth == class_id))[0] >= 0.5
+                    maps += 1
+        found = entry(finished)[side]
+        assert found["maps"] == maps
+        assert found["max_box_acc"]["value"] == pytest.approx(float(hits.max()) / maps)
+        assert found["top1"]["images"] == len(single)
+
+
+def test_one_line_says_it(finished, scenes, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks")]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("localisation: ")]
+    assert line.count("MaxBoxAcc") == line.count("PxAP") == line.count("top-1") == 2
+    assert "chosen with the ground truth" in line
+
+
+def test_without_the_pictures_there_is_no_top_1(finished, scenes, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    about = json.loads((run / "data.json").read_text())
+    for item in about["eval"]:
+        item["path"] = str(tmp_path / "gone.jpg")
+    (run / "data.json").write_text(json.dumps(about))
+    main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks")])
+    assert "top-1 localisation is left out" in capsys.readouterr().err
+    found, before = entry(run), entry(finished)
+    for side in SIDES:
+        assert found[side]["top1"] is None
+        assert {**found[side], "top1": 0} == {**before[side], "top1": 0}
