@@ -221,6 +221,7 @@ def test_emphasis_by_hand():
     first = torch.tensor([[[4.0, 1.0], [0.0, 0.0]]])
     maps = torch.tensor([[[8.0, 1.0], [0.5, 0.0]]])
     assert torch.equal(emphasised(maps, first, None, 0.25), torch.tensor([[[1.0, 1.0], [0.5, 0.0]]]))
+    assert torch.equal(emphasised(maps, 0 * first, None, 0.25), maps)  # found on the way only
     assert torch.equal(emphasised(maps, first, pushed + 1, None), torch.tensor([[[20.0, 0.5], [0.25, 0.0]]]))
 
 

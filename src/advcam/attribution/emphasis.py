@@ -37,8 +37,9 @@ def emphasised(
         maps: of step t > 0.
         first: of step 0.
         pushed: P, the sum of the pressures of the steps before; None counts all cells alike.
-        ceiling: None for none.
+        ceiling: None for none; there is none either where the first map is empty and the class is only found on the way.
     """
     if ceiling is not None:
-        maps = torch.minimum(maps, ceiling * first.amax((1, 2), keepdim=True))
+        peak = first.amax((1, 2), keepdim=True)
+        maps = torch.where(peak > 0, torch.minimum(maps, ceiling * peak), maps)
     return maps if pushed is None else maps * pushed / pushed.mean((1, 2), keepdim=True)
