@@ -218,11 +218,21 @@ def test_emphasis_by_hand():
     pushed = pressure(gradient, (2, 2))
     assert torch.equal(pushed, torch.tensor([[[4.0, 0.0], [0.0, 0.0]]]))  # mean 1
     assert torch.equal(pressure(torch.zeros(1, 1, 3, 4, 4), (2, 2)), torch.ones(1, 2, 2))  # pushed nowhere: all alike
-    first = torch.tensor([[[4.0, 1.0], [0.0, 0.0]]])
+    peak = torch.tensor([4.0])
     maps = torch.tensor([[[8.0, 1.0], [0.5, 0.0]]])
-    assert torch.equal(emphasised(maps, first, None, 0.25), torch.tensor([[[1.0, 1.0], [0.5, 0.0]]]))
-    assert torch.equal(emphasised(maps, 0 * first, None, 0.25), maps)  # found on the way only
-    assert torch.equal(emphasised(maps, first, pushed + 1, None), torch.tensor([[[20.0, 0.5], [0.25, 0.0]]]))
+    assert torch.equal(emphasised(maps, peak, None, 0.25), torch.tensor([[[1.0, 1.0], [0.5, 0.0]]]))
+    assert torch.equal(emphasised(maps, peak, pushed + 1, None), torch.tensor([[[20.0, 0.5], [0.25, 0.0]]]))
+
+
+def test_a_class_found_on_the_way_is_cut_off_by_its_first_map_that_is_not_empty():
+    views = torch.full((1, 1, 3, 2, 2), -0.1)
+    views[0, 0, 0, 0, 0], views[0, 0, 1] = -0.01, 1.0  # the class's channel is negative, the range is not empty
+    chosen = settings(step_size=0.1, steps=6, emphasis="none")
+    maps = [step.maps for step in climb(identity, views, started(views), torch.tensor([0]), chosen, head=HEAD)]
+    first = next(at for at, one in enumerate(maps) if one.any())
+    assert first > 0
+    assert maps[first].max() > 0
+    assert all(one.max() <= maps[first].max() + 1e-6 for one in maps)  # a quarter of what it was at first
 
 
 def test_steps_add_up_and_the_first_is_the_plain_map(net, images):

@@ -12,6 +12,7 @@ from advcam.attribution import PRESETS
 from advcam.cli import configs, recipes
 from advcam.cli.main import _parser, main
 from advcam.errors import SettingsError
+from conftest import arguments
 from layouts import write_coco, write_voc
 
 README = (files("advcam.recipes") / "README.md").read_text(encoding="utf-8")
@@ -171,3 +172,16 @@ def test_coco2014_runs(tmp_path, monkeypatch):
     assert main(["evaluate", "--run", "runs/coco", "--masks", "coco-masks/masks", "--quiet"]) == 0
     found = json.loads((tmp_path / "runs" / "coco" / "metrics.json").read_text())
     assert found["predictions"]["split"] == "val2014.txt, 3 images"
+
+
+def test_a_recipe_for_one_step_leaves_the_others_their_verbs(scenes, tmp_path):
+    """A run remembers a recipe for the steps that it has settings of."""
+    recipe = tmp_path / "part.toml"
+    recipe.write_text('[refine]\nmethod = "threshold"\n')
+    run = tmp_path / "run"
+    assert main(arguments(scenes, run, "--recipe", str(recipe))) == 0
+    assert main(["climb", "--run", str(run), "--redo", "--steps", "2", "--quiet"]) == 0
+    assert main(["refine", "--run", str(run), "--refine-option", "threshold=0.4", "--quiet"]) == 0
+    made = json.loads((run / "run.json").read_text())["steps"]
+    assert made["climb"]["settings"]["steps"] == 2
+    assert made["refine"]["settings"]["method"] == "threshold"

@@ -122,6 +122,10 @@ def test_regions_that_cannot_be_drawn(segmentation, message):
         ({"categories": [{"id": 1}]}, "entry 1 of categories has no 'name'; got the keys id"),
         ({"images": [{"id": 0}]}, "entry 1 of images has no 'file_name'"),
         (
+            {"images": [{"id": 0, "file_name": "../up.jpg"}], "annotations": [{"id": 0, "image_id": 0, "category_id": 1}]},
+            "image 0 has the file_name '../up.jpg'",
+        ),
+        (
             {"annotations": [{"id": 7, "image_id": 99, "category_id": 1}]},
             "annotation 7 is of image 99, which the file",
         ),

@@ -9,7 +9,9 @@ from PIL import Image
 
 from advcam.cli import main
 from advcam.explain import AdvCAM
+from advcam.stages.climb import ClimbConfig
 from advcam.studies import STUDIES
+from advcam.studies.study import identity
 
 FAST = ["--pictures", "4", "--resamples", "20", "--quiet"]
 FILES = {"study.json", "rows.csv", "figure.png", "paragraph.txt"}
@@ -211,3 +213,13 @@ def test_an_unknown_study_lists_the_known_ones(run, capsys):
         main(["study", "weather", "--run", str(run)])
     error = capsys.readouterr().err
     assert all(name in error for name in STUDIES)
+
+
+def test_masks_changed_in_place_are_measured_anew(context, scenes, tmp_path):
+    masks = tmp_path / "masks"
+    shutil.copytree(scenes / "masks", masks)
+    climb = ClimbConfig().settings()
+    before = identity(context, "seeds", climb, masks=masks)
+    assert identity(context, "seeds", climb, masks=masks) == before
+    next(masks.iterdir()).write_bytes(b"another")
+    assert identity(context, "seeds", climb, masks=masks) != before

@@ -64,7 +64,7 @@ def climb(
         steps: how many; None is the settings' T.
         move_last: move the pixels after the last step too.
     """
-    x, rows, first, pushed = views.detach(), image, None, None
+    x, rows, first, peak, pushed = views.detach(), image, None, None, None
     steps = steps or s.steps
     for t in range(steps):
         moving = t + 1 < steps or move_last
@@ -88,7 +88,9 @@ def climb(
             if s.restrain and moving:
                 objective = objective - s.restrain * penalty(cam, first, s.threshold, unit)
 
-        counted = _finite(cam.detach() if t == 0 else emphasised(cam.detach(), first, pushed, s.ceiling))
+        seen = _finite(cam.detach())
+        peak = seen.amax((1, 2)) if peak is None else torch.where(peak > 0, peak, seen.amax((1, 2)))
+        counted = emphasised(seen, peak, pushed, s.ceiling) if t else seen
         moved = None
         if moving:
             ascent = gradients(objective, x, rows, len(x))

@@ -27,19 +27,18 @@ def pressure(gradient: Float[Tensor, "c v 3 y x"], grid: tuple[int, int]) -> Flo
 
 def emphasised(
     maps: Float[Tensor, "c h w"],
-    first: Float[Tensor, "c h w"],
+    peak: Float[Tensor, " c"],
     pushed: Float[Tensor, "c h w"] | None,
     ceiling: float | None,
 ) -> Float[Tensor, "c h w"]:
-    """``min(CAM(x^t), ceiling max CAM(x^0)) * P / mean(P)``, ``P = sum_{s<t} pressure_s``.
+    """``min(CAM(x^t), ceiling peak) * P / mean(P)``, ``P = sum_{s<t} pressure_s``.
 
     Args:
         maps: of step t > 0.
-        first: of step 0.
+        peak: the maximum of the first map that is not empty, of step 0 as a rule.
         pushed: P, the sum of the pressures of the steps before; None counts all cells alike.
-        ceiling: None for none; there is none either where the first map is empty and the class is only found on the way.
+        ceiling: None for none.
     """
     if ceiling is not None:
-        peak = first.amax((1, 2), keepdim=True)
-        maps = torch.where(peak > 0, torch.minimum(maps, ceiling * peak), maps)
+        maps = torch.minimum(maps, ceiling * peak[:, None, None])
     return maps if pushed is None else maps * pushed / pushed.mean((1, 2), keepdim=True)

@@ -73,7 +73,8 @@ def climb(args: Namespace) -> ClimbConfig:
     given = {name: getattr(args, flag) for name, flag in names.items()}
     chosen = _table(args, "climb")
     preset = chosen.pop("preset", "default")
-    keep = vars(args).get("keep_maps", True) and chosen.pop("keep", True)
+    kept = chosen.pop("keep", True)
+    keep = vars(args).get("keep_maps", True) and kept
     changes = ({} if args.preset else _tuples(chosen)) | pairs(args.climb_option, "--climb-option")
     return ClimbConfig(args.preset or preset, changes | {n: v for n, v in given.items() if v is not None}, keep)
 

@@ -47,14 +47,15 @@ def given(args: Namespace, step: str) -> dict[str, Any]:
     flags = [action.dest for action in parser._actions if action.dest != "help"]
     found = {flag: getattr(args, _prefixed(flag, prefix)) for flag in flags}
     if "step" not in args:
-        found["recipe"] = found["recipe"] or (args.recipe if step in recipes.tables(args.recipe) else None)
+        own = found["recipe"] if prefix else None
+        found["recipe"] = own or (args.recipe if step in recipes.tables(args.recipe) else None)
     return {flag: _remembered_as(flag, value) for flag, value in found.items()}
 
 
 def remembered(args: Namespace, options: dict[str, Any]) -> dict[str, Any]:
     """A run's options for a step, as far as those typed now leave them: what a typed one excludes or decides is forgotten."""
     forgotten = {name for typed, names in DECIDES.items() if vars(args).get(typed) for name in names}
-    for typed in ("classify_option", "segment_option", "semi_option"):
+    for typed in ("classify_option", "refine_option", "segment_option", "semi_option"):
         keys = pairs(vars(args).get(typed) or [], f"--{typed.replace('_', '-')}")
         forgotten |= {{"scales": "train_scales", "precision": "train_precision"}.get(key, key) for key in keys}
     climb = pairs(vars(args).get("climb_option") or [], "--climb-option")

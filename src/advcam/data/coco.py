@@ -111,6 +111,12 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
             what, which = ("image", image) if image not in regions else ("category", category)
             raise DataError(f"{path}: annotation {number} is of {what} {which!r}, which the file does not have")
         regions[image].append(CocoRegion(number, category, made.get("segmentation"), float(made.get("area") or 0)))
+    for entry in parts["images"]:
+        name = entry["file_name"]
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(
+                f"{path}: image {entry['id']} has the file_name {name!r}; expected a name below the folder of images"
+            )
     images = tuple(
         CocoImage(
             normal(below + entry["file_name"]),

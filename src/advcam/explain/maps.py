@@ -28,7 +28,8 @@ class Maps:
         size: (H, W) of the images given.
         grid: see :class:`~advcam.attribution.ClimbSettings`.
         layer: what the maps were made of, in words.
-        steps: [M, T, h, w] the map of every step, with ``record=True``.
+        steps: [M, T, h, w] the map of every step as it counts in the sum (cut off and weighted where the settings say so), with
+            ``record=True``.
         scores: [M, T, K] every class's score at every step, with ``record=True``.
         images: the pixels after the last step, with ``record=True``: [M, 3, H, W], or [M, 2, 3, H, W] (image, mirror
             image) where the settings ask for mirror.

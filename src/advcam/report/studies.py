@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from advcam.errors import StoreError
 from advcam.store import RunFolder, read_json
 
 
@@ -28,14 +31,21 @@ class Shown:
 
 
 def finished(run: RunFolder) -> list[Shown]:
-    """The studies of the run's present classifier that are done, by name; what speaks of another is left out."""
+    """The studies of the run's present classifier that are done, by name; what speaks of another, or is damaged, is not."""
     key = run.state()["steps"].get("classify", {}).get("key")
     shown = []
     for path in sorted((run.root / "studies").glob("*/study.json")):
-        about, folder = read_json(path), path.parent
-        if about["classifier"] == key:
-            picture = base64.b64encode((folder / "figure.png").read_bytes()).decode()
-            paragraph = (folder / "paragraph.txt").read_text(encoding="utf-8").strip()
-            table = f"studies/{folder.name}/rows.csv"
-            shown.append(Shown(about["study"], paragraph, about["rule"], f"data:image/png;base64,{picture}", table))
+        try:
+            shown += _shown(path.parent, dict(read_json(path)), key)
+        except (OSError, KeyError, ValueError, StoreError):
+            continue
     return shown
+
+
+def _shown(folder: Path, about: dict[str, Any], key: str | None) -> list[Shown]:
+    if about["classifier"] != key:
+        return []
+    picture = base64.b64encode((folder / "figure.png").read_bytes()).decode()
+    paragraph = (folder / "paragraph.txt").read_text(encoding="utf-8").strip()
+    table = f"studies/{folder.name}/rows.csv"
+    return [Shown(about["study"], paragraph, about["rule"], f"data:image/png;base64,{picture}", table)]

@@ -341,7 +341,8 @@ class _Scores:
         return f"as written by the network, no threshold, no image labels{self._seen()}"
 
     def _seen(self) -> str:
-        return "" if self.context.data.eval else "; pictures it was trained on"
+        trained = {item.id for item in self.context.data.train}
+        return "; pictures it was trained on" if any(row["image"] in trained for row in self.rows) else ""
 
     def table(self) -> str:
         """MIoU of every picture by itself, as CSV."""

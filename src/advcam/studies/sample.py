@@ -73,7 +73,7 @@ def draw(context: Context, masks: Path | None, pictures: int | None, names: Path
         raise DataError(f"none of {len(pool)} pictures of {source} has {lacking}; check --masks and --list")
     random.Random(context.seed).shuffle(fit)
     wanted = pictures or (100 if names is None else len(fit))
-    return Sample(tuple(fit[:wanted]), source, len(fit), context.seed, tuple(skipped))
+    return Sample(tuple(fit[:wanted]), source, len(pool), context.seed, tuple(skipped))
 
 
 def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:

@@ -22,7 +22,8 @@ from .study import Row, with_intervals
 
 RULE = (
     "mIoU and noise at the background threshold, of 100, that is best for the row on this sample: chosen with its ground"
-    " truth, anew in each resample; image labels given; gain: mIoU less that of the same setting's plain map (T = 1),"
+    " truth, anew in each resample; image labels given; pictures without a label or a mask are left out;"
+    " gain: mIoU less that of the same setting's plain map (T = 1),"
     " difference: less that of the run's own climb; bootstrap over pictures, 95 % percentile intervals, differences paired"
 )
 

@@ -15,6 +15,7 @@ from advcam.data import Skip
 from advcam.errors import RunError, SettingsError
 from advcam.metrics import interval
 from advcam.stages.context import Context
+from advcam.store import digest
 from advcam.version import __version__
 
 from .parts import Part, Setting, collect
@@ -118,9 +119,15 @@ def classifier_key(context: Context) -> str:
 
 
 def identity(context: Context, kind: str, climb: ClimbSettings, **more: Any) -> dict[str, Any]:
-    """All that a part depends on: the classifier, the climb, and what was measured of it."""
+    """All that a part depends on: the classifier, the climb, and what was measured of it; of a folder, what lies in it."""
     about = {"kind": kind, "climb": asdict(climb), "classifier": classifier_key(context), "version": __version__}
-    return about | {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in more.items()}
+    return about | {name: _contents(value) if isinstance(value, Path) else value for name, value in more.items()}
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = folder.iterdir() if folder.is_dir() else ()  # where there is none, drawing the sample says so
+    stamps = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return {"folder": str(folder.resolve()), "files": digest(stamps)}
 
 
 def with_intervals(**numbers: Float[Tensor, " b"]) -> Row:

@@ -96,13 +96,13 @@ def iterations(study: Study) -> Outcome:
         columns: dict[str, Any] = dict(zip(("suppress", "restrain"), terms[name], strict=True))
         settings.append(({"regularisation": name, **columns}, replace(base, steps=longest, **columns)))
     done = climb_all(study, study.context, study.masks(), settings)
-    own = next((at for at, name in enumerate(names) if terms[name] == (base.suppress, base.restrain)), 0)
-    at_base = done.scores[own][min(base.steps, longest) - 1]
+    own = [at for at, name in enumerate(names) if terms[name] == (base.suppress, base.restrain)]
+    at_base = {"difference": done.scores[own[0]][base.steps - 1]} if own and base.steps <= longest else {}
     rows = []
     for at in range(len(names)):
         peak = max(range(longest), key=lambda t: float(done.scores[at][t].mean_iou[0]))
         for t in range(1, longest + 1):
-            against = {"difference": at_base, "since_peak": done.scores[at][peak]}
+            against = at_base | {"since_peak": done.scores[at][peak]}
             if "none" in names:
                 against["to_none"] = done.scores[names.index("none")][t - 1]
             rows.append(done.row(at, t, **against))
