@@ -73,6 +73,12 @@ class Machine:
         if several():
             _state(self).wait_for_everyone()
 
+    def leave(self) -> None:
+        """Parts from the other processes when all have come here: one that ends while another still speaks aborts that one."""
+        if several():
+            self.wait()
+            torch.distributed.destroy_process_group()
+
     def once(self, call: Callable[[], T]) -> T:
         """What a call gives in the first process, given to all; an error of ours is raised in all."""
         if not several():

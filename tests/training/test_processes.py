@@ -51,6 +51,7 @@ except RunError as error:
 else:
     raise AssertionError("every process hears of the error")
 assert machine.once(lambda: 7) == 7
+machine.leave()
 """
 
 

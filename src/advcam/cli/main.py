@@ -248,6 +248,7 @@ def _step(args: Namespace) -> int:
     skipped = call(context, made)
     if args.step in ("segment", "semi"):
         machine.once(lambda: write_card(context.run, context.data, args.step))
+    machine.leave()
     folder = context.run.folder(args.step)
     if skipped:
         return _end(f"{args.step}: {folder}", len(skipped), folder / "skipped.csv")
