@@ -40,6 +40,7 @@ class AdvCAM:
     """Anti-adversarial climbing on any classifier, post hoc: the model is used as it is and given back as it was.
 
     ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx`` (Lee, Kim, Yoon, CVPR 2021, equations 3-7).
+    Preset ``default`` cuts later maps off and weights them cell by cell (settings ``ceiling``, ``emphasis``).
 
     Whatever happens, a result is defined: where a network gives NaN or infinity the map is 0 there and a warning says so; a
     gradient of zero, or a picture of one colour, stays where it is, so every step sees the same features; a map without a
