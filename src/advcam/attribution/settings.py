@@ -79,8 +79,8 @@ class ClimbSettings:
         gradient: ``maximum`` divides it by its largest magnitude in this climb; ``raw`` takes it as it is.
         step_unit: ``range``: xi is a share of the climb's own pixel range; ``pixel``: in units of the given pixels.
         clip: keep the pixels within the range that the climb's pixels have, or within ``bounds``.
-        ceiling: cut each later step's map off at this share of the first map's maximum, so that no cell outgrows the others in
-            the sum; None leaves it as it is. The first step's map, the plain one, is never touched.
+        ceiling: cut each later step's map off at this share of the maximum of the first map that is not empty, so that no cell
+            outgrows the others in the sum; None leaves it as it is. The first step's map, the plain one, is never touched.
         emphasis: ``gradient`` weights each later step's map, cell by cell, by how hard the steps before pushed the pixels
             there, relative to the mean over cells; ``none`` sums the maps as they are.
         halve_small: scales below 1 climb T // 2 steps (T > 10), else at most 5, as in the published code.
