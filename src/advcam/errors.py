@@ -52,6 +52,10 @@ class RunError(AdvcamError):
     """A run folder that lacks something, or was made otherwise."""
 
 
+class AdvcamWarning(UserWarning):
+    """Something that works, and that its user should know of. The command line prints it on one line."""
+
+
 def known(name: str, choices: Iterable[str]) -> str:
     """The tail of an "unknown name" message: the closest names first, then all of them (at most twelve)."""
     names = list(choices)

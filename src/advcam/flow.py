@@ -320,11 +320,10 @@ def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int 
             weight_decay=1e-2,
             crop=128,
             scales=(1.0, 1.0),
-            precision="bfloat16",
         ),
         ClimbConfig(changes={"steps": 12, "step_size": 0.02, "restrain": 3.0, "ceiling": None, "emphasis": "none"}),
         RefineConfig(),
-        SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0), precision="bfloat16"),
+        SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0)),
     )
     report = take_all(context, steps)
     score(context, data / "masks")

@@ -17,15 +17,39 @@ DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0 done, 1 some items failed (the last line names the list), 2 could not start."""
-    from advcam.errors import AdvcamError, SettingsError
-    from advcam.machine import several
+    from advcam import process
+    from advcam.machine import bound_threads
     from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
 
     parser = _parser()
     args = parser.parse_args(argv)
-    if not args.debug:
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
+    process.keep_memory()
+    bound_threads()
+    with warnings.catch_warnings():
+        if not args.debug:
+            _only_our_warnings()
+        return _called(parser, args, argv)
+
+
+def _only_our_warnings() -> None:
+    """Other libraries' warnings are not for the person at the terminal; ours are, each once, on a line."""
+    from advcam.errors import AdvcamWarning
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if _speaks():
+            print(f"advcam: warning: {message}", file=sys.stderr)
+
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", category=AdvcamWarning)
+    warnings.showwarning = show
+    logging.disable(logging.WARNING)
+
+
+def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None) -> int:
+    """The verb's exit status; whatever it raises is one line."""
+    from advcam.errors import AdvcamError, SettingsError
+    from advcam.machine import several
+
     try:
         if several() and vars(args).get("step") != "segment":
             raise SettingsError("advcam segment alone runs in several processes; start this command without a launcher")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from advcam.attribution import ClimbSettings
+from advcam.machine import settled
 from advcam.stages.climb import ClimbConfig
 from advcam.stages.context import Context
 from advcam.studies import STUDIES, StudyConfig
@@ -50,7 +52,9 @@ def config(args: Namespace, context: Context) -> StudyConfig:
     """What the options ask for; climb options change the run's own climb, --preset starts from a preset instead."""
     names = ("pictures", "list", "values", "longest", "resamples", "parts", "grid", "reach")
     given: dict[str, Any] = {name: getattr(args, name) for name in names}
-    return StudyConfig(climb=_climb(args, context), masks=tuple(args.masks), **given)
+    climb = _climb(args, context)
+    climb = replace(climb, precision=settled(climb.precision, context.machine.torch_device()))
+    return StudyConfig(climb=climb, masks=tuple(args.masks), **given)
 
 
 def _climb(args: Namespace, context: Context) -> ClimbSettings:

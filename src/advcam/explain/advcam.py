@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
 from advcam.errors import InputError, NetworkError, SettingsError
-from advcam.machine import out_of_memory
+from advcam.machine import out_of_memory, settled
 from advcam.models import Network, check_fits, find, lent, logits_of, prepared, unwrapped
 
 from .inputs import Targets, as_lists, check_images, check_list, pairs
@@ -179,7 +179,7 @@ class AdvCAM:
         with _undisturbed():
             images = check_images(images, s.bounds).detach().clone()
             self._network = find(self.model, images, self.layer)
-            network = self._network.at(s.precision)
+            network = self._network.at(self._precision(images))
             self._check_head(network)
             lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
             once = s.steps == 1 and network.head is not None
@@ -289,6 +289,11 @@ class AdvCAM:
         if job.network.mixes:
             return 1
         return max(1, self._limit(job.images) // self._pixels_of(job.images, scale))
+
+    def _precision(self, images: Tensor) -> str:
+        """What to compute in; ``auto`` leaves a model in another type than float32 as it is."""
+        own = self.settings.precision == "auto" and images.dtype != torch.float32
+        return "float32" if own else settled(self.settings.precision, images.device)
 
     def _pixels_of(self, images: Tensor, scale: float) -> int:
         return max(1, round(images.shape[2] * images.shape[3] * scale**2) * (2 if self.settings.mirror else 1))

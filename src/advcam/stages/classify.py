@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class ClassifyConfig:
         scales: smallest and largest factor of the training views.
         long_side: larger pictures are scaled down to it, here and in the climb.
         holdout: share of the training pictures kept for measuring where no list for scoring is given.
-        precision: of the training, ``float32`` or ``bfloat16``.
+        precision: of the training, see :class:`advcam.training.Plan`.
         optimizer: ``adamw``, or ``sgd`` with ``momentum``.
         long_sides: range of the longer side of the training views, pixels; takes the place of ``scales``.
         frozen: beginnings of the names of parameters that stay as they are.
@@ -55,7 +55,7 @@ class ClassifyConfig:
     scales: tuple[float, float] = (0.75, 1.5)
     long_side: int = 640
     holdout: float = 0.1
-    precision: str = "float32"
+    precision: str = "auto"
     optimizer: str = "adamw"
     momentum: float = 0.9
     long_sides: tuple[int, int] | None = None
@@ -97,6 +97,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
     Raises:
         NetworkError: weights or a network that do not fit.
     """
+    config = replace(config, precision=context.precision("classify", config.precision))
     with context.step("classify", config.record()) as todo:
         if not todo:
             return
