@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import platform
 import time
@@ -82,6 +83,7 @@ class Machine:
         """Parts from the other processes when all have come here: one that ends while another still speaks aborts that one."""
         if several():
             self.wait()
+            gc.collect()  # what still holds the group would let its threads run on, into the interpreter's end, which aborts them
             torch.distributed.destroy_process_group()
 
     def once(self, call: Callable[[], T]) -> T:
