@@ -83,7 +83,7 @@ class Machine:
         """Parts from the other processes when all have come here: one that ends while another still speaks aborts that one."""
         if several():
             self.wait()
-            gc.collect()  # what still holds the group would let its threads run on, into the interpreter's end, which aborts them
+            gc.collect()  # while anything holds the group its threads run on, and the end of the interpreter aborts them
             torch.distributed.destroy_process_group()
 
     def once(self, call: Callable[[], T]) -> T:

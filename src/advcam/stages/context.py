@@ -114,6 +114,11 @@ def stored_maps(context: Context, plain: bool) -> MapSource:
     return lambda items: ((item, load_maps(context.run.maps(item.id, plain=plain))) for item in items)
 
 
+def trained_elsewhere(context: Context) -> bool:
+    """Whether the run's classifier was given to it, trained before."""
+    return bool(context.run.settings("classify").get("classifier"))
+
+
 def trained_classifier(context: Context) -> tuple[Any, dict[str, Any]]:
     """The classifier that the classify step left, in eval mode, and its record."""
     record = read_json(context.run.folder("classify") / "model.json")

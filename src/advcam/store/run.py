@@ -159,7 +159,7 @@ class RunFolder:
             state["steps"].pop(name, None)
             write_json(self.root / "run.json", state)
             _remove(self.folder(name))
-        for name in ("metrics.json", "per-image.csv", "report.html", "report.png"):
+        for name in ("metrics.json", "per-image.csv", "doubts-evaluate.csv", "report.html", "report.png"):
             (self.root / name).unlink(missing_ok=True)  # they speak of what is gone
         return gone
 
