@@ -64,7 +64,15 @@ def test_maps_and_masks_have_the_promised_form(finished, scenes):
 
 def test_every_number_says_its_split_and_rule(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert metrics.keys() == {"seed_plain", "seed_advcam", "masks", "predictions", "localisation", "average_precision"}
+    assert metrics.keys() == {
+        "seed_plain",
+        "seed_advcam",
+        "masks",
+        "predictions",
+        "localisation",
+        "average_precision",
+        "ground_truth",
+    }
     for entry in metrics.values():
         assert "8 images" in entry["split"] or entry["images"] == 8
         assert entry["rule"]
@@ -210,7 +218,7 @@ def test_what_cannot_be_used_is_listed(scenes, tmp_path, capsys):
     assert main(["evaluate", "--run", str(tmp_path / "run"), "--masks", str(data / "masks"), "--quiet"]) == 1
     listed = (tmp_path / "run" / "skipped-evaluate.csv").read_text()
     assert "there is no such mask" in listed
-    assert "is (h, w) (3, 3)" in listed
+    assert "is 3x3, its image 64x64" in listed
 
 
 def run_with(scenes, out, **changes):
@@ -261,7 +269,7 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     assert after["segment"]["settings"] == before["segment"]["settings"]
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast", "--quiet"]) == 0
     fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["settings"]
-    assert (fast["steps"], fast["mirror"], fast["precision"]) == (4, False, "bfloat16")
+    assert (fast["steps"], fast["mirror"], fast["precision"]) == (4, False, "float32")
     assert (
         main(["classify", "--run", str(run), "--redo", "--backbone", "resnet10t", "--from-scratch", "--epochs", "1", "--quiet"])
         == 0
@@ -430,7 +438,7 @@ def test_evaluate_without_truth(finished, tmp_path, capsys):
     assert main(["evaluate", "--run", str(finished), "--masks", str(tmp_path / "none"), "--quiet"]) == 2
     assert "there is no such folder of ground-truth masks" in capsys.readouterr().err
     assert main(["evaluate", "--run", str(finished), "--masks", str(tmp_path), "--quiet"]) == 2
-    assert "no ground-truth mask for any of 8 pictures" in capsys.readouterr().err
+    assert "no ground-truth mask for any of 8 images" in capsys.readouterr().err
 
 
 def test_a_full_disk_keeps_what_is_done(finished, tmp_path):

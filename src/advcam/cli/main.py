@@ -35,12 +35,15 @@ def _only_our_warnings() -> None:
     """Other libraries' warnings are not for the person at the terminal; ours are, each once, on a line."""
     from advcam.errors import AdvcamWarning
 
+    said = set[str]()
+
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if _speaks():
+        if _speaks() and str(message) not in said:
+            said.add(str(message))
             print(f"advcam: warning: {message}", file=sys.stderr)
 
     warnings.simplefilter("ignore")
-    warnings.filterwarnings("default", category=AdvcamWarning)
+    warnings.filterwarnings("always", category=AdvcamWarning)
     warnings.showwarning = show
     logging.disable(logging.WARNING)
 

@@ -49,6 +49,9 @@ PLACES = (
 )
 """How localisation is measured, beside the numbers."""
 
+TRUTH = "masks as given: ids of no class count as background, 255 is not scored; doubtful masks are counted by kind, and scored"
+"""How ground truth is taken, beside the numbers."""
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
@@ -105,7 +108,8 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
     list_skips(listed, check.doubts)
     for line in check.totals():
         context.reporter.warn(f"{config.masks}: {line}; all listed in {listed}")
-    write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(wanted)) | {"ground_truth": check.record()})
+    truth_record = {"split": f"{config.name}, {check.masks} images", "rule": TRUTH} | check.record()
+    write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(wanted)) | {"ground_truth": truth_record})
     write_text(context.run.root / "per-image.csv", scores.table())
     return skipped
 
