@@ -136,15 +136,19 @@ def _parser() -> ArgumentParser:
         step.set_defaults(step=name, verb=step)
         if name == "classify":
             o.add_data(step, required=False)
+        else:
+            o.add_moved(step)
         o.ADD[name](step)
 
     report = verb("report", _report, "Write the page of a run.", "--run runs/first")
     report.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+    o.add_moved(report)
 
     judge = verb(
         "evaluate", _evaluate, "Compare seeds, masks and predictions with ground truth.", "--run runs/first --masks truth"
     )
     judge.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+    o.add_moved(judge)
     judge.add_argument(
         "--masks", type=Path, required=True, metavar="DIR", help="ground truth, ID.png with class ids, 255 ignored"
     )
@@ -229,7 +233,8 @@ def _run(args: Namespace) -> int:
     from .options import ADD
 
     steps = c.steps(args)
-    context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args))
+    given = bool(steps.classify.classifier)
+    context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args), given)
     context.run.remember({step: memory.given(args, step) for step in ADD if step != "semi"})
     report = flow.take_all(context, steps)
     return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
@@ -237,7 +242,6 @@ def _run(args: Namespace) -> int:
 
 def _step(args: Namespace) -> int:
     from advcam import flow
-    from advcam.errors import DataError
     from advcam.report import write_card
     from advcam.stages import classify, climb, segment, semi
 
@@ -254,12 +258,10 @@ def _step(args: Namespace) -> int:
     }
     call, config = configs[args.step]
     made = config(args)
-    if args.step == "classify" and (args.images or args.labels):
-        if not args.labels:
-            raise DataError("a run starts with --labels, and --images where these are a file")
-        context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter)
+    if args.step == "classify" and args.labels:
+        context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter, bool(made.classifier))
     else:
-        context = flow.reopen(args.run, args.seed, machine, reporter)
+        context = flow.reopen(args.run, args.seed, machine, reporter, args.images)
     if args.redo or not context.run.done(args.step):
         flow.need_pictures(context)
     if args.step == "classify" and (args.redo or not context.run.done("classify")):
@@ -288,7 +290,7 @@ def _report(args: Namespace) -> int:
 
     from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args))
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
     return _end(f"report: {write_report(context.run, context.data).resolve()}", 0, args.run)
 
 
@@ -297,7 +299,7 @@ def _evaluate(args: Namespace) -> int:
 
     from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args))
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
     skipped = flow.score(context, args.masks, args.instances, args.list)
     return _end(f"metrics: {args.run / 'metrics.json'}", len(skipped), args.run / "skipped-evaluate.csv")
 
@@ -309,7 +311,8 @@ def _study(args: Namespace) -> int:
     from . import configs as c
     from .study import config
 
-    context, *others = (flow.reopen(run, args.seed, c.machine(args), _reporter(args)) for run in (args.run, *args.runs))
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
+    others = [flow.reopen(run, args.seed, c.machine(args), _reporter(args)) for run in args.runs]
     folder, skipped = studies.run(args.name, context, config(args, context), others)
     context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
     write_report(context.run, context.data)

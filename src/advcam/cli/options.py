@@ -71,6 +71,11 @@ def add_data(parser: ArgumentParser, required: bool) -> None:
     group.add_argument("--eval-list", type=Path, metavar="FILE", help="images to score on and predict, one a line")
 
 
+def add_moved(parser: ArgumentParser) -> None:
+    """Where a run's images are now."""
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the run's images are now, if they have moved")
+
+
 def add_recipe(parser: ArgumentParser) -> None:
     """Settings under a name."""
     parser.add_argument(

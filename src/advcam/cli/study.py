@@ -21,6 +21,7 @@ def add_study(parser: ArgumentParser) -> None:
     """What a study is asked for, and the climb that it is about."""
     parser.add_argument("name", choices=list(STUDIES), metavar="NAME", help=f"one of {', '.join(STUDIES)}")
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder, its classifier done")
+    o.add_moved(parser)
     about = (f"  {name}: {(study.__doc__ or '').splitlines()[0]}" for name, study in STUDIES.items())
     group = parser.add_argument_group("study", "\n".join(about))
     group.add_argument(

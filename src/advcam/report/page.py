@@ -42,6 +42,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         state=state,
         steps=[(step, run.folder(step).name, state["steps"][step]) for step in STEPS if step in state["steps"]],
         data=data,
+        given=bool(run.settings("classify").get("classifier")),
         classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
         metrics={name: metrics.get(name) for name in MEASURED},
         doubts=_doubts(metrics.get("ground_truth") or {}),

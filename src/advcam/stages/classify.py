@@ -102,7 +102,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
         if not todo:
             return
         folder, classes = context.run.folder("classify"), context.data.classes
-        train, scored, split = split_for_scoring(context, config.holdout)
+        train, scored, split = split_for_scoring(context, config.holdout, bool(config.classifier))
         mean, std = config.backbone.normalisation()
         normalise = Normalisation(mean, std)
         history: list[dict[str, Any]] = []
@@ -126,11 +126,13 @@ def run(context: Context, config: ClassifyConfig) -> None:
         )
 
 
-def split_for_scoring(context: Context, holdout: float) -> tuple[list[Item], list[Item], str]:
-    """Pictures to train on, pictures to measure on, and the name of the latter."""
+def split_for_scoring(context: Context, holdout: float, given: bool = False) -> tuple[list[Item], list[Item], str]:
+    """Pictures to train on, pictures to measure on, and the name of the latter; a classifier that is given trains on none."""
     train, scored = list(context.data.train), list(context.data.eval)
     if scored:
         return train, scored, "eval list"
+    if given:
+        return [], train, "the run's own images (the classifier was given)"
     held = {item.id for item in sorted(train, key=lambda item: digest([context.seed, item.id]))[: round(len(train) * holdout)]}
     if len(held) < 2 or len(train) - len(held) < 2:
         return train, train, "the training pictures themselves (too few to hold some out)"
