@@ -92,6 +92,11 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
     run = known or RunFolder.create(root, about, _versions())
     save_data(run, loaded)
     list_skips(root / "skipped.csv", loaded.skipped)
+    list_skips(root / "doubts.csv", loaded.doubts)
+    if loaded.doubts:
+        first = f"{loaded.doubts[0].reason} ({loaded.doubts[0].image})"
+        more = f"; {len(loaded.doubts)} such doubts are listed in {root / 'doubts.csv'}" if len(loaded.doubts) > 1 else ""
+        reporter.warn(first + more)
     return _announced(Context(run, loaded, seed, machine, reporter), given)
 
 
@@ -117,8 +122,9 @@ def _announced(context: Context, given: bool) -> Context:
     """Says what there is to work on: a class that a typing error made shows here, not after hours."""
     data = context.data
     purpose = "to make masks of (the classifier is given)" if given else "to train on"
+    without = f", {len(data.unlabelled)} others in the folder without a label" if data.unlabelled else ""
     context.reporter.say(
-        f"{len(data.train)} images {purpose}, {len(data.eval)} to score on, {len(data.skipped)} things left out;"
+        f"{len(data.train)} images {purpose}, {len(data.eval)} to score on{without}, {len(data.skipped)} things left out;"
         f" classes: {', '.join(data.classes.names)}"
     )
     return context

@@ -343,7 +343,7 @@ def _check(args: Namespace) -> int:
 def _convert(args: Namespace) -> int:
     from advcam.preparation import convert
 
-    lines, skipped = convert(args.labels, args.out, _reporter(args))
+    lines, skipped = convert(args.labels, args.out, _reporter(args), args.classes)
     print("\n".join(lines))
     return _end(f"labels, classes, lists: {args.out}", len(skipped), args.out / "skipped.csv")
 

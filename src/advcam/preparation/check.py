@@ -44,7 +44,9 @@ def check(config: CheckConfig, reporter: Reporter) -> tuple[list[str], list[Skip
         _sizes(data.items),
         *_classes(data),
     ]
-    problems = list(data.skipped) + _same_pictures(data, reporter)
+    if data.unlabelled:
+        lines.append(f"{len(data.unlabelled)} images of the folder have no label and are no part of it")
+    problems = [*data.skipped, *data.doubts, *_same_pictures(data, reporter)]
     if config.masks:
         found, wrong = _masks(data, config.masks, reporter)
         lines += found
