@@ -14,7 +14,7 @@ from torch import nn
 
 from advcam.errors import NetworkError, SettingsError, known
 
-from .weights import fill, load_state
+from .weights import fill, load_state, without_prefix
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def saved_classifier(backbone: Backbone, classes: int, weights: Path) -> nn.Modu
         NetworkError: weights that do not fit the backbone or the number of classes.
     """
     model = backbone.create(num_classes=classes)
-    state = load_state(weights)
+    state = without_prefix(load_state(weights), model.state_dict())
     head = model.pretrained_cfg["classifier"]  # type: ignore[index]
     if isinstance(head, str) and f"{head}.bias" not in state:
         _drop_bias(model)
@@ -174,9 +174,12 @@ def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
         kept = timm.get_pretrained_cfg(backbone.name, allow_unregistered=True)
         heads = kept.classifier if kept else backbone.create().pretrained_cfg["classifier"]  # type: ignore[index]
         head = f"{heads if isinstance(heads, str) else heads[0]}.weight"
-        matrix = load_state(weights).get(head)
-        if matrix is None:
-            raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}")
+        state = load_state(weights)
+        found = min((name for name in state if f".{name}".endswith(f".{head}")), key=len, default=None)
+        if found is None:
+            has = ", ".join(repr(name) for name in list(state)[-3:])
+            raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; it has ..., {has}")
+        matrix = state[found]
         model = saved_classifier(backbone, len(matrix), weights)
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
