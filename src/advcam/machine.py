@@ -175,13 +175,6 @@ def several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    said = str(error).lower()
-    words = ("not enough memory", "out of memory", "allocate memory")  # the last: torch on a CPU under Linux
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in said for word in words)
-
-
 def _state(machine: Machine) -> Any:
     from accelerate import PartialState
 

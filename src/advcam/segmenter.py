@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from advcam.data import ClassTable, Normalisation, fit_within
-from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError
-from advcam.machine import out_of_memory, settled
+from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError, out_of_memory
+from advcam.machine import settled
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import STRIDE
 from advcam.models.segmentation import segmentation_network

@@ -169,7 +169,7 @@ def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
     Raises:
         SettingsError: an unknown preset or setting; the message lists the known ones.
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise SettingsError(f"no preset is called {preset!r}; {known(preset, PRESETS)}")
     names = [f.name for f in fields(ClimbSettings)]
     for name in changes:

@@ -92,11 +92,20 @@ def check_reshape(
             used = network(image)[0]
         finally:
             hook.remove()
-        laid = reshape(raw[network.nth])
-        if laid.shape != used.shape or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
+        try:
+            laid = reshape(raw[network.nth])
+        except Exception as error:  # whatever another's function raises on a grid that it was not made for
+            reason = f"{type(error).__name__}: {error}"
             raise InputError(
-                f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, where AdvCAM itself lays it on the grid"
-                f" {tuple(used.shape)}, with other values or in another order. It is not needed: leave reshape_transform out"
+                f"reshape_transform fails on layer {layer!r}, whose grid is {tuple(used.shape)} ({reason}). It is not needed:"
+                " leave reshape_transform out"
+            ) from error
+        same = isinstance(laid, Tensor) and laid.shape == used.shape
+        if not same or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
+            raise InputError(
+                f"reshape_transform makes {tuple(getattr(laid, 'shape', ()))} of layer {layer!r}, where AdvCAM itself lays it"
+                f" on the grid {tuple(used.shape)}, with other values or in another order. It is not needed: leave"
+                " reshape_transform out"
             )
 
 

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
-from advcam.errors import InputError, NetworkError, SettingsError
-from advcam.machine import out_of_memory, settled
+from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError, out_of_memory
+from advcam.machine import settled
 from advcam.models import Network, check_fits, find, lent, logits_of, prepared, unwrapped
 
 from .inputs import Targets, as_lists, check_images, check_list, pairs
@@ -112,12 +112,13 @@ class AdvCAM:
         """
         if record:
             self._need_one_scale("record=True keeps steps")
-        if isinstance(images, (list, tuple)):
-            return self._several_sizes(check_list(images), targets, record)
-        job = self._start(images, targets)
-        climbed = [self._climb(job, scale, record) for scale in self.settings.scales]
-        grids, first, recorded = zip(*climbed, strict=True)
-        return self._maps(job, grids, first, recorded[0])
+        with _in_our_words(self.model):
+            if isinstance(images, (list, tuple)):
+                return self._several_sizes(check_list(images), targets, record)
+            job = self._start(images, targets)
+            climbed = [self._climb(job, scale, record) for scale in self.settings.scales]
+            grids, first, recorded = zip(*climbed, strict=True)
+            return self._maps(job, grids, first, recorded[0])
 
     def scores(self, images: Tensor) -> Float[Tensor, "n k"]:
         """The model's logits of the images, as it gives them in eval mode; memory is bounded as in a call.
@@ -125,7 +126,7 @@ class AdvCAM:
         Args:
             images: float [N, 3, H, W].
         """
-        with _undisturbed(), lent(model := unwrapped(self.model)), torch.no_grad():
+        with _in_our_words(self.model), _undisturbed(), lent(model := unwrapped(self.model)), torch.no_grad():
             images = check_images(images, self.settings.bounds)
             check_fits(model, images)
             parts: list[Tensor] = []
@@ -159,11 +160,14 @@ class AdvCAM:
             [(1, 15, 15), (1, 15, 15)]
         """
         self._need_one_scale("iterate() yields steps")
-        job, (scale,) = self._start(images, targets), self.settings.scales
-        running, steps = self._begin(job, scale)
+        (scale,) = self.settings.scales
+        with _in_our_words(self.model):
+            job = self._start(images, targets)
+            running, steps = self._begin(job, scale)
         total = first = None
         for t in range(self.settings.steps_at(scale)):
-            steps = [next(climbs) for climbs in running] if t else steps
+            with _in_our_words(self.model):
+                steps = [next(climbs) for climbs in running] if t else steps
             maps, scores, pixels = (
                 torch.cat(part) for part in zip(*((s.maps, s.scores, s.pixels) for s in steps), strict=True)
             )
@@ -362,9 +366,9 @@ def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) 
         model: as for :class:`AdvCAM`.
         images: as for :class:`AdvCAM`.
         targets: as for :class:`AdvCAM`.
-        options: as for :class:`AdvCAM`.
+        options: as for :class:`AdvCAM`; precision is float32 unless it is said.
     """
-    return AdvCAM(model, **(options | {"steps": 1}))(images, targets)
+    return AdvCAM(model, **({"precision": "float32"} | options | {"steps": 1}))(images, targets)
 
 
 @contextlib.contextmanager
@@ -374,6 +378,23 @@ def _undisturbed() -> Iterator[None]:
         for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+@contextlib.contextmanager
+def _in_our_words(model: object) -> Iterator[None]:
+    """Whatever another's model raises is a :class:`NetworkError` that says so; what tells that memory ran out passes."""
+    try:
+        yield
+    except AdvcamError:
+        raise
+    except Exception as error:
+        if out_of_memory(error) or isinstance(error, Warning):  # a warning that the caller has made an error
+            raise
+        reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else "no reason given"
+        raise NetworkError(
+            f"{type(model).__name__} fails with {type(error).__name__}: {reason}. Its forward must take one tensor of images,"
+            " of the size, type and number of channels that it was made for, and return logits [N, K]"
+        ) from error
 
 
 def _strange(step: Step) -> Tensor:

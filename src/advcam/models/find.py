@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advcam.errors import AdvcamError, InputError, NetworkError, known
+from advcam.errors import AdvcamError, InputError, NetworkError, known, out_of_memory
 
 from .layout import Layout, layout
 from .lending import lent, random_state, signature, unwrapped
@@ -99,7 +99,7 @@ def _takes_channels_last(network: Network, image: Tensor) -> bool:
 
 
 def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
-    if isinstance(error, AdvcamError) or "out of memory" in str(error).lower():
+    if isinstance(error, AdvcamError) or out_of_memory(error):
         return error
     reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
     return NetworkError(
@@ -136,26 +136,33 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
     size = (image.shape[2], image.shape[3])
     if not trace.depends:
         raise NetworkError(
-            f"the logits of {type(model).__name__} do not depend on the pixels by any differentiable way (a detach or no_grad"
-            " inside its forward?), so nothing can be climbed"
+            _quantised(model)
+            or f"the logits of {type(model).__name__} do not depend on the pixels by any differentiable way (a detach or"
+            " no_grad inside its forward?), so nothing can be climbed"
         )
     if _are_probabilities(trace.logits):
         raise NetworkError(
             f"{type(model).__name__} returns probabilities (not negative, sum 1): expected logits. Leave out the softmax at its"
             " end and return the logits instead; where it saturates nothing can be climbed"
         )
+    squashed = _within_one(trace.logits)
+    if squashed and trace.is_flat and bool((trace.logits > 0.5).any()):
+        raise NetworkError(_probabilities(model, "and saturated: their gradient is zero"))
     head, taken, calls = _linear_head(trace, named)
     found = _last_map(trace, calls, size, layer, named)
     if found is None:
-        raise NetworkError(_nothing_found(model, trace, layer, size))
+        raise NetworkError(_nothing_found(model, trace, layer, size, named))
     call, lies = found
     grid = lies.to_grid(call.value, size)
     pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
     pooled = pooled and not call.changed  # else that is the mean of what was written over the layer's output
-    return Network(
+    network = Network(
         model, call.name, call.side, call.nth, lies, trace.logits.shape[1], head if pooled else None,
         _foldable(trace, named, call),
     )  # fmt: skip
+    if squashed and _stays_within_one(network, image):
+        raise NetworkError(_probabilities(model, "whatever its features are"))
+    return network
 
 
 def _last_map(
@@ -189,6 +196,35 @@ def _are_probabilities(logits: Tensor) -> bool:
     return several and torch.allclose(logits.float().sum(1), torch.ones(1, device=logits.device), atol=1e-3)
 
 
+def _within_one(logits: Tensor) -> bool:
+    """Whether all outputs lie in [0, 1], as probabilities do, and a few logits may by chance."""
+    return bool(((logits >= 0) & (logits <= 1)).all())
+
+
+def _stays_within_one(network: Network, image: Tensor) -> bool:
+    """Whether the outputs lie in [0, 1] for features of any size, sign and order of channels too: logits would not."""
+    probes = (lambda f, s=sign, at=shift: 1e3 * s * f.roll(at, 1) for shift in (0, 1, 3, 7) for sign in (1, -1))
+    return all(_within_one(network(image, change=probe)[1]) for probe in probes)
+
+
+def _probabilities(model: nn.Module, how: str) -> str:
+    return (
+        f"{type(model).__name__} returns probabilities (all outputs lie in [0, 1], {how}): expected logits. Leave out the"
+        " sigmoid or softmax at its end and return the logits instead; where it saturates nothing can be climbed"
+    )
+
+
+def _quantised(model: nn.Module) -> str:
+    """What to say of a model with modules of whole numbers; empty where it has none."""
+    names = [name for name, module in model.named_modules() if "quantized" in type(module).__module__]
+    return (
+        f"{type(model).__name__} has quantised modules, such as {names[0]!r}, and these take no gradient, so nothing can be"
+        " climbed: give the float model that it was made of"
+        if names
+        else ""
+    )
+
+
 def _is_no_map(module: nn.Module, call: Call) -> bool:
     return isinstance(module, _NOT_A_MAP) or (isinstance(module, _POOLING) and call.side == "output")
 
@@ -209,7 +245,9 @@ def _matters(trace: Trace, call: Call, lies: Layout, size: tuple[int, int], laye
     return bool(reached >= 0.5 or (reached > 0 and (layer is not None or lies.kind != "tokens")))
 
 
-def _nothing_found(model: nn.Module, trace: Trace, layer: str | None, size: tuple[int, int]) -> str:
+def _nothing_found(
+    model: nn.Module, trace: Trace, layer: str | None, size: tuple[int, int], named: dict[str, nn.Module]
+) -> str:
     if layer is not None:
         shapes = [tuple(c.value.shape) for c in trace.calls if (c.name, c.side) == (layer, "output")]
         if not shapes:
@@ -230,14 +268,21 @@ def _nothing_found(model: nn.Module, trace: Trace, layer: str | None, size: tupl
             f" (picture {size[0]}x{size[1]}). Expected a convolutional network or a transformer over patches"
         )
     if trace.is_flat:
-        return (
+        return _quantised(model) or (
             f"the logits of {type(model).__name__} do not change with the pixels at all: their gradient is zero everywhere. Is"
-            " its head untrained, with weights of zero?"
+            " its head untrained, with weights of zero, or is it saturated?"
         )
+    maps = [c for c in spatial if c.side == "output" and c.name and not _is_no_map(named[c.name], c) and _cells(c, size) > 1]
+    fit = (c.name for c in reversed(maps) if (gradient := trace.gradient(c.value)) is not None and gradient.any())
     return (
         f"{type(model).__name__} has no single feature map that all the logits know of the picture passes through (it has"
-        f" several branches): name one with layer=, e.g. {spatial[-1].name!r}"
+        f" several branches): name one with layer=, e.g. {next(fit, spatial[-1].name)!r}"
     )
+
+
+def _cells(call: Call, size: tuple[int, int]) -> int:
+    lies = layout(call.value.shape, size)
+    return lies.to_grid(call.value, size)[0, 0].numel() if lies else 0
 
 
 def _linear_head(trace: Trace, named: dict[str, nn.Module]) -> tuple[str | None, Tensor | None, list[Call]]:

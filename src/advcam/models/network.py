@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +66,14 @@ class Network:
         bias = module.bias.detach() if module.bias is not None else weight.new_zeros(len(weight))  # type: ignore[union-attr, operator]
         return Head(_at_least_32(weight), _at_least_32(bias))
 
-    def __call__(self, images: Float[Tensor, "n 3 y x"]) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
+    def __call__(
+        self, images: Float[Tensor, "n 3 y x"], change: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
         """Feature map and logits, the logits differentiable in the feature map, both in the images if those ask for it.
+
+        Args:
+            images: normalised as the model wants them.
+            change: what to make of the features before the head sees them; None leaves them as they are.
 
         Raises:
             InputError: images so small that the feature map has a single cell, or of a size that the model does not take.
@@ -85,6 +92,7 @@ class Network:
                 return None
             value = values[0] if isinstance(values, tuple) else values
             grid = _at_least_32(self.layout.to_grid(value, size))
+            grid = change(grid) if change else grid
             seen.append(grid if grid.requires_grad else grid.detach().requires_grad_())
             new = self.layout.back(seen[0], value)
             if not isinstance(values, tuple):

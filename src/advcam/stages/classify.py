@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within, read_image
 from advcam.errors import NetworkError, SettingsError, known
+from advcam.explain import AdvCAM
 from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
 from advcam.store import digest, write_bytes, write_json
 from advcam.training import OfPictures, Plan, fit
@@ -202,10 +203,11 @@ def average_precision(
     """
     device, names = context.machine.torch_device(), context.data.classes.names
     rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
-    with torch.no_grad():
-        for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
-            rows.append(model(normalise(fit_within(read_image(item.path), long_side))[None].to(device)).float().cpu()[0])
-            truth[at, list(item.labels)] = 1
+    classifier = AdvCAM(model)
+    for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
+        image = normalise(fit_within(read_image(item.path), long_side))[None]
+        rows.append(classifier.scores(image.to(device)).float().cpu()[0])
+        truth[at, list(item.labels)] = 1
     logits = torch.stack(rows)
     if logits.shape != truth.shape:
         raise NetworkError(

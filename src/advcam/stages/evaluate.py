@@ -16,6 +16,7 @@ from torch import Tensor
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within, read_image
 from advcam.errors import AdvcamError, DataError, RunError, StoreError
+from advcam.explain import AdvCAM
 from advcam.metrics import (
     MAP_THRESHOLDS,
     Best,
@@ -127,11 +128,10 @@ def _classified(context: Context, items: Sequence[Item]) -> dict[str, bool]:
         model, record = trained_classifier(context)
         normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
         device = context.machine.torch_device()
-        with torch.no_grad():
-            for item in context.reporter.track(single, len(single), "top-1"):
-                picture = normalise(fit_within(read_image(item.path), record["long_side"]))
-                logits = model(picture[None].to(device))
-                found[item.id] = int(getattr(logits, "logits", logits)[0].argmax()) == item.labels[0]
+        classifier = AdvCAM(model)
+        for item in context.reporter.track(single, len(single), "top-1"):
+            image = normalise(fit_within(read_image(item.path), record["long_side"]))[None]
+            found[item.id] = int(classifier.scores(image.to(device))[0].argmax()) == item.labels[0]
     except AdvcamError as error:
         context.reporter.warn(f"top-1 localisation is left out: {error}")
         return {}

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import Views
-from advcam.errors import AdvcamError, RunError, SettingsError
-from advcam.machine import Machine, out_of_memory, settled
+from advcam.errors import AdvcamError, RunError, SettingsError, out_of_memory
+from advcam.machine import Machine, settled
 from advcam.models.weights import State
 from advcam.progress import Reporter
 from advcam.store import write_bytes
