@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from advcam.data import Skip, list_images, read_image
+from advcam.data import Skip, list_images, passed_over, read_with_doubt
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.machine import Machine
 from advcam.progress import Reporter
@@ -78,13 +78,17 @@ def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine
     if out.resolve().is_relative_to(images.resolve()):
         raise RunError(f"{out}: --out is in the folder of pictures; masks would stand among them, give another")
     _claim(out, model, images, segmenter)
+    for suffix, count in passed_over(images).items():
+        reporter.say(f"{count} files of suffix {suffix} are passed over: not read as images")
     skipped = []
     for name, path in reporter.track(files.items(), len(files), "predict"):
         mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
         if all(_newer(file, path) for file in ([kept, mask] if config.probabilities else [mask])):
             continue
         try:
-            picture = read_image(path)
+            picture, doubt = read_with_doubt(path)
+            if doubt:
+                reporter.warn(f"{path}: {doubt}")
             if config.probabilities:
                 found = segmenter.probabilities(picture)
                 _save(kept, found, segmenter)

@@ -550,6 +550,19 @@ def test_pictures_avif_jfif(tmp_path, capsys):
     assert "x.heic: suffix .heic is not read; known: .avif, " in reasons(tmp_path / "problems.csv")[0]
 
 
+def test_predict_says_what_it_passes_over_and_what_is_dark(trained, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    grey(tmp_path / "images" / "a.png", np.full((48, 64), 3000, np.uint16))
+    (tmp_path / "images" / "b.heic").write_bytes(b"some bytes")
+    (tmp_path / "images" / "notes.txt").write_text("of no account")
+    words = ["predict", "--model", trained, "--images", tmp_path / "images", "--out", tmp_path / "out"]
+    assert main([*map(str, words)]) == 0
+    told = capsys.readouterr().err
+    assert "1 files of suffix .heic are passed over" in told
+    assert ".txt" not in told
+    assert "a.png: 16-bit image whose largest value is 3000: read as 11 of 255" in told
+
+
 def test_no_image_starts_another_program(tmp_path, monkeypatch):
     """PostScript under an image's name is refused without ghostscript being asked."""
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\nshowpage\n")
