@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from advcam import machine, process
+from advcam.cli import main
 from advcam.errors import AdvcamWarning
 from advcam.machine import Machine, settled
 from conftest import AS_IT_IS, NETWORK
@@ -109,6 +110,18 @@ def test_a_step_goes_on_in_the_precision_it_was_begun_in(begun):
     assert 'precision: "bfloat16" -> "float32"' in refused.stderr
     assert advcam("climb", "--run", begun, "--steps", "2", "--quiet", **EMULATED["avx2"]).returncode == 0
     assert precision(begun, "climb") == "float32"
+
+
+def test_a_folder_of_predictions_goes_on_in_its_precision(trained, scenes, tmp_path, capsys):
+    words = ["predict", "--model", trained, "--images", scenes / "images", "--out", tmp_path / "out", "--quiet"]
+    words = [str(word) for word in words]
+    assert main([*words, "--precision", "bfloat16"]) == 0
+    assert capsys.readouterr().err.count("bfloat16 is emulated on this processor") == 1
+    (tmp_path / "out" / "scene-00003.png").unlink()
+    assert main(words) == 0  # precision auto, which would be float32 in a new folder
+    assert json.loads((tmp_path / "out" / "predict.json").read_text())["precision"] == "bfloat16"
+    assert main([*words, "--precision", "float32"]) == 2
+    assert "made with other options (precision: bfloat16 -> float32)" in capsys.readouterr().err
 
 
 def test_only_the_command_line_changes_its_process():
