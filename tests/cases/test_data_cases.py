@@ -161,6 +161,15 @@ def test_voc_list_train_aug(tmp_path, text):
     assert [item.id for item in load(root / "JPEGImages", root, train_list=path).train] == ["a", "b"]
 
 
+def test_a_name_with_blanks_is_not_taken_for_columns(images, tmp_path):
+    Image.new("RGB", (64, 48)).save(images / "b c.jpg")
+    path = labels(tmp_path / "labels.csv", "image,labels\na,cat\nb c,dog\n")
+    (tmp_path / "list.txt").write_text("b c\na b.jpg\na 7.jpg\na\n")
+    data = load(images, path, train_list=tmp_path / "list.txt")
+    assert [item.id for item in data.train] == ["a", "b c"]
+    assert [skip.image for skip in data.skipped] == ["a b.jpg", "a 7.jpg"]
+
+
 def test_a_list_of_nothing_says_what_it_read_and_what_is_expected(tmp_path, capsys):
     root = voc(tmp_path)
     (tmp_path / "list.txt").write_text("nowhere.jpg 1\n")

@@ -231,7 +231,9 @@ def _read_list(path: Path, files: dict[str, Path], labelled: dict[str, Any], ima
         name = normal(text)
         if not name:
             continue
-        first = name.split()[0]
+        first, *others = name.split()
+        columns = Path(first).suffix.lower() in SUFFIXES or {*others} <= {"-1", "0", "1"}
+        first = first if columns else name  # else it is a name with blanks in it
         within = first.lstrip("/").removeprefix(f"{images.name}/")
         key = next((key for said in (name, first, within) if (key := _key(said, files)) is not None), None)
         if key is None:
