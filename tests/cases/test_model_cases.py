@@ -366,3 +366,10 @@ def test_odd_models(model):
     ):
         with pytest.raises(AdvcamError):
             call()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError(), Odd("not enough memory")], ids=str)
+@pytest.mark.parametrize("after", [0, 2])
+def test_memory_that_runs_out_is_said_in_our_words_too(error, after):
+    with pytest.raises(InputError, match="not enough memory for one image"):
+        advcam.AdvCAM(Raises(error, after).eval(), steps=8)(X, [[0], [1]])

@@ -382,14 +382,14 @@ def _undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _in_our_words(model: object) -> Iterator[None]:
-    """Whatever another's model raises is a :class:`NetworkError` that says so; what tells that memory ran out passes."""
+    """Whatever another's model raises is a :class:`NetworkError` that says so; memory that ran out with one image too."""
     try:
         yield
-    except AdvcamError:
+    except (AdvcamError, Warning):  # a warning that the caller has made an error is the caller's
         raise
     except Exception as error:
-        if out_of_memory(error) or isinstance(error, Warning):  # a warning that the caller has made an error
-            raise
+        if out_of_memory(error):
+            raise InputError(f"not enough memory for one image ({type(error).__name__}): give smaller images") from error
         reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else "no reason given"
         raise NetworkError(
             f"{type(model).__name__} fails with {type(error).__name__}: {reason}. Its forward must take one tensor of images,"
