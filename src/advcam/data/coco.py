@@ -223,7 +223,7 @@ def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int 
         return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) < 16 else text
     if key not in entry or value is None or value == "":
         raise DataError(f"{path}: entry {at} of {part} has no {key!r}; got the keys {', '.join(entry) or 'none'}")
-    raise DataError(f"{path}: entry {at} of {part} has the {key} {_short(value)}; expected a whole number")
+    raise DataError(f"{path}: entry {at} of {part} has the {key} {shown(value)}; expected a whole number")
 
 
 def _category(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int:
@@ -239,7 +239,7 @@ def _file_name(path: Path, at: int, entry: dict[str, Any]) -> str:
         raise DataError(f"{path}: entry {at} of images has no 'file_name'; got the keys {', '.join(entry) or 'none'}")
     if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataError(
-            f"{path}: image {entry.get('id')} has the file_name {_short(name)}; expected a name below the folder of images"
+            f"{path}: image {entry.get('id')} has the file_name {shown(name)}; expected a name below the folder of images"
         )
     _can_be_written(path, f"image {entry.get('id')}", name)
     return normal(Path(normal(name)).as_posix())
@@ -265,7 +265,8 @@ def _size(entry: dict[str, Any]) -> tuple[int, int]:
     return (int(sides[0]), int(sides[1])) if whole else (0, 0)
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message shows it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from advcam.errors import DataError
 
-from .coco import CocoImage, number_of
+from .coco import CocoImage, number_of, shown
 from .images import MAX_PIXELS
 from .labels import IGNORE
 
@@ -94,7 +94,10 @@ def region(segmentation: Any, size: tuple[int, int]) -> tuple[NDArray[np.bool_],
         DataError: neither of these, or nothing of it can be drawn.
     """
     if isinstance(segmentation, dict) and segmentation.get("counts") and "size" in segmentation:
-        return _of_runs(segmentation["counts"], segmentation["size"], size), []
+        place = _of_runs(segmentation["counts"], segmentation["size"], size)
+        if not place.any():
+            raise DataError("run lengths without a pixel inside")
+        return place, []
     if not isinstance(segmentation, list) or not any(segmentation):
         raise DataError("has no region" if segmentation in (None, [], [[]]) else _no_region(segmentation))
     place, faults = np.zeros(size, dtype=bool), list[str]()
@@ -110,12 +113,7 @@ def region(segmentation: Any, size: tuple[int, int]) -> tuple[NDArray[np.bool_],
 
 def _no_region(segmentation: Any) -> str:
     what = "run lengths under counts and size" if isinstance(segmentation, dict) else "polygons or run lengths"
-    return f"has no region (expected {what}, got {_short(segmentation)})"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"has no region (expected {what}, got {shown(segmentation)})"
 
 
 def _of_polygon(polygon: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -124,7 +122,7 @@ def _of_polygon(polygon: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     numbers = [number_of(value) for value in polygon]
     odd = next((value for value, number in zip(polygon, numbers, strict=True) if number is None or abs(number) > FAR), None)
     if odd is not None or None in numbers:
-        raise DataError(f"a polygon is numbers, got {_short(odd)}")
+        raise DataError(f"a polygon is numbers, got {shown(odd)}")
     place = inside(np.asarray(numbers, dtype=float).reshape(-1, 2), size)
     if not place.any():
         raise DataError("a polygon without area, or outside the image")
@@ -134,12 +132,12 @@ def _of_polygon(polygon: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 def _of_runs(counts: Any, there: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     sides = [number_of(side) for side in there] if isinstance(there, (list, tuple)) else []
     if sides != list(size):
-        raise DataError(f"expected run lengths of (height, width) {size}, got {_short(there)}")
+        raise DataError(f"expected run lengths of (height, width) {size}, got {shown(there)}")
     if isinstance(counts, str):
         return from_runs(runs(counts), size)
     numbers = [number_of(count) for count in counts] if isinstance(counts, list) else [None]
     if any(number is None or number != int(number) for number in numbers):
-        raise DataError(f"run lengths are whole numbers, got {_short(counts)}")
+        raise DataError(f"run lengths are whole numbers, got {shown(counts)}")
     return from_runs([int(number or 0) for number in numbers], size)
 
 
@@ -169,7 +167,7 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]
     """
     pixels = size[0] * size[1]
     if any(not 0 <= count <= pixels for count in counts) or sum(counts) != pixels:
-        raise DataError(f"run lengths must add up to {size[0]} x {size[1]} pixels, got {_short(sum(counts))}")
+        raise DataError(f"run lengths must add up to {size[0]} x {size[1]} pixels, got {shown(sum(counts))}")
     lengths = np.asarray(counts, dtype=np.int64)
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return flat.reshape(size[1], size[0]).T
