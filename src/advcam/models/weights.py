@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -11,26 +18,165 @@ from torch import Tensor, nn
 from advcam.errors import NetworkError
 
 State = dict[str, Tensor]
+Keys = tuple[str, ...]
+
+_NAMES = ("state_dict", "model", "model_state_dict", "net", "network", "module", "weights", "params")
+"""What trainers call the model's tensors, the likeliest first; asked only where a file holds several sets of tensors."""
+
+_SUFFIX = "num_batches_tracked"  # of tensors that nobody misses
 
 
 def load_state(path: Path) -> State:
-    """The tensors of a ``.safetensors`` file or a torch checkpoint (also under ``state_dict`` or ``model``).
+    """The tensors of a ``.safetensors`` file or a torch checkpoint, also where they lie in a dict of the checkpoint's.
+
+    The only dict of tensors by name is taken, up to two levels down; of several that of a known name (``state_dict``,
+    ``model``, ...). Names are left as they are; :func:`bare` takes a shared prefix off.
 
     Raises:
-        NetworkError: missing, not such a file, or without tensors.
+        NetworkError: missing, not such a file, more than tensors, without tensors, or with several sets of them.
     """
-    if not path.is_file():
-        raise NetworkError(f"{path}: there is no such file of weights")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if not path.is_file():
+            raise NetworkError(f"{path}: there is no such file of weights")
+        held = load_file(path) if _is_safetensors(path) else _torch_load(path)
+    except NetworkError:
+        raise
     except Exception as error:  # a damaged file raises anything from EOFError to IndexError
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise NetworkError(f"{path}: not a file of weights (expected .safetensors, or a torch state_dict): {reason}") from None
-    for name in ("state_dict", "model"):
-        state = state[name] if isinstance(state, dict) and isinstance(state.get(name), dict) else state
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise NetworkError(f"{path}: holds no tensors by name; save the model's state_dict()")
-    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+        raise NetworkError(f"{path}: {_why_not(path, error)}") from None
+    return _chosen(held, path)
+
+
+def _torch_load(path: Path) -> Any:
+    with warnings.catch_warnings():  # what torch has to say of old pickles and TorchScript is said in our own words
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins as one does: eight bytes of length, then JSON. Names are no proof."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """In one sentence of ours, why a file was not loaded, and what to do."""
+    save = "torch.save(model.state_dict(), FILE)"
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error}): expected a file of weights"
+    with path.open("rb") as file:
+        start = file.read(32)
+    if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
+        return (
+            "not a file of weights alone: it is a TorchScript archive, which holds code. Save the tensors alone, with the"
+            f" module it was made of: {save}"
+        )
+    if refused := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"not a file of weights alone: it holds a pickled {refused[1]}, which is not loaded, since a pickle can run any"
+            f" code. Save the tensors alone, where the file was made: {save}"
+        )
+    if start[:1] == b"\x80" and "Weights only" in str(error):
+        return (
+            "not a file of weights that torch.save wrote: it is another pickle, which is not loaded, since a pickle can run"
+            f" any code. Save the tensors where the file was made: {save}"
+        )
+    expected = "expected .safetensors, or a torch state_dict"
+    if not start:
+        return f"not a file of weights ({expected}): it is empty. Copy or download it again"
+    if start.startswith(b"PK") or start[8:9] == b"{" or start[:1] == b"\x80":
+        return f"not a file of weights ({expected}): it is damaged or not all there. Copy or download it again"
+    return f"not a file of weights ({expected}): it begins with {start[:24]!r}"
+
+
+def _chosen(held: object, path: Path) -> State:
+    """The tensors by name in what a file holds."""
+    sets = dict(_sets(held))
+    if not sets:
+        came = f"a dict of {_some(held)}" if isinstance(held, dict) else f"a {type(held).__name__}"
+        raise NetworkError(
+            f"{path}: holds no tensors by name but {came}; save the model's: torch.save(model.state_dict(), FILE)"
+        )
+    likely = _likely(sets)
+    if len(likely) == 1:
+        return sets[likely[0]]
+    keys = ["".join(f"[{name!r}]" for name in where) for where in likely]
+    raise NetworkError(
+        f"{path}: holds several sets of tensors, {', '.join(keys[:8])}: which is the model's? Save that one alone, e.g."
+        f" torch.save(torch.load({path.name!r}){keys[0]}, FILE)"
+    )
+
+
+def _likely(sets: dict[Keys, State]) -> list[Keys]:
+    """Which sets of tensors may be the model's: of one inside the other the larger, then those of known names."""
+    likely = list(sets)
+    for inner in sets:
+        for outer in sets:
+            if len(outer) < len(inner) and inner[: len(outer)] == outer:
+                smaller = inner if len(sets[inner]) <= len(sets[outer]) else outer
+                likely = [keys for keys in likely if keys != smaller]
+    for at in (0, 1):
+        for name in _NAMES:
+            if mine := [keys for keys in likely if keys[at : at + 1] == (name,)]:
+                likely = mine
+                break
+    return likely
+
+
+def _sets(held: object, where: Keys = ()) -> Iterator[tuple[Keys, State]]:
+    """Every dict in a checkpoint that has tensors by name, by the keys that lead to it, at most two."""
+    if not isinstance(held, dict):
+        return
+    tensors = {name: value for name, value in held.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield where, tensors
+    for name, value in held.items() if len(where) < 2 else ():
+        if isinstance(name, str):
+            yield from _sets(value, (*where, name))
+
+
+def bare(state: State, wanted: Iterable[str], source: str, form: Callable[[str], str] = str) -> State:
+    """The tensors without the one prefix (``model.``, ``module.``, ``net.backbone.``) under which the file has the model's.
+
+    It is found from the names: of all p, the one with most of the wanted names as ``p + name``, if at least half are there.
+    Where none is, the tensors are given back as they are.
+
+    Args:
+        state: tensors by name.
+        wanted: the names that the model has for them.
+        source: where it came from, for the message.
+        form: in which names are compared.
+
+    Raises:
+        NetworkError: the same tensors lie under several prefixes, with other values.
+    """
+    forms = {form(name) for name in wanted}
+    found: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for at in range(len(parts)):
+            if form(".".join(parts[at:])) in forms:
+                found["".join(f"{part}." for part in parts[:at])] += 1
+    most = max(found.values(), default=0)
+    if 2 * most < len(forms) or found[""] == most:
+        return state
+    stripped = {
+        prefix: {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        for prefix, count in found.items()
+        if count == most
+    }
+    known = [p for name in _NAMES for p in stripped if p.split(".")[0] == name]
+    first = (known or list(stripped))[0]
+    if not known and any(not _equal(stripped[first], other, forms, form) for other in stripped.values()):
+        raise NetworkError(
+            f"{source}: has the model's tensors several times, under {', '.join(repr(p) for p in stripped)}: which are to be"
+            f" taken? Save those alone, e.g. {{name: t for name, t in state.items() if name.startswith({first!r})}}"
+        )
+    return stripped[first]
+
+
+def _equal(a: State, b: State, forms: set[str], form: Callable[[str], str]) -> bool:
+    shared = [name for name in a if form(name) in forms]
+    return all(name in b and torch.equal(a[name], b[name]) for name in shared)
 
 
 def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ()) -> None:
@@ -38,7 +184,7 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
 
     Args:
         model: is filled.
-        state: may hold more than the model asks for.
+        state: may hold more than the model asks for, and have a prefix in front of all names, see :func:`bare`.
         source: where it came from, for the message.
         new: prefixes of what may be missing or of another shape, and is then left as it is (a new head).
 
@@ -46,16 +192,16 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
         NetworkError: a tensor is missing or of another shape; says which, how many, and what was expected.
     """
     own = model.state_dict()
-    wanted = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}
+    wanted = {name: value for name, value in own.items() if not name.endswith(_SUFFIX)}
+    state = bare(state, [name for name in wanted if not (new and name.startswith(new))], source)
     fresh = (
         {n for n, v in wanted.items() if n.startswith(new) and (n not in state or state[n].shape != v.shape)} if new else set()
     )
     missing = [name for name in wanted if name not in state and name not in fresh]
     if missing:
-        has = ", ".join(repr(name) for name in list(state)[:3])
         raise NetworkError(
-            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; it has {has}, ..."
-            f" Are these the weights of {type(model).__name__} as set up here?"
+            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; it has"
+            f" {_some(state, missing[0])}. Are these the weights of {type(model).__name__} as set up here?"
         )
     other = [name for name in wanted if name not in fresh and state[name].shape != wanted[name].shape]
     if other:
@@ -65,3 +211,16 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
             f" ({len(other)} such tensors); these are weights of another network, or of another number of classes"
         )
     model.load_state_dict({n: state[n] for n in own if n in state and n not in fresh}, strict=False)
+
+
+def has(state: State, name: str) -> str:
+    """What a file has, in words: the names most like one that it lacks."""
+    return f"it has {_some(state, name)}"
+
+
+def _some(held: Iterable[object], near: str = "") -> str:
+    """Three names of a dict, those like ``near`` first."""
+    names = [str(name) for name in held]
+    close = get_close_matches(near, names, 3, 0.5) if near else []
+    shown = list(dict.fromkeys([*close, *names]))[:3]
+    return ", ".join(repr(name) for name in shown) + (", ..." if len(names) > len(shown) else "")
