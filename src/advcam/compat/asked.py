@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advcam.errors import InputError, SettingsError
-from advcam.models import find, unwrapped
+from advcam.models import find, said, unwrapped
 
 
 def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -23,7 +23,10 @@ def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
     if not isinstance(target_layers, Iterable):
         came = type(target_layers).__name__
         raise InputError(f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; got {came}")
-    layers = list(target_layers)
+    try:
+        layers = list(target_layers)
+    except Exception as error:  # whatever another's iterable raises
+        raise InputError(f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; it fails: {said(error)}") from error
     if not layers:
         raise InputError("target_layers is empty: expected at least one module of the model, e.g. [model.layer4[-1]]")
     return layers
@@ -50,7 +53,12 @@ def classes_of(targets: Iterable[Any]) -> list[int]:
     """
     if not isinstance(targets, Iterable):
         raise InputError(f"targets must be a list with one target for each image, or None; got {type(targets).__name__}")
-    return [_class_of(target) for target in targets]
+    try:
+        return [_class_of(target) for target in targets]
+    except InputError:
+        raise
+    except Exception as error:  # whatever another's iterable raises
+        raise InputError(f"targets must be a list with one target for each image, or None; it fails: {said(error)}") from error
 
 
 def _class_of(target: Any) -> int:
@@ -80,7 +88,7 @@ def check_reshape(
         images: the first is looked at.
 
     Raises:
-        InputError: another shape, other values, or another order.
+        InputError: it fails, or gives another shape, other values, or another order.
     """
     image = images[:1].clone()  # outside of inference mode, whose tensors take no gradient
     for layer in layers:
@@ -92,12 +100,37 @@ def check_reshape(
             used = network(image)[0]
         finally:
             hook.remove()
-        laid = reshape(raw[network.nth])
+        laid = _laid(reshape, raw[network.nth], layer)
         if laid.shape != used.shape or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
             raise InputError(
                 f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, where AdvCAM itself lays it on the grid"
-                f" {tuple(used.shape)}, with other values or in another order. It is not needed: leave reshape_transform out"
+                f" {tuple(used.shape)}, with other values or in another order. {_LEAVE_OUT}"
             )
+
+
+_LEAVE_OUT = "It is not needed: leave reshape_transform out"
+
+
+def _laid(reshape: Callable[[Any], Tensor], raw: Any, layer: str) -> Tensor:
+    """What the user's function makes of a layer's output."""
+    try:
+        laid = reshape(raw)
+    except Exception as error:  # most often it was written for another grid
+        came = f" {tuple(raw.shape)}" if isinstance(raw, Tensor) else ""
+        raise InputError(f"reshape_transform fails on the output{came} of layer {layer!r}: {said(error)}. {_LEAVE_OUT}") from error
+    if not isinstance(laid, Tensor):
+        raise InputError(f"reshape_transform makes a {type(laid).__name__} of layer {layer!r}, not a tensor. {_LEAVE_OUT}")
+    return laid
+
+
+def check_options(options: Mapping[str, Any], given: str) -> None:
+    """That no layer is among the options, since it is given otherwise.
+
+    Raises:
+        SettingsError: it is.
+    """
+    if "layer" in options:
+        raise SettingsError(f"layer={options['layer']!r}: the layer is given as {given} here; leave layer= out")
 
 
 def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:

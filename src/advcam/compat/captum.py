@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import reprlib
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from advcam import explain
 from advcam.errors import InputError, SettingsError
+from advcam.explain import check_images
+from advcam.models import said
 
+from .asked import check_options
 from .lookup import layer_name
 
 
@@ -52,6 +57,7 @@ class AdvCAM:
                 f" {getattr(forward_func, '__qualname__', type(forward_func).__name__)}. Give the module, or put the function"
                 " in the forward of a module that holds the model"
             )
+        check_options(options, "the second argument")
         self.forward_func, self.layer, self.device_ids = forward_func, layer, device_ids
         self._name = layer_name(forward_func, layer)
         self._climber = explain.AdvCAM(forward_func, layer=self._name, **options)
@@ -90,6 +96,7 @@ class AdvCAM:
                 f"inputs must be one tensor of images [N, 3, H, W]; got {came}. Only pixels are climbed: wrap the model in a"
                 " module that takes the images alone"
             )
+        check_images(images, None)
         return self._climber(images, self._classes(target, images)).maps[:, None]
 
     @staticmethod
@@ -102,22 +109,31 @@ class AdvCAM:
             layer_attribution: [N, 1, h, w].
             interpolate_dims: (H, W).
             interpolate_mode: of :func:`torch.nn.functional.interpolate`.
+
+        Raises:
+            InputError: what that function does not take.
         """
-        return torch.nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
+        try:
+            return torch.nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
+        except Exception as error:  # torch raises anything from TypeError to NotImplementedError
+            raise InputError(
+                f"cannot be resized: {said(error)}. Expected an attribution [N, 1, h, w], (H, W), and 'nearest' or 'bilinear'"
+            ) from error
 
     def _classes(self, target: Any, images: Tensor) -> list[list[int]]:
         """The class of each image, in a list of its own."""
-        n = images.shape[:1].numel()
+        n = len(images)
         if target is None:
             outputs = self._climber.scores(images[:1]).shape[1]
             if outputs > 1:
                 raise InputError(f"target=None is for a model with a single output; this one has {outputs}: give a class id")
             return [[0]] * n
-        plain = target.tolist() if isinstance(target, Tensor) and target.numel() != 1 else target
         try:
+            target = torch.as_tensor(target) if isinstance(target, np.ndarray) else target
+            plain = target.tolist() if isinstance(target, Tensor) and target.numel() != 1 else target
             return [[index(c)] for c in plain] if isinstance(plain, list) else [[index(plain)]] * n
-        except TypeError:
-            came = f"a {target.dtype} tensor {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
+        except Exception:  # whatever another's object raises where it is no class id
+            came = f"a {target.dtype} tensor {tuple(target.shape)}" if isinstance(target, Tensor) else reprlib.repr(target)
             raise InputError(
                 f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {came}. Logits are"
                 " [N, K], so a tuple has no meaning here"

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
-from advcam.errors import InputError, NetworkError, SettingsError
+from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError
 from advcam.machine import out_of_memory
-from advcam.models import Network, check_fits, find, lent, logits_of, prepared, unwrapped
+from advcam.models import Network, called, check_fits, find, lent, ours, prepared, unwrapped
 
 from .inputs import Targets, as_lists, check_images, check_list, pairs
 from .maps import Maps
@@ -57,7 +57,7 @@ class AdvCAM:
 
     Raises:
         SettingsError: an unknown preset or setting, or a value out of range.
-        NetworkError: at the first call, a network without a feature map.
+        NetworkError: at a call, a network without a feature map, or whatever the network itself raises.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
@@ -77,6 +77,8 @@ class AdvCAM:
     ) -> None:
         if max_pixels is not None and not (isinstance(max_pixels, Integral) and max_pixels >= 1):
             raise SettingsError(f"max_pixels must be a whole number of at least 1, got {max_pixels!r}")
+        if not isinstance(preset, str):
+            raise SettingsError(f"preset is the name of one, e.g. 'default'; got {type(preset).__name__}")
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer = model, layer
@@ -107,7 +109,8 @@ class AdvCAM:
             The maps; of a list, a list with the maps of each image.
 
         Raises:
-            InputError: images or targets of another form, or a class the model does not have.
+            InputError: images or targets of another form, or a class the model does not have; too little memory for one image.
+            NetworkError: a network without a feature map; whatever the network raises, as the cause.
             SettingsError: ``record`` with several scales.
         """
         if record:
@@ -124,18 +127,22 @@ class AdvCAM:
 
         Args:
             images: float [N, 3, H, W].
+
+        Raises:
+            InputError: images of another form, or too little memory for one.
+            NetworkError: a model without logits; whatever it raises, as the cause.
         """
-        with _undisturbed(), lent(model := unwrapped(self.model)), torch.no_grad():
-            images = check_images(images, self.settings.bounds)
+        model, images = unwrapped(self.model), check_images(images, self.settings.bounds)
+        with _undisturbed(), lent(model), torch.no_grad():
             check_fits(model, images)
             parts: list[Tensor] = []
             start = 0
             while start < len(images):
                 at_once = min(len(images) - start, max(1, self._limit(images) // self._pixels_of(images, 1.0)))
                 try:
-                    parts.append(logits_of(model(images[start : start + at_once].clone())))
+                    parts.append(called(model, images[start : start + at_once].clone()))
                     start += at_once
-                except (RuntimeError, MemoryError) as error:
+                except Exception as error:
                     self._make_room(error, images, 1.0, at_once)
             return torch.cat(parts)
 
@@ -178,12 +185,14 @@ class AdvCAM:
         s = self.settings
         with _undisturbed():
             images = check_images(images, s.bounds).detach().clone()
+            self._check_scales(images)
             self._network = find(self.model, images, self.layer)
             network = self._network.at(s.precision)
             self._check_head(network)
             lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
             once = s.steps == 1 and network.head is not None
-            climber = network if once else prepared(network, images[:1])
+            with ours(network.model, "cannot be made fast"):
+                climber = network if once else prepared(network, images[:1])
             return _Job(images, network, climber, *pairs(lists, images.device))
 
     def _climb(self, job: _Job, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -218,7 +227,7 @@ class AdvCAM:
             running = [self._steps(job, rows, scale) for rows in chunks]
             try:
                 return running, [next(climbs) for climbs in running]
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 longest = max(rows.stop - rows.start for rows in chunks)
                 self._make_room(error, job.images, scale, min(self._room(job, scale), longest))
 
@@ -232,7 +241,7 @@ class AdvCAM:
                 head=job.network.linear(), steps=s.steps_at(scale), move_last=move_last,
             )  # fmt: skip
         while True:
-            with _undisturbed():
+            with _undisturbed(), ours(job.network.model, "gives no gradient"):
                 step = next(steps, None)
             if step is None:
                 return
@@ -247,13 +256,13 @@ class AdvCAM:
             try:
                 done.append(one(rows))
                 start = rows.stop
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 self._make_room(error, job.images, scale, min(self._room(job, scale), rows.stop - rows.start))
         return done
 
     def _make_room(self, error: Exception, images: Tensor, scale: float, at_once: int) -> None:
         """Halves ``max_pixels`` where memory ran out with so many at once; another error, or one alone, is raised."""
-        if not out_of_memory(error):
+        if isinstance(error, AdvcamError) or not out_of_memory(error):
             raise error
         if at_once == 1:
             raise InputError(
@@ -307,8 +316,7 @@ class AdvCAM:
         """Images of one size go together; the results come back in the order of the images."""
         lists: list[list[int]] | None = None
         if targets is not None:
-            first = check_images(images[0][None], self.settings.bounds) if images else None
-            classes = find(self.model, first, self.layer).classes if first is not None else 0
+            classes = self._classes(images[0][None]) if images else 0
             lists = as_lists(targets, len(images), classes)
             pairs(lists, torch.device("cpu"))  # a class at all
         out: dict[int, Maps] = {}
@@ -321,6 +329,11 @@ class AdvCAM:
             together = self(torch.stack([images[row] for row in rows]), named, record=record)
             out |= {row: together.of_image(at) for at, row in enumerate(rows)}
         return [out[row] for row in range(len(images))]
+
+    def _classes(self, images: Tensor) -> int:
+        """How many classes the model has."""
+        with _undisturbed():
+            return find(self.model, check_images(images, self.settings.bounds).detach().clone(), self.layer).classes
 
     def _maps(self, job: _Job, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor]) -> Maps:
         size = (job.images.shape[2], job.images.shape[3])
@@ -336,6 +349,14 @@ class AdvCAM:
     def _need_one_scale(self, what: str) -> None:
         if len(self.settings.scales) > 1:
             raise SettingsError(f"{what} on one grid: give one scale, e.g. scales=(1.0,); got {self.settings.scales}")
+
+    def _check_scales(self, images: Tensor) -> None:
+        least = 1 / min(images.shape[2:])
+        if min(self.settings.scales) < least:
+            raise InputError(
+                f"scales {self.settings.scales} leave less than a pixel of images of {images.shape[2]}x{images.shape[3]}: give"
+                f" larger images, or scales of at least {least:.3g}"
+            )
 
     def _check_head(self, network: Network) -> None:
         s = self.settings

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,7 @@ class Trace:
             pixels = image.detach().clone().requires_grad_().clone()
             self.logits = logits_of(model(pixels))
         self.calls: list[Call] = calls
+        self._model, self._image = model, image
         self._pixels = pixels
         self._paths = _paths(self.logits.grad_fn, pixels.grad_fn)
 
@@ -91,6 +93,40 @@ class Trace:
         mixture = self.logits @ torch.linspace(1, 2, self.logits.shape[1], dtype=self.logits.dtype, device=self.logits.device)
         (gradient,) = torch.autograd.grad(mixture.sum(), value, retain_graph=True, allow_unused=True)
         return gradient
+
+    def again(self, call: Call, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """The logits of the same image with the tensor of one call changed on its way, without gradient."""
+        module, mine, done = self._model.get_submodule(call.name), threading.get_ident(), 0
+
+        def swap(values: Any) -> Any:
+            nonlocal done
+            if threading.get_ident() != mine:
+                return None
+            done += 1
+            return with_first(values, change(first_of(values))) if done - 1 == call.nth else None
+
+        if call.side == "input":
+            hook = module.register_forward_pre_hook(lambda _module, inputs: swap(inputs))
+        else:
+            hook = module.register_forward_hook(lambda _module, _inputs, output: swap(output))
+        try:
+            with lent(self._model, draws=False), torch.no_grad():
+                return logits_of(self._model(self._image.clone()))
+        finally:
+            hook.remove()
+
+
+def first_of(values: Any) -> Any:
+    """The tensor of what goes into or comes out of a module: itself, or the first of a tuple."""
+    return values[0] if isinstance(values, tuple) and values else values
+
+
+def with_first(values: Any, new: Tensor) -> Any:
+    """The same with another tensor in its place; a named tuple stays one."""
+    if not isinstance(values, tuple):
+        return new
+    rest = (new, *values[1:])
+    return type(values)(*rest) if hasattr(values, "_fields") else rest
 
 
 @dataclass(frozen=True)
@@ -154,7 +190,7 @@ def _watched(model: nn.Module) -> Iterator[list[Call]]:
     def note(name: str, side: str, value: object) -> None:
         if threading.get_ident() != mine:  # another thread's pass through the same model
             return
-        value = value[0] if isinstance(value, tuple) and value else value
+        value = first_of(value)
         if isinstance(value, Tensor) and value.grad_fn is not None:
             calls.append(Call(name, side, counts[name], value, (value.grad_fn, value.output_nr), value._version))
         if side == "output":
