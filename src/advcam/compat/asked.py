@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advcam.errors import InputError, SettingsError
-from advcam.models import find, said, unwrapped
+from advcam.explain import check_flag
+from advcam.models import find, said, shown, unwrapped
 
 
 def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -26,7 +27,9 @@ def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
     try:
         layers = list(target_layers)
     except Exception as error:  # whatever another's iterable raises
-        raise InputError(f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; it fails: {said(error)}") from error
+        raise InputError(
+            f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; it fails: {said(error)}"
+        ) from error
     if not layers:
         raise InputError("target_layers is empty: expected at least one module of the model, e.g. [model.layer4[-1]]")
     return layers
@@ -117,20 +120,24 @@ def _laid(reshape: Callable[[Any], Tensor], raw: Any, layer: str) -> Tensor:
         laid = reshape(raw)
     except Exception as error:  # most often it was written for another grid
         came = f" {tuple(raw.shape)}" if isinstance(raw, Tensor) else ""
-        raise InputError(f"reshape_transform fails on the output{came} of layer {layer!r}: {said(error)}. {_LEAVE_OUT}") from error
-    if not isinstance(laid, Tensor):
-        raise InputError(f"reshape_transform makes a {type(laid).__name__} of layer {layer!r}, not a tensor. {_LEAVE_OUT}")
+        raise InputError(
+            f"reshape_transform fails on the output{came} of layer {layer!r}: {said(error)}. {_LEAVE_OUT}"
+        ) from error
+    if not isinstance(laid, Tensor) or laid.is_nested or laid.layout != torch.strided:
+        raise InputError(
+            f"reshape_transform makes {shown(laid)} of layer {layer!r}: expected a tensor [N, D, h, w]. {_LEAVE_OUT}"
+        )
     return laid
 
 
-def check_options(options: Mapping[str, Any], given: str) -> None:
-    """That no layer is among the options, since it is given otherwise.
+def check_options(options: Mapping[str, Any]) -> None:
+    """That no layer is among the options.
 
     Raises:
         SettingsError: it is.
     """
     if "layer" in options:
-        raise SettingsError(f"layer={options['layer']!r}: the layer is given as {given} here; leave layer= out")
+        raise SettingsError(f"layer={shown(options['layer'])}: layers are given as target_layers here; leave layer= out")
 
 
 def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:
@@ -139,12 +146,12 @@ def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:
     Raises:
         SettingsError: one is; says what there is instead.
     """
-    if aug_smooth:
+    if check_flag("aug_smooth", aug_smooth):
         raise SettingsError(
             "aug_smooth=True (the mean over mirror images and three brightnesses) is not available: leave it out and make the"
             " object with mirror=True, which climbs an image and its mirror image together"
         )
-    if eigen_smooth:
+    if check_flag("eigen_smooth", eigen_smooth):
         raise SettingsError(
             "eigen_smooth=True (the first principal component of one map's channels) is not defined for a sum of maps over"
             " steps: leave it out; mirror=True or several scales when making the object smooth too"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from operator import index
 from typing import Any
 
@@ -13,10 +12,9 @@ from torch import Tensor, nn
 
 from advcam import explain
 from advcam.errors import InputError, SettingsError
-from advcam.explain import check_images
-from advcam.models import said
+from advcam.explain import check_flag, check_images
+from advcam.models import said, shown
 
-from .asked import check_options
 from .lookup import layer_name
 
 
@@ -57,7 +55,6 @@ class AdvCAM:
                 f" {getattr(forward_func, '__qualname__', type(forward_func).__name__)}. Give the module, or put the function"
                 " in the forward of a module that holds the model"
             )
-        check_options(options, "the second argument")
         self.forward_func, self.layer, self.device_ids = forward_func, layer, device_ids
         self._name = layer_name(forward_func, layer)
         self._climber = explain.AdvCAM(forward_func, layer=self._name, **options)
@@ -133,10 +130,9 @@ class AdvCAM:
             plain = target.tolist() if isinstance(target, Tensor) and target.numel() != 1 else target
             return [[index(c)] for c in plain] if isinstance(plain, list) else [[index(plain)]] * n
         except Exception:  # whatever another's object raises where it is no class id
-            came = f"a {target.dtype} tensor {tuple(target.shape)}" if isinstance(target, Tensor) else reprlib.repr(target)
             raise InputError(
-                f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {came}. Logits are"
-                " [N, K], so a tuple has no meaning here"
+                f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {shown(target)}. Logits"
+                " are [N, K], so a tuple has no meaning here"
             ) from None
 
 
@@ -145,11 +141,11 @@ def _check_available(forward_args: object, layer_input: bool, summation: bool, g
         raise InputError(
             "additional_forward_args are not available: wrap the model in a module that takes the images alone and adds them"
         )
-    if layer_input:
+    if check_flag("attribute_to_layer_input", layer_input):
         raise SettingsError(
             "attribute_to_layer_input=True is not available: give as layer the module whose output goes into this one"
         )
-    if not summation:
+    if not check_flag("attr_dim_summation", summation):
         raise SettingsError("attr_dim_summation=False is not available: an AdvCAM is a sum over channels; leave it out")
     if grad_kwargs is not None:
         raise SettingsError("grad_kwargs are not available: the climb takes its own gradients; leave them out")

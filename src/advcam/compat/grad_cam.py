@@ -54,7 +54,7 @@ class AdvCAM:
         reshape_transform: Callable[[Tensor], Tensor] | None = None,
         **options: Any,
     ) -> None:
-        check_options(options, "target_layers")
+        check_options(options)
         self.model, self.target_layers, self.reshape_transform = model, layers_of(target_layers), reshape_transform
         self._names = [layer_name(model, layer) for layer in self.target_layers]
         self._climbers = [explain.AdvCAM(model, layer=name, **(self._fixed | options)) for name in self._names]

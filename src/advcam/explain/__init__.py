@@ -1,7 +1,7 @@
 """``AdvCAM(model)(images, targets)``: network found, climb called, model given back."""
 
 from .advcam import AdvCAM, cam
-from .inputs import check_images
+from .inputs import check_flag, check_images
 from .maps import Maps
 
-__all__ = ["AdvCAM", "Maps", "cam", "check_images"]
+__all__ = ["AdvCAM", "Maps", "cam", "check_flag", "check_images"]

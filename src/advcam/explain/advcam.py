@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
 from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError
 from advcam.machine import out_of_memory
-from advcam.models import Network, called, check_fits, find, lent, ours, prepared, unwrapped
+from advcam.models import Network, called, check_fits, find, lent, ours, prepared, said, shown, unwrapped
 
-from .inputs import Targets, as_lists, check_images, check_list, pairs
+from .inputs import Targets, as_lists, check_flag, check_images, check_list, pairs
 from .maps import Maps
 
 _CLASSES_AT_ONCE = 8  # of one image, where its features are computed only once
@@ -76,14 +76,12 @@ class AdvCAM:
         **changes: Any,
     ) -> None:
         if max_pixels is not None and not (isinstance(max_pixels, Integral) and max_pixels >= 1):
-            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {max_pixels!r}")
-        if not isinstance(preset, str):
-            raise SettingsError(f"preset is the name of one, e.g. 'default'; got {type(preset).__name__}")
+            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {shown(max_pixels)}")
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer = model, layer
         self.max_pixels: int | None = max_pixels
-        self.settings: ClimbSettings = settings(preset, **changes)
+        self.settings: ClimbSettings = _settings(preset, changes)
         self._network: Network | None = None
 
     def __repr__(self) -> str:
@@ -113,7 +111,7 @@ class AdvCAM:
             NetworkError: a network without a feature map; whatever the network raises, as the cause.
             SettingsError: ``record`` with several scales.
         """
-        if record:
+        if record := check_flag("record", record):
             self._need_one_scale("record=True keeps steps")
         if isinstance(images, (list, tuple)):
             return self._several_sizes(check_list(images), targets, record)
@@ -133,8 +131,8 @@ class AdvCAM:
             NetworkError: a model without logits; whatever it raises, as the cause.
         """
         model, images = unwrapped(self.model), check_images(images, self.settings.bounds)
+        check_fits(model, images)
         with _undisturbed(), lent(model), torch.no_grad():
-            check_fits(model, images)
             parts: list[Tensor] = []
             start = 0
             while start < len(images):
@@ -381,6 +379,18 @@ def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) 
         options: as for :class:`AdvCAM`.
     """
     return AdvCAM(model, **(options | {"steps": 1}))(images, targets)
+
+
+def _settings(preset: str, changes: dict[str, Any]) -> ClimbSettings:
+    try:
+        return settings(preset, **changes)
+    except AdvcamError:
+        raise
+    except Exception as error:  # arrays and other objects that cannot be compared with what there is
+        came = ", ".join(f"{name}={shown(value)}" for name, value in {"preset": preset, **changes}.items())
+        raise SettingsError(
+            f"preset must be the name of one and settings plain numbers, words or tuples ({said(error)}); got {came}"
+        ) from error
 
 
 @contextlib.contextmanager

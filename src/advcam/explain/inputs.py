@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from operator import index
 from typing import TypeGuard
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from advcam.errors import InputError
+from advcam.models import shown
 
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 Targets = Sequence[Sequence[int]] | Tensor | None
@@ -49,9 +49,7 @@ def check_list(images: Sequence[object]) -> list[Tensor]:
     """
     for at, image in enumerate(images):
         if not _dense(image) or image.ndim != 3:
-            raise InputError(
-                f"images as a list must be float tensors [3, H, W], one an image; entry {at} is {_came(image)}"
-            )
+            raise InputError(f"images as a list must be float tensors [3, H, W], one an image; entry {at} is {_came(image)}")
         if (image.dtype, image.device) != (images[0].dtype, images[0].device):  # type: ignore[attr-defined]
             raise InputError(
                 f"images in a list must be of one type and on one device; entry 0 is {_came(images[0])}, entry {at}"
@@ -93,7 +91,7 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
         raise
     except Exception:  # whatever another's objects raise where they are no ids
         raise InputError(
-            f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {reprlib.repr(targets)}"
+            f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {shown(targets)}"
         ) from None
     if len(lists) != images:
         raise InputError(f"targets must name the classes of each of the {images} images; got {len(lists)} of them")
@@ -108,6 +106,18 @@ def _id(name: object) -> int:
     if isinstance(name, bool):
         raise TypeError("True and False are entries of a table, not class ids")
     return index(name)  # type: ignore[arg-type]
+
+
+def check_flag(name: str, value: object) -> bool:
+    """True or False, or what Python takes for it.
+
+    Raises:
+        InputError: an array of several.
+    """
+    try:
+        return bool(value)
+    except Exception:  # arrays and tensors of several values
+        raise InputError(f"{name} is True or False; got {shown(value)}") from None
 
 
 def pairs(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -158,6 +158,16 @@ def said(error: Exception) -> str:
     return line if told else f"{type(error).__name__}: {line}"
 
 
+def shown(value: object) -> str:
+    """What came, for a message: a tensor by type and shape, anything else as it is written, in one short line."""
+    if isinstance(value, Tensor):
+        return "a nested tensor" if value.is_nested else f"a {value.dtype} tensor {tuple(value.shape)}"
+    try:
+        return shorten(repr(value), 100, placeholder=" ...")
+    except Exception:  # whatever another's object raises when it is written
+        return f"a {type(value).__name__}"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
     words = ("not enough memory", "out of memory", "allocate memory")  # the last: torch on a CPU under Linux
@@ -172,9 +182,10 @@ def logits_of(output: object) -> Tensor:
         NetworkError: something else.
     """
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1]:
+    if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] and not logits.is_complex():
         return logits
-    came = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    kind = f"{output.dtype} tensor" if isinstance(output, Tensor) and output.is_complex() else "tensor"
+    came = f"a {kind} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
     raise NetworkError(
         f"the model must return logits as one tensor [N, K], or an object with such .logits; it returned {came}."
         " Wrap it in a module that returns them"

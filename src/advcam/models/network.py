@@ -104,8 +104,8 @@ class Network:
         if not seen:
             renew(self.owner or self.model)
             raise NetworkError(
-                f"layer {self.layer!r} did not run: the model takes another way than when it was looked at. Call once more, then"
-                " it is looked at anew; where its way depends on the image, name a layer that always runs with layer="
+                f"layer {self.layer!r} did not run: the model takes another way than when it was looked at. Call once more,"
+                " then it is looked at anew; where its way depends on the image, name a layer that always runs with layer="
             )
         if seen[0].shape[2] * seen[0].shape[3] == 1:
             raise InputError(

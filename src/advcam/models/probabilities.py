@@ -1,4 +1,4 @@
-"""Whether a network returns probabilities instead of logits: seen from what its outputs do, not from what its parts are called."""
+"""Whether a network returns probabilities instead of logits: seen from what its outputs do, not by name."""
 
 from __future__ import annotations
 
