@@ -161,7 +161,7 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
             " inside its forward?), so nothing can be climbed"
         )
     head, taken, calls = _linear_head(trace, named)
-    if head is None and (by := probabilities(trace)):
+    if by := probabilities(trace, named):
         what = "not negative, sum 1" if by == "softmax" else "in [0, 1] whatever its features are"
         raise NetworkError(
             f"{type(model).__name__} returns probabilities ({what}): expected logits. Leave out the {by} at its"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
 
 from .lending import lent, logits_of
 
@@ -75,8 +77,13 @@ class Trace:
 
     def is_cut(self, call: Call) -> bool:
         """Whether all that the logits know of the picture passes through this tensor (the picture itself aside)."""
+        return self.are_cut([call])
+
+    def are_cut(self, calls: Sequence[Call]) -> bool:
+        """Whether all that the logits know of the picture passes through one of several tensors, none of them the picture."""
         paths = self._paths
-        return not self.is_picture(call) and paths.above.get(call.edge, 0) * paths.below.get(call.edge[0], 0) == paths.total
+        through = sum(paths.above.get(c.edge, 0) * paths.below.get(c.edge[0], 0) for c in calls)
+        return through == paths.total and not any(self.is_picture(c) for c in calls)
 
     def uses(self, call: Call) -> int:
         """By how many operations the tensor is used on the way to the logits."""
@@ -94,26 +101,47 @@ class Trace:
         (gradient,) = torch.autograd.grad(mixture.sum(), value, retain_graph=True, allow_unused=True)
         return gradient
 
-    def again(self, call: Call, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """The logits of the same image with the tensor of one call changed on its way, without gradient."""
-        module, mine, done = self._model.get_submodule(call.name), threading.get_ident(), 0
+    def again(
+        self, place: Sequence[Call], change: Callable[[Tensor], Tensor], others: Sequence[Call]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """The same image once more, without gradient, with what goes into or comes out of a module changed.
+
+        Args:
+            place: the calls of one module on one side.
+            change: of the tensor, at each call.
+            others: calls to look at.
+
+        Returns:
+            The logits, and the tensors of the others; None of one that did not come.
+        """
+        seen: list[Tensor | None] = [None] * len(others)
 
         def swap(values: Any) -> Any:
-            nonlocal done
-            if threading.get_ident() != mine:
-                return None
-            done += 1
-            return with_first(values, change(first_of(values))) if done - 1 == call.nth else None
+            return with_first(values, change(first_of(values)))
 
-        if call.side == "input":
-            hook = module.register_forward_pre_hook(lambda _module, inputs: swap(inputs))
-        else:
-            hook = module.register_forward_hook(lambda _module, _inputs, output: swap(output))
+        def keep(at: int, values: Any) -> None:
+            value = first_of(values)
+            seen[at] = value.clone() if isinstance(value, Tensor) else None
+
+        hooks = [self._hook(place[0], swap)]
+        hooks += [self._hook(call, partial(keep, at)) for at, call in enumerate(others)]
         try:
             with lent(self._model, draws=False), torch.no_grad():
-                return logits_of(self._model(self._image.clone()))
+                return logits_of(self._model(self._image.clone())), seen
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
+
+    def _hook(self, call: Call, does: Callable[[Any], Any]) -> RemovableHandle:
+        """What is to be done with what goes into or comes out of a call's module, in this thread."""
+        module, mine = self._model.get_submodule(call.name), threading.get_ident()
+
+        def here(values: Any) -> Any:
+            return does(values) if threading.get_ident() == mine else None
+
+        if call.side == "input":
+            return module.register_forward_pre_hook(lambda _module, inputs: here(inputs))
+        return module.register_forward_hook(lambda _module, _inputs, output: here(output))
 
 
 def first_of(values: Any) -> Any:
