@@ -179,9 +179,13 @@ def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
         empty = _names_alone(backbone)
         heads = empty.pretrained_cfg["classifier"]  # type: ignore[index]
         head = f"{heads if isinstance(heads, str) else heads[0]}.weight"
-        state = bare(load_state(weights), empty.state_dict(), str(weights))
+        held = load_state(weights)
+        state = bare(held, wanted := empty.state_dict(), str(weights))
         if head not in state:
-            raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; {has(state, head)}")
+            said = has(held, head, [state[name] for name in wanted if name in state])
+            raise NetworkError(
+                f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; {has(state, head, empty.state_dict())}"
+            )
         model = _filled(backbone, state[head].shape[:1].numel(), state, str(weights))
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None

@@ -49,7 +49,8 @@ def load_state(path: Path) -> State:
 def _torch_load(path: Path) -> Any:
     with warnings.catch_warnings():  # what torch has to say of old pickles and TorchScript is said in our own words
         warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # torch takes a name that ends in .safetensors for another thing
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -61,18 +62,19 @@ def _is_safetensors(path: Path) -> bool:
 def _why_not(path: Path, error: Exception) -> str:
     """In one sentence of ours, why a file was not loaded, and what to do."""
     save = "torch.save(model.state_dict(), FILE)"
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror or error}): expected a file of weights"
-    with path.open("rb") as file:
-        start = file.read(32)
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+    except OSError as refused:
+        return f"cannot be read ({refused.strerror}): expected a file of weights"
     if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
         return (
             "not a file of weights alone: it is a TorchScript archive, which holds code. Save the tensors alone, with the"
             f" module it was made of: {save}"
         )
-    if refused := re.search(r"GLOBAL (\S+)", str(error)):
+    if pickled := re.search(r"GLOBAL (\S+)", str(error)):
         return (
-            f"not a file of weights alone: it holds a pickled {refused[1]}, which is not loaded, since a pickle can run any"
+            f"not a file of weights alone: it holds a pickled {pickled[1]}, which is not loaded, since a pickle can run any"
             f" code. Save the tensors alone, where the file was made: {save}"
         )
     if start[:1] == b"\x80" and "Weights only" in str(error):
@@ -193,15 +195,15 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
     """
     own = model.state_dict()
     wanted = {name: value for name, value in own.items() if not name.endswith(_SUFFIX)}
-    state = bare(state, [name for name in wanted if not (new and name.startswith(new))], source)
+    held, state = state, bare(state, [name for name in wanted if not (new and name.startswith(new))], source)
     fresh = (
         {n for n, v in wanted.items() if n.startswith(new) and (n not in state or state[n].shape != v.shape)} if new else set()
     )
     missing = [name for name in wanted if name not in state and name not in fresh]
     if missing:
         raise NetworkError(
-            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; it has"
-            f" {_some(state, missing[0])}. Are these the weights of {type(model).__name__} as set up here?"
+            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; "
+            f" {has(held, missing[0], [state[name] for name in wanted if name in state])}. Are these the weights of {type(model).__name__} as set up here?"
         )
     other = [name for name in wanted if name not in fresh and state[name].shape != wanted[name].shape]
     if other:
@@ -213,13 +215,14 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
     model.load_state_dict({n: state[n] for n in own if n in state and n not in fresh}, strict=False)
 
 
-def has(state: State, name: str) -> str:
-    """What a file has, in words: the names most like one that it lacks."""
-    return f"it has {_some(state, name)}"
+def has(held: State, lacked: str, taken: Iterable[Tensor]) -> str:
+    """What a file has, in words: the names most like one that it lacks, first of tensors that nobody took."""
+    own = {id(value) for value in taken}
+    return f"it has {_some([name for name, value in held.items() if id(value) not in own] or held, lacked)}"
 
 
 def _some(held: Iterable[object], near: str = "") -> str:
-    """Three names of a dict, those like ``near`` first."""
+    """Three names, those like ``near`` first."""
     names = [str(name) for name in held]
     close = get_close_matches(near, names, 3, 0.5) if near else []
     shown = list(dict.fromkeys([*close, *names]))[:3]
