@@ -183,9 +183,7 @@ def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
         state = bare(held, wanted := empty.state_dict(), str(weights))
         if head not in state:
             said = has(held, head, [state[name] for name in wanted if name in state])
-            raise NetworkError(
-                f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; {has(state, head, empty.state_dict())}"
-            )
+            raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; {said}")
         model = _filled(backbone, state[head].shape[:1].numel(), state, str(weights))
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None

@@ -201,9 +201,10 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
     )
     missing = [name for name in wanted if name not in state and name not in fresh]
     if missing:
+        said = has(held, missing[0], [state[name] for name in wanted if name in state])
         raise NetworkError(
-            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; "
-            f" {has(held, missing[0], [state[name] for name in wanted if name in state])}. Are these the weights of {type(model).__name__} as set up here?"
+            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; {said}."
+            f" Are these the weights of {type(model).__name__} as set up here?"
         )
     other = [name for name in wanted if name not in fresh and state[name].shape != wanted[name].shape]
     if other:
