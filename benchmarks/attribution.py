@@ -23,6 +23,8 @@ import timm  # isort: skip
 import torch
 from torch import Tensor, nn
 
+from advcam.machine import has_bfloat16
+
 Sides = dict[str, Callable[[], Any]]
 
 
@@ -140,18 +142,25 @@ def climb(steps: int = 27) -> None:
         a, b = advcam.AdvCAM(model).scores(image)[0].topk(2).indices.tolist()  # classes that have a map
         options: dict[str, Any] = {"scales": (1.0,), "mirror": mirror, "steps": steps}
         exact = advcam.AdvCAM(model, "official", **options)
-        rough = advcam.AdvCAM(model, "official", precision="bfloat16", **options)
+        rough = advcam.AdvCAM(model, "official", precision="auto", **options)
+        units = has_bfloat16("cpu")  # without them precision auto is float32 too
         faithful_loop(model, views, a, 2)
-        for precision in ("float32", "bfloat16"):  # what is found of a model once is found
+        for precision in ("float32", "auto"):  # what is found of a model once is found
             advcam.AdvCAM(model, "official", precision=precision, **(options | {"steps": 2}))(image, [[a, b]])
         times = seconds(
             {
                 "faithful loop, fp32, 1 class": lambda m=model, v=views, c=a: faithful_loop(m, v, c, steps),
                 "advcam, fp32, 1 class": lambda adv=exact, i=image, c=[a]: adv(i, [c]),
                 "advcam, fp32, 2 classes": lambda adv=exact, i=image, c=[a, b]: adv(i, [c]),
-                "advcam, bf16, 1 class": lambda adv=rough, i=image, c=[a]: adv(i, [c]),
-                "advcam, bf16, 2 classes": lambda adv=rough, i=image, c=[a, b]: adv(i, [c]),
-            },
+            }
+            | (
+                {
+                    "advcam, bf16, 1 class": lambda adv=rough, i=image, c=[a]: adv(i, [c]),
+                    "advcam, bf16, 2 classes": lambda adv=rough, i=image, c=[a, b]: adv(i, [c]),
+                }
+                if units
+                else {}
+            ),
             2,
         )
         unit = times["faithful loop, fp32, 1 class"]
@@ -160,7 +169,7 @@ def climb(steps: int = 27) -> None:
         for name, value in times.items():
             print(f"| {name} | {value:.1f} | {unit * (2 if '2 classes' in name else 1) / value:.2f} |")
         theirs = torch.stack([faithful_loop(model, views, c, steps) for c in (a, b)])
-        for name, adv in (("fp32", exact), ("bf16", rough)):
+        for name, adv in (("fp32", exact), *([("bf16", rough)] if units else [])):
             ours = adv(image, [[a, b]]).maps
             apart = float(((ours - theirs).abs().amax((1, 2)) / theirs.amax((1, 2))).max())
             pairs = [torch.stack([m.flatten(), n.flatten()]) for m, n in zip(ours, theirs, strict=True)]

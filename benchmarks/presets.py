@@ -17,7 +17,7 @@ import torch
 import advcam
 from advcam.data import Normalisation, read_image
 from advcam.flow import reopen
-from advcam.machine import Machine
+from advcam.machine import Machine, settled
 from advcam.progress import Reporter
 from advcam.stages.context import trained_classifier
 from advcam.store import load_mask
@@ -47,8 +47,9 @@ def main(run: Path, masks: Path, count: int) -> None:
             samples.append((maps, [label + 1 for label in item.labels], truth))
         found = advcam.sweep(samples, len(classes) + 1)
         best = found.best
+        used = settled(climber.settings.precision, torch.device("cpu"))
         print(
-            f"{name:8} mIoU {100 * found.mean_iou[best]:.1f}  noise {100 * found.noise[best]:.1f}"
+            f"{name:8} {used} mIoU {100 * found.mean_iou[best]:.1f}  noise {100 * found.noise[best]:.1f}"
             f"  threshold {found.thresholds[best]:.2f}  {seconds / len(items):.3f} s a picture"
         )
 

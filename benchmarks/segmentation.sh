@@ -30,7 +30,7 @@ row() {  # NAME MASKS VERB OPTIONS...: one training, its predictions of eval.txt
     [ -d "$work/$name" ] || $python -m benchmarks.rows copy "$work/advcam" "$work/$name" classify climb refine segment
   fi
   [ -d "$work/$name" ] || $python -m benchmarks.rows copy "$work/masks-$from" "$work/$name" classify climb refine
-  $advcam "$verb" --run "$work/$name" --train-precision bfloat16 --predict-scales 1,1.25 --crop "$crop" --quiet "$@"
+  $advcam "$verb" --run "$work/$name" --predict-scales 1,1.25 --crop "$crop" --quiet "$@"
   $python -m benchmarks.rows score "$work/$name" "$verb" "$data/masks" --name "$name"
   $python -m benchmarks.rows score "$work/$name" "$verb" "$data/masks" --name "$name" --crf
 }

@@ -1,17 +1,23 @@
-"""The demo as README gives it: in time, and climbing does on generated scenes what it does on photographs."""
+"""The demo as README gives it: climbing does on generated scenes what it does on photographs, in this processor's precision."""
 
 import json
-import time
+import subprocess
+import sys
 
-from advcam.cli import main
+from conftest import AS_IT_IS
 
 
-def test_demo(tmp_path, capsys):
-    start = time.monotonic()
-    assert main(["demo", "--out", str(tmp_path / "demo"), "--quiet"]) == 0
-    minutes = (time.monotonic() - start) / 60
+def advcam(*words):
+    """A command on the processor as it is."""
+    done = subprocess.run([sys.executable, "-m", "advcam", *map(str, words)], capture_output=True, text=True, env=AS_IT_IS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_demo(tmp_path):
+    said = advcam("demo", "--out", tmp_path / "demo", "--quiet")
     report = tmp_path / "demo" / "run" / "report.html"
-    assert capsys.readouterr().out.strip().splitlines()[-1] == f"report: {report.resolve()}"
+    assert said == f"report: {report.resolve()}"
     assert report.is_file()
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
     gain = metrics["seed_advcam"]["mean_iou"] - metrics["seed_plain"]["mean_iou"]
@@ -19,7 +25,6 @@ def test_demo(tmp_path, capsys):
     assert metrics["seed_plain"]["threshold"] < 0.3  # its plain map covers the part: little else comes near its maximum
     assert gain >= 0.03
     assert metrics["masks"]["mean_iou"] > metrics["seed_plain"]["mean_iou"]
-    assert minutes < 8  # five on an idle machine; CI's is not always idle
     few_masks(tmp_path, metrics["predictions"])
 
 
@@ -27,10 +32,9 @@ def few_masks(folder, predictions):
     """Masks by hand of 60 scenes teach the network that learned from AdvCAM's masks of all what those did not know."""
     data, run = folder / "demo" / "data", folder / "demo" / "run"
     (folder / "few.txt").write_text("\n".join((data / "train.txt").read_text().split()[:60]))
-    words = ["semi", "--run", str(run), "--pixel-labels", str(folder / "few.txt"), "--masks", str(data / "masks"), "--quiet"]
-    small = ["--crop", "128", "--train-precision", "bfloat16", "--semi-option", "start=segment", "--semi-option", "steps=150"]
-    assert main([*words, *small]) == 0
-    assert main(["evaluate", "--run", str(run), "--masks", str(data / "masks"), "--quiet"]) == 0
+    words = ["semi", "--run", run, "--pixel-labels", folder / "few.txt", "--masks", data / "masks", "--quiet"]
+    advcam(*words, "--crop", "128", "--semi-option", "start=segment", "--semi-option", "steps=150")
+    advcam("evaluate", "--run", run, "--masks", data / "masks", "--quiet")
     found = json.loads((run / "metrics.json").read_text())["semi"]
     assert "mode weak" in found["rule"]
     assert found["mean_iou"] > predictions["mean_iou"] - 0.02  # 54.3 after 53.7; another processor rounds otherwise

@@ -1,5 +1,10 @@
 """Image-level labels in, pixel masks out, by anti-adversarial climbing (AdvCAM)."""
 
+from advcam import process
+
+if process.is_command():
+    process.share_cores()  # before torch is loaded
+
 from advcam.attribution import PRESETS
 from advcam.explain import AdvCAM, Maps, cam
 from advcam.metrics import sweep

@@ -52,9 +52,20 @@ class RunError(AdvcamError):
     """A run folder that lacks something, or was made otherwise."""
 
 
-def known(name: str, choices: Iterable[str]) -> str:
+class AdvcamWarning(UserWarning):
+    """Something that works, and that its user should know of. The command line prints it on one line."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    said = str(error).lower()
+    words = ("not enough memory", "out of memory", "allocate memory")  # the last: torch on a CPU under Linux
+    return isinstance(error, MemoryError) or any(word in said for word in words)
+
+
+def known(name: object, choices: Iterable[str]) -> str:
     """The tail of an "unknown name" message: the closest names first, then all of them (at most twelve)."""
     names = list(choices)
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    close = get_close_matches(str(name), names, n=3, cutoff=0.5)
     listed = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     return (f"did you mean {' or '.join(close)}? " if close else "") + f"known: {listed}"

@@ -23,8 +23,9 @@ from advcam.report import write_card, write_report
 from advcam.stages import classify, climb, evaluate, refine, segment, semi
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
-from advcam.stages.context import Context, list_skips, load_data, save_data
+from advcam.stages.context import Context, list_skips, load_data, save_data, trained_elsewhere
 from advcam.stages.evaluate import EvaluateConfig
+from advcam.stages.moved import moved
 from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
 from advcam.stages.semi import SemiConfig
@@ -54,8 +55,16 @@ class Steps:
     segment: SegmentConfig = field(default_factory=SegmentConfig)
 
 
-def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: Reporter) -> Context:
-    """A new run of a data set, or the same one taken up again; its pictures are looked at once.
+def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: Reporter, given: bool = False) -> Context:
+    """A new run of a data set, or the same one taken up again, also where its images have moved; they are looked at once.
+
+    Args:
+        root: the run's folder.
+        data: where the data set is.
+        seed: of everything random.
+        machine: what to run on.
+        reporter: shows progress.
+        given: whether the classifier is given, so that nothing is trained before the climb.
 
     Raises:
         DataError: a data set that cannot be used.
@@ -70,14 +79,25 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
     }
     if seed < 0:
         raise SettingsError(f"--seed must be at least 0, got {seed}")
-    known = RunFolder.create(root, about, _versions()) if (root / "run.json").is_file() else None
+    known = None
+    if (root / "run.json").is_file():
+        begun = RunFolder.open(root)
+        old = begun.state()["about"]
+        same = begun.begun("classify") and old | {"images": about["images"]} == about  # but for where the images are
+        known = RunFolder.create(root, old if same else about, _versions())
     if known and known.begun("classify"):
-        return _announced(Context(known, load_data(known), seed, machine, reporter))
+        context = moved(Context(known, load_data(known), seed, machine, reporter), data.images)
+        return _announced(context, trained_elsewhere(context))
     loaded = load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
     run = known or RunFolder.create(root, about, _versions())
     save_data(run, loaded)
     list_skips(root / "skipped.csv", loaded.skipped)
-    return _announced(Context(run, loaded, seed, machine, reporter))
+    list_skips(root / "doubts.csv", loaded.doubts)
+    if loaded.doubts:
+        first = f"{loaded.doubts[0].reason} ({loaded.doubts[0].image})"
+        more = f"; {len(loaded.doubts)} such doubts are listed in {root / 'doubts.csv'}" if len(loaded.doubts) > 1 else ""
+        reporter.warn(first + more)
+    return _announced(Context(run, loaded, seed, machine, reporter), given)
 
 
 def _content(path: Path | None) -> str | None:
@@ -98,21 +118,23 @@ def _digest(file: Path) -> str:
     return made.hexdigest()[:16]
 
 
-def _announced(context: Context) -> Context:
+def _announced(context: Context, given: bool) -> Context:
     """Says what there is to work on: a class that a typing error made shows here, not after hours."""
     data = context.data
+    purpose = "to make masks of (the classifier is given)" if given else "to train on"
+    without = f", {len(data.unlabelled)} others in the folder without a label" if data.unlabelled else ""
     context.reporter.say(
-        f"{len(data.train)} pictures to train on, {len(data.eval)} to score on, {len(data.skipped)} things left out;"
+        f"{len(data.train)} images {purpose}, {len(data.eval)} to score on{without}, {len(data.skipped)} things left out;"
         f" classes: {', '.join(data.classes.names)}"
     )
     return context
 
 
-def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter) -> Context:
-    """A run that was started before.
+def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter, images: Path | None = None) -> Context:
+    """A run that was started before; ``images`` is where its images are now, if they have moved.
 
     Raises:
-        RunError: no run, or another seed than it was started with.
+        RunError: no run, another seed than it was started with, or images that are not the run's.
     """
     run = RunFolder.open(root)
     made_with = run.state()["about"]["seed"]
@@ -120,7 +142,8 @@ def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter) -
         raise RunError(
             f"{root}: was started with --seed {made_with}, got --seed {seed}; a seed is a whole run's, use another --out"
         )
-    return Context(run, load_data(run), made_with, machine, reporter)
+    context = Context(run, load_data(run), made_with, machine, reporter)
+    return moved(context, images) if images else context
 
 
 def need_pictures(context: Context) -> None:
@@ -133,7 +156,7 @@ def need_pictures(context: Context) -> None:
     if gone:
         raise RunError(
             f"{context.run.root}: {len(gone)} of its {len(context.data.items)} pictures are gone, the first {gone[0]}; put them"
-            " back, or start another run without them"
+            " back, or say where they are now: --images DIR"
         )
 
 
@@ -320,11 +343,10 @@ def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int 
             weight_decay=1e-2,
             crop=128,
             scales=(1.0, 1.0),
-            precision="bfloat16",
         ),
         ClimbConfig(changes={"steps": 12, "step_size": 0.02, "restrain": 3.0, "ceiling": None, "emphasis": "none"}),
         RefineConfig(),
-        SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0), precision="bfloat16"),
+        SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0)),
     )
     report = take_all(context, steps)
     score(context, data / "masks")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import platform
+import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 
-from advcam.errors import AdvcamError, SettingsError
+from advcam.errors import AdvcamError, AdvcamWarning, SettingsError
+from advcam.process import usable_cores
 
 T = TypeVar("T")
 
@@ -30,7 +36,7 @@ class Machine:
     """
 
     device: str = "auto"
-    workers: int = field(default_factory=lambda: min(2, (os.cpu_count() or 1) - 1))
+    workers: int = field(default_factory=lambda: min(2, usable_cores() - 1))
     max_pixels: int | None = None
     accumulate: int = 1
     tensorboard: bool = False
@@ -77,6 +83,7 @@ class Machine:
         """Parts from the other processes when all have come here: one that ends while another still speaks aborts that one."""
         if several():
             self.wait()
+            gc.collect()  # while anything holds the group its threads run on, and the end of the interpreter aborts them
             torch.distributed.destroy_process_group()
 
     def once(self, call: Callable[[], T]) -> T:
@@ -99,16 +106,73 @@ class Machine:
         return given
 
 
+def settled(precision: str, device: torch.device) -> str:
+    """The precision to compute in: ``auto`` is ``bfloat16`` where the device has units for it, ``float32`` elsewhere.
+
+    ``bfloat16`` asked for where it is emulated is taken all the same, with an :class:`~advcam.errors.AdvcamWarning`.
+
+    Args:
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        device: that computes.
+    """
+    if precision == "float32" or has_bfloat16(device.type):
+        return "float32" if precision == "float32" else "bfloat16"
+    if precision == "bfloat16":
+        warnings.warn(_emulated(device.type), AdvcamWarning, stacklevel=3)
+    return "float32" if precision == "auto" else precision
+
+
+def has_bfloat16(kind: str) -> bool:
+    """Whether a kind of device computes in bfloat16 by itself, by what torch and oneDNN say of it.
+
+    CPU: AVX512-BF16 or AMX that ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA`` do not hide, or ARM's BF16; CUDA: compute
+    capability 8.0 and later; others: no.
+    """
+    if kind == "cuda":
+        return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    if kind != "cpu" or not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return True
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ("AVX512_CORE", "AVX512_CORE_VNNI"):
+        return False
+    says = (getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)() for unit in ("avx512_bf16", "amx_tile"))
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and any(says)
+
+
+@functools.cache
+def _emulated(kind: str) -> str:
+    """What to say where bfloat16 is asked for and has no units; on a CPU with the factor that it costs, measured now."""
+    if kind != "cpu":
+        return f"bfloat16 is emulated on this {kind} device; precision auto takes float32 here"
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        image = torch.rand(4, 32, 56, 56)
+        block = torch.nn.Sequential(
+            torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.BatchNorm2d(32), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 1)
+        )
+
+    def seconds(enabled: bool) -> float:
+        start = time.perf_counter()
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            block(image).float().sum().backward()
+        return time.perf_counter() - start
+
+    turns = [(seconds(True), seconds(False)) for _ in range(6)]
+    slow, fast = (min(times) for times in zip(*turns[1:], strict=True))
+    return (
+        f"bfloat16 is emulated on this processor: two convolutions just took {slow / fast:.1f} times as long in it as in"
+        " float32, which precision auto takes here"
+    )
+
+
+def bound_threads() -> None:
+    """Keeps torch to the cores that this process may use; fewer threads that somebody asked for stay."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+
+
 def several() -> bool:
     """Whether ``accelerate launch`` or ``torchrun`` started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    said = str(error).lower()
-    words = ("not enough memory", "out of memory", "allocate memory")  # the last: torch on a CPU under Linux
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in said for word in words)
 
 
 def _state(machine: Machine) -> Any:

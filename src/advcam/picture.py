@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import settings, strided_size
-from advcam.data import ClassTable, Normalisation, at_least, fit_within, read_image
+from advcam.data import ClassTable, Normalisation, at_least, fit_within, read_with_doubt
 from advcam.errors import InputError, SettingsError, known
 from advcam.explain import AdvCAM
 from advcam.flow import reopen
@@ -78,7 +78,9 @@ def climb_image(path: Path, config: PictureConfig, out: Path, machine: Machine, 
         InputError: a class that the network does not have.
         NetworkError: a network that cannot be had, or without a feature map.
     """
-    picture = read_image(path)
+    picture, doubt = read_with_doubt(path)
+    if doubt:
+        reporter.warn(f"{path}: {doubt}")
     ready = _ready(config, machine)
     shown = picture.resize(ready.size[::-1]) if ready.size else at_least(fit_within(picture, config.long_side), LEAST_SIDE)
     pixels = Normalisation(ready.mean, ready.std)(shown)[None].to(machine.torch_device())

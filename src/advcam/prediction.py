@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from advcam.data import Skip, list_images, read_image
+from advcam.data import Skip, list_images, passed_over, read_with_doubt
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.machine import Machine
 from advcam.progress import Reporter
@@ -29,6 +29,7 @@ class PredictConfig:
         window: as there.
         crf: as there.
         long_side: as there.
+        precision: as there; None is what the folder's other masks were made in, ``auto`` where there are none.
         probabilities: write these too.
 
     Raises:
@@ -41,6 +42,7 @@ class PredictConfig:
     window: int | None = None
     crf: bool | None = None
     long_side: int | None = None
+    precision: str | None = None
     probabilities: bool = False
 
     def __post_init__(self) -> None:
@@ -71,17 +73,22 @@ def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine
         RunError: no trained network, or masks of another one, or made with other options, in OUT.
         SettingsError: an option that cannot work.
     """
-    segmenter, files = config.applied(Segmenter.load(model, machine.torch_device())), list_images(images)
+    segmenter = config.applied(Segmenter.load(model, machine.torch_device(), config.precision or _precision_of(out)))
+    files = list_images(images)
     if out.resolve().is_relative_to(images.resolve()):
         raise RunError(f"{out}: --out is in the folder of pictures; masks would stand among them, give another")
     _claim(out, model, images, segmenter)
+    for suffix, count in passed_over(images).items():
+        reporter.say(f"{count} files of suffix {suffix} are passed over: not read as images")
     skipped = []
     for name, path in reporter.track(files.items(), len(files), "predict"):
         mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
         if all(_newer(file, path) for file in ([kept, mask] if config.probabilities else [mask])):
             continue
         try:
-            picture = read_image(path)
+            picture, doubt = read_with_doubt(path)
+            if doubt:
+                reporter.warn(f"{path}: {doubt}")
             if config.probabilities:
                 found = segmenter.probabilities(picture)
                 _save(kept, found, segmenter)
@@ -92,6 +99,16 @@ def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine
             skipped.append(Skip(name, str(error)))
     list_skips(out / "skipped.csv", skipped)
     return skipped
+
+
+OLDER = {"precision": "float32"}
+"""What a record of masks does not say where it is of a version that knew nothing else."""
+
+
+def _precision_of(out: Path) -> str:
+    """What the masks of a folder were made in, on whatever machine; ``auto`` where there are none."""
+    record = out / "predict.json"
+    return str((OLDER | read_json(record))["precision"]) if record.is_file() else "auto"
 
 
 def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
@@ -105,9 +122,10 @@ def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
         "merge": segmenter.merge,
         "window": segmenter.window,
         "crf": segmenter.crf,
+        "precision": segmenter.precision,
     }
     known = read_json(out / "predict.json") if (out / "predict.json").is_file() else None
-    if known and (other := [name for name in key if known.get(name) != key[name]]):
+    if known and (other := [name for name in key if (OLDER | known).get(name) != key[name]]):
         raise RunError(f"{out}: holds masks {_made_otherwise(other, known, key)}; give another --out")
     if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):
         raise RunError(f"{out}: holds pictures that `advcam predict` did not make; give another --out")

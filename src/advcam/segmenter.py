@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from advcam.data import ClassTable, Normalisation, fit_within
-from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError
-from advcam.machine import out_of_memory
+from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError, out_of_memory
+from advcam.machine import settled
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import STRIDE
 from advcam.models.segmentation import segmentation_network
@@ -59,6 +59,8 @@ class Segmenter:
         window: the network sees windows of so many pixels a side, which overlap by half, of the picture at its own size; scores
             are averaged where they overlap. None shows it the whole picture.
         crf: a dense CRF on the picture has the last word, with DeepLab's settings on VOC.
+        precision: of the network's arithmetic, ``float32`` or ``bfloat16``; ``auto`` is bfloat16 where the device has units for
+            it. Probabilities are float32.
 
     Raises:
         SettingsError: a setting that cannot work.
@@ -73,12 +75,14 @@ class Segmenter:
     merge: str = "mean"
     window: int | None = None
     crf: bool = False
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         check_views(self.scales, self.merge, self.long_side, self.window)
+        object.__setattr__(self, "precision", settled(self.precision, self._device))
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> Segmenter:
+    def load(cls, folder: Path, device: torch.device, precision: str = "auto") -> Segmenter:
         """The network of a run's segment step, used as its record says.
 
         Raises:
@@ -100,6 +104,7 @@ class Segmenter:
             record["predict_mirror"],
             record.get("predict_merge", "mean"),
             crf=record.get("predict_crf", False),
+            precision=precision,
         )
 
     def __call__(self, picture: Image.Image) -> np.ndarray[Any, Any]:
@@ -131,7 +136,7 @@ class Segmenter:
     def _merged(self, picture: Image.Image) -> Float[Tensor, "l h w"]:
         """The views' probabilities in one, at the size that the network sees."""
         shown = picture if self.window else fit_within(picture, self.long_side)
-        image = self.normalise(shown)[None].to(next(self.network.parameters()).device)
+        image = self.normalise(shown)[None].to(self._device)
         size = (shown.height, shown.width)
         views = [self._probability(view, size) for scale in self.scales for view in self._views(image, scale)]
         if self.merge == "max":
@@ -174,8 +179,13 @@ class Segmenter:
         """Scores of an image, padded to whole strides for the network and cut again."""
         height, width = image.shape[2:]
         padded = F.pad(image, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
-        scores: Tensor = self.network(padded)[:, :, :height, :width].float()
-        return scores
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            scores: Tensor = self.network(padded)[:, :, :height, :width]
+        return scores.float()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
 
 def read_record(folder: Path) -> dict[str, Any]:

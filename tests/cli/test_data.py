@@ -33,7 +33,7 @@ def test_a_good_data_set(scenes, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "16 pictures to train on, 8 to score on, 5 classes" in said
     assert "smallest 64x64, median 64x64, largest 64x64" in said
-    assert "0 masks hold a class that the picture's labels do not name, 0 lack one that they do" in said
+    assert "masks of 8 images: " in said
     assert said.rstrip().endswith("problems: 0")
     assert not (tmp_path / "problems.csv").exists()
 
@@ -52,8 +52,9 @@ def test_what_is_wrong_is_listed(tmp_path, capsys):
     assert check(tmp_path, *words) == 1
     found = problems(tmp_path)
     assert "a palette or greyscale PNG of class ids, this is RGB" in found[first]
-    assert f"{second}.png: is 64x32, its picture 64x64" in found[second]
-    assert "holds id 77, which is no class (it counts as background)" in found[third]
+    assert f"{second}.png: is 64x32, its image 64x64" in found[second]
+    assert f"{third}.png: holds ids that are no class: 77; they count as background" in (tmp_path / "problems.csv").read_text()
+    assert "holds no pixel of" in found[third]  # its other doubt
     assert "the file is empty" in found["2007_000001"]
     assert "val.txt:4: there is no such image" in found["nowhere"]
     assert "to score on: the same file as 2007_000000, which is trained on" in (tmp_path / "problems.csv").read_text()
@@ -69,7 +70,7 @@ def test_what_no_run_could_start_with(tmp_path, capsys):
     assert "there is no such folder of ground-truth masks; check --masks" in capsys.readouterr().err
     (tmp_path / "masks").mkdir()
     assert check(tmp_path, "--labels", root, "--masks", tmp_path / "masks") == 2
-    assert "no ground-truth mask for any of 9 pictures" in capsys.readouterr().err
+    assert "no ground-truth mask for any of 9 images" in capsys.readouterr().err
     (tmp_path / "labels.csv").write_text("image,labels\na,cat\n")
     assert check(tmp_path, "--labels", tmp_path / "labels.csv") == 2
     assert "does not say where its pictures are; give --images DIR too" in capsys.readouterr().err
@@ -88,13 +89,14 @@ def test_coco_becomes_our_files(tmp_path, capsys):
     for path in truth:
         made = out / "masks" / path.relative_to(tmp_path / "truth")
         assert (load_mask(made) == load_mask(path)).all()
-        assert Image.open(made).mode == "P"
+        with Image.open(made) as mask:
+            assert mask.mode == "P"
     ours = load(coco, out / "labels.csv", out / "classes.csv", out / "train2014.txt", out / "val2014.txt")
     theirs = load(coco, coco, None, out / "train2014.txt", out / "val2014.txt")
     assert (ours.classes, ours.train, ours.eval) == (theirs.classes, theirs.train, theirs.eval)
     assert list(zip(ours.classes.ids, ours.classes.names, strict=True)) == list(COCO.values())
     assert check(tmp_path, "--labels", coco, "--eval-list", out / "val2014.txt", "--masks", out / "masks") in (0, 1)
-    assert "0 masks hold a class that the picture's labels do not name" in capsys.readouterr().out
+    assert "ground-truth masks" not in capsys.readouterr().out
 
 
 def test_one_annotation_file_by_itself(tmp_path):
@@ -121,8 +123,8 @@ def test_a_region_that_cannot_be_drawn_is_listed(tmp_path):
     assert convert(coco, out) == 1
     with (out / "skipped.csv").open(newline="") as listed:
         (row,) = csv.DictReader(listed)
-    assert "annotation 0: a polygon is x, y of three points or more" in row["reason"]
-    assert len(list((out / "masks").rglob("*.png"))) == 8
+    assert "annotation 0: a polygon is x, y of three points or more and no box: what no other" in row["reason"]
+    assert len(list((out / "masks").rglob("*.png"))) == 9
 
 
 def test_what_cannot_be_converted(tmp_path, capsys):

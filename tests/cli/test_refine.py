@@ -273,7 +273,7 @@ def test_masks_without_keeping_the_maps(scenes, climbed, tmp_path):
     assert not list(streamed.rglob("*.npz"))
     assert equal(masks(streamed), masks(kept))
     assert main(["evaluate", "--run", str(streamed), "--masks", str(scenes / "masks"), "--quiet"]) == 0
-    assert json.loads((streamed / "metrics.json").read_text()).keys() == {"masks", "average_precision"}
+    assert json.loads((streamed / "metrics.json").read_text()).keys() == {"masks", "average_precision", "ground_truth"}
     assert "Best by mIoU of the mask" in (streamed / "report.html").read_text()
 
 

@@ -59,7 +59,7 @@ def test_lists(folder):
     assert [i.id for i in data.train] == ["a", "b"]
     assert [i.id for i in data.eval] == ["d"]
     assert data.skipped[0].image == "nowhere"
-    assert data.skipped[0].reason.endswith("eval.txt:3: there is no such image")
+    assert data.skipped[0].reason.endswith(f"eval.txt:3: there is no such image in {folder / 'images'}")
     assert [i.id for i in read(folder, ALL, eval_list=scored).train] == ["a", "b", "sub/c"]
 
 
@@ -71,9 +71,9 @@ def test_a_list_for_scoring_that_overlaps_training(folder):
 
 def test_image_without_label_and_label_without_image(folder):
     data = read(folder, "image,labels\na,cat\nghost,cat\nb,dog\nsub/c,cat\n")
-    assert {s.image: s.reason.rsplit(": ", 1)[-1] for s in data.skipped}.keys() == {"ghost", "d"}
+    assert [s.image for s in data.skipped] == ["ghost"]
     assert "labels.csv:3: there is no such image" in data.skipped[0].reason
-    assert "has no label for d.png" in data.skipped[1].reason
+    assert data.unlabelled == ("d",)  # no fault: labels may cover a part of a folder
 
 
 def test_hidden_files_and_folders_are_passed_over(folder):
@@ -112,7 +112,7 @@ def test_names_beyond_ascii_composed_or_not(folder):
         ("", "labels.csv: the labels file is empty"),
         ("image,labels\n", "names no image"),
         ("image,label\na,cat\n", r"labels.csv:1: expected the columns image,labels; there is no column 'labels', but 'label'"),
-        ("image;labels\na;cat\n", "no column 'image'"),
+        ("image|labels\na|cat\n", "no column 'image'"),
         ("image,labels\na,cat,dog\n", r"labels.csv:2: expected 2 cells, got 3; labels are separated by ';'"),
         ("image,labels\na,cat\nb,dog\na,dog\n", r"labels.csv:4: image 'a' was given already at .*labels.csv:2"),
         ("image,labels\na,cat\na.png,dog\n", r"labels.csv:3: 'a.png' is the image given already"),
@@ -171,7 +171,7 @@ def test_missing_folders_and_files(folder, tmp_path):
     with pytest.raises(DataError, match="there is no such labels file"):
         load(folder / "images", tmp_path / "nowhere.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no picture in it; known suffixes: .bmp"):
+    with pytest.raises(DataError, match=r"no picture in it; known suffixes: .avif, .bmp"):
         load(tmp_path / "empty", labels)
 
 

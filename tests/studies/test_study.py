@@ -53,7 +53,8 @@ def test_iterations(run, scenes, capsys):
     assert about["samples"][0]["pictures"] == 8
     assert "ground truth" in about["rule"]
     assert "all 8 pictures of eval.txt" in (folder / "paragraph.txt").read_text()
-    assert Image.open(folder / "figure.png").size[0] > 500
+    with Image.open(folder / "figure.png") as figure:
+        assert figure.size[0] > 500
 
 
 @pytest.mark.parametrize(

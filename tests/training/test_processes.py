@@ -30,7 +30,7 @@ model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ELU()
 items = [Item(p.stem, p, (), (64, 64)) for p in sorted((scenes / "images").iterdir())[:8]]
 masks = [scenes / "masks" / f"{item.id}.png" for item in items]
 views = TrainingViews(items, Augmentation(48, (0.5, 1.0), 640), Normalisation((0.5,) * 3, (0.5,) * 3), 0, 6, masks=masks)
-plan = Plan(3, 4, 1e-2, 1e-2, 1e-4, "frozen", ema=0.9)
+plan = Plan(3, 4, 1e-2, 1e-2, 1e-4, "frozen", "float32", ema=0.9)
 machine = Machine("cpu", workers=0)
 state, history = fit(
     model, None, model[3].parameters(), views, OfPixels(balanced=True), plan, lambda net: {"seen": 0.5}, None, out, machine,

@@ -2,11 +2,12 @@
 
 from .climb import Step, ascend, climb, gradients
 from .maps import METHODS, Head, gradient_scale
-from .settings import PRESETS, ClimbSettings, settings
+from .settings import PRECISIONS, PRESETS, ClimbSettings, settings
 from .views import add_views, fuse_scales, make_views, normalise, strided_size
 
 __all__ = [
     "METHODS",
+    "PRECISIONS",
     "PRESETS",
     "ClimbSettings",
     "Head",

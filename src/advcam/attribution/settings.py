@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 8, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "float32",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "auto",
     },
     # Equations 3-7 as printed: logits, raw gradient, L1 sum, no clipping.
     "paper": {
@@ -34,14 +34,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
         "clip": True, "ceiling": None, "emphasis": "none", "halve_small": True, "grid": 16, "precision": "float32",
     },
-    # `default` in bfloat16, half as many steps of twice the length.
+    # `default` with half as many steps of twice the length.
     "fast": {
         "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "bfloat16",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "auto",
     },
 }  # fmt: skip
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""Of a network's arithmetic; ``auto`` is for the caller to settle: bfloat16 where the device has units for it."""
 
 _CHOICES = {
     "method": tuple(METHODS),
@@ -51,7 +54,7 @@ _CHOICES = {
     "gradient": ("maximum", "raw"),
     "step_unit": ("range", "pixel"),
     "emphasis": ("none", "gradient"),
-    "precision": ("float32", "bfloat16"),
+    "precision": PRECISIONS,
 }
 
 
@@ -85,7 +88,8 @@ class ClimbSettings:
             there, relative to the mean over cells; ``none`` sums the maps as they are.
         halve_small: scales below 1 climb T // 2 steps (T > 10), else at most 5, as in the published code.
         grid: at full size, enlarge to the next multiple of this and cut, instead of to the size itself.
-        precision: of the network's arithmetic; maps and pixels stay float32.
+        precision: of the network's arithmetic, ``float32`` or ``bfloat16``; maps and pixels stay float32. ``auto`` is bfloat16
+            where the device has units for it, float32 elsewhere.
 
     Raises:
         SettingsError: a value out of its range.
@@ -165,7 +169,7 @@ def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
     Raises:
         SettingsError: an unknown preset or setting; the message lists the known ones.
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise SettingsError(f"no preset is called {preset!r}; {known(preset, PRESETS)}")
     names = [f.name for f in fields(ClimbSettings)]
     for name in changes:

@@ -38,6 +38,13 @@ def add_data_verbs(parser: ArgumentParser, checks: Callable[[Namespace], int], c
         "--labels coco --out coco-masks",
     )  # fmt: skip
     turn.add_argument(
-        "--labels", type=Path, required=True, metavar="WHAT", help="a VOC folder, COCO's instances_*.json or a COCO folder"
+        "--labels",
+        type=Path,
+        required=True,
+        metavar="WHAT",
+        help="a VOC folder, COCO's instances_*.json, a COCO or Roboflow folder",
+    )
+    turn.add_argument(
+        "--classes", type=Path, metavar="FILE", help="CSV id,name: the ids that masks have, by name (default: the source's)"
     )
     turn.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")

@@ -17,15 +17,42 @@ DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0 done, 1 some items failed (the last line names the list), 2 could not start."""
-    from advcam.errors import AdvcamError, SettingsError
-    from advcam.machine import several
+    from advcam import process
+    from advcam.machine import bound_threads
     from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
 
     parser = _parser()
     args = parser.parse_args(argv)
-    if not args.debug:
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
+    process.keep_memory()
+    bound_threads()
+    with warnings.catch_warnings():
+        if not args.debug:
+            _only_our_warnings()
+        return _called(parser, args, argv)
+
+
+def _only_our_warnings() -> None:
+    """Other libraries' warnings are not for the person at the terminal; ours are, each once, on a line."""
+    from advcam.errors import AdvcamWarning
+
+    said = set[str]()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if _speaks() and str(message) not in said:
+            said.add(str(message))
+            print(f"advcam: warning: {message}", file=sys.stderr)
+
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("always", category=AdvcamWarning)
+    warnings.showwarning = show
+    logging.disable(logging.WARNING)
+
+
+def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None) -> int:
+    """The verb's exit status; whatever it raises is one line."""
+    from advcam.errors import AdvcamError, SettingsError
+    from advcam.machine import several
+
     try:
         if several() and vars(args).get("step") != "segment":
             raise SettingsError("advcam segment alone runs in several processes; start this command without a launcher")
@@ -109,15 +136,19 @@ def _parser() -> ArgumentParser:
         step.set_defaults(step=name, verb=step)
         if name == "classify":
             o.add_data(step, required=False)
+        else:
+            o.add_moved(step)
         o.ADD[name](step)
 
     report = verb("report", _report, "Write the page of a run.", "--run runs/first")
     report.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+    o.add_moved(report)
 
     judge = verb(
         "evaluate", _evaluate, "Compare seeds, masks and predictions with ground truth.", "--run runs/first --masks truth"
     )
     judge.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
+    o.add_moved(judge)
     judge.add_argument(
         "--masks", type=Path, required=True, metavar="DIR", help="ground truth, ID.png with class ids, 255 ignored"
     )
@@ -202,7 +233,8 @@ def _run(args: Namespace) -> int:
     from .options import ADD
 
     steps = c.steps(args)
-    context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args))
+    given = bool(steps.classify.classifier)
+    context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args), given)
     context.run.remember({step: memory.given(args, step) for step in ADD if step != "semi"})
     report = flow.take_all(context, steps)
     return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
@@ -210,7 +242,6 @@ def _run(args: Namespace) -> int:
 
 def _step(args: Namespace) -> int:
     from advcam import flow
-    from advcam.errors import DataError
     from advcam.report import write_card
     from advcam.stages import classify, climb, segment, semi
 
@@ -227,12 +258,10 @@ def _step(args: Namespace) -> int:
     }
     call, config = configs[args.step]
     made = config(args)
-    if args.step == "classify" and (args.images or args.labels):
-        if not args.labels:
-            raise DataError("a run starts with --labels, and --images where these are a file")
-        context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter)
+    if args.step == "classify" and args.labels:
+        context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter, bool(made.classifier))
     else:
-        context = flow.reopen(args.run, args.seed, machine, reporter)
+        context = flow.reopen(args.run, args.seed, machine, reporter, args.images)
     if args.redo or not context.run.done(args.step):
         flow.need_pictures(context)
     if args.step == "classify" and (args.redo or not context.run.done("classify")):
@@ -261,7 +290,7 @@ def _report(args: Namespace) -> int:
 
     from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args))
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
     return _end(f"report: {write_report(context.run, context.data).resolve()}", 0, args.run)
 
 
@@ -270,7 +299,7 @@ def _evaluate(args: Namespace) -> int:
 
     from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args))
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
     skipped = flow.score(context, args.masks, args.instances, args.list)
     return _end(f"metrics: {args.run / 'metrics.json'}", len(skipped), args.run / "skipped-evaluate.csv")
 
@@ -282,7 +311,8 @@ def _study(args: Namespace) -> int:
     from . import configs as c
     from .study import config
 
-    context, *others = (flow.reopen(run, args.seed, c.machine(args), _reporter(args)) for run in (args.run, *args.runs))
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
+    others = [flow.reopen(run, args.seed, c.machine(args), _reporter(args)) for run in args.runs]
     folder, skipped = studies.run(args.name, context, config(args, context), others)
     context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
     write_report(context.run, context.data)
@@ -313,7 +343,7 @@ def _check(args: Namespace) -> int:
 def _convert(args: Namespace) -> int:
     from advcam.preparation import convert
 
-    lines, skipped = convert(args.labels, args.out, _reporter(args))
+    lines, skipped = convert(args.labels, args.out, _reporter(args), args.classes)
     print("\n".join(lines))
     return _end(f"labels, classes, lists: {args.out}", len(skipped), args.out / "skipped.csv")
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from advcam.attribution import METHODS, PRESETS
+from advcam.attribution import METHODS, PRECISIONS, PRESETS
 from advcam.models.segmentation import NETWORKS
 from advcam.segmenter import MERGES
 from advcam.stages.classify import ClassifyConfig
@@ -71,6 +71,11 @@ def add_data(parser: ArgumentParser, required: bool) -> None:
     group.add_argument("--eval-list", type=Path, metavar="FILE", help="images to score on and predict, one a line")
 
 
+def add_moved(parser: ArgumentParser) -> None:
+    """Where a run's images are now."""
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the run's images are now, if they have moved")
+
+
 def add_recipe(parser: ArgumentParser) -> None:
     """Settings under a name."""
     parser.add_argument(
@@ -115,7 +120,7 @@ def add_climb(parser: ArgumentParser) -> None:
     group.add_argument("--tau", type=float, help="share of the maximum above which a cell is discriminative")
     group.add_argument("--scales", type=numbers, help="e.g. 1,1.5,2")
     group.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="climb the mirror image too")
-    group.add_argument("--precision", choices=("float32", "bfloat16"), help="of the network's arithmetic")
+    _add_precision(group, "--precision", "of the network's arithmetic (auto: bfloat16 where the device has units for it)")
     group.add_argument("--cam-method", choices=list(METHODS), help="how each step's map is made (default: cam)")
     group.add_argument(
         "--climb-option", action="append", default=[], metavar="KEY=VALUE",
@@ -220,7 +225,12 @@ def add_predict(parser: ArgumentParser) -> None:
         "--window", type=int, metavar="PX", help="instead: windows of so many pixels that overlap by half, at full size"
     )
     group.add_argument("--crf", action=argparse.BooleanOptionalAction, help="a dense CRF on the picture has the last word")
+    _add_precision(group, "--precision", "of the network's arithmetic (auto: bfloat16 where the device has units for it)")
     group.add_argument("--probabilities", action="store_true", help="write probabilities/ID.npz too")
+
+
+def _add_precision(group: Any, flag: str, about: str) -> None:
+    group.add_argument(flag, choices=PRECISIONS, help=about)
 
 
 def _add_training(group: Any, prefix: str, config: type) -> None:
@@ -229,7 +239,7 @@ def _add_training(group: Any, prefix: str, config: type) -> None:
         flag = f"--{prefix}{name.replace('_', '-')}"
         group.add_argument(flag, type=kind, help=f"default: {default(config, name)}")
     flag = f"--{prefix or 'train-'}precision"
-    group.add_argument(flag, choices=("float32", "bfloat16"), help=f"default: {default(config, 'precision')}")
+    _add_precision(group, flag, f"default: {default(config, 'precision')}")
     flag = "--train-scales" if not prefix else f"--{prefix}scales"
     low, high = default(config, "scales")
     group.add_argument(flag, type=numbers, metavar="LOW,HIGH", help=f"of the training views (default: {low},{high})")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from advcam.attribution import ClimbSettings
+from advcam.machine import settled
 from advcam.stages.climb import ClimbConfig
 from advcam.stages.context import Context
 from advcam.studies import STUDIES, StudyConfig
@@ -19,6 +21,7 @@ def add_study(parser: ArgumentParser) -> None:
     """What a study is asked for, and the climb that it is about."""
     parser.add_argument("name", choices=list(STUDIES), metavar="NAME", help=f"one of {', '.join(STUDIES)}")
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder, its classifier done")
+    o.add_moved(parser)
     about = (f"  {name}: {(study.__doc__ or '').splitlines()[0]}" for name, study in STUDIES.items())
     group = parser.add_argument_group("study", "\n".join(about))
     group.add_argument(
@@ -50,7 +53,9 @@ def config(args: Namespace, context: Context) -> StudyConfig:
     """What the options ask for; climb options change the run's own climb, --preset starts from a preset instead."""
     names = ("pictures", "list", "values", "longest", "resamples", "parts", "grid", "reach")
     given: dict[str, Any] = {name: getattr(args, name) for name in names}
-    return StudyConfig(climb=_climb(args, context), masks=tuple(args.masks), **given)
+    climb = _climb(args, context)
+    climb = replace(climb, precision=settled(climb.precision, context.machine.torch_device()))
+    return StudyConfig(climb=climb, masks=tuple(args.masks), **given)
 
 
 def _climb(args: Namespace, context: Context) -> ClimbSettings:

@@ -29,7 +29,7 @@ class AdvCAM:
         layer: module of the model whose output is the feature map. A layer of tokens gives their grid too.
         device_ids: not needed; ``DataParallel`` is taken off and the images' device is used.
         options: ``preset``, ``max_pixels`` and settings such as ``steps`` or ``method``, as for :class:`advcam.AdvCAM`. With
-            several ``scales`` the maps are at stride 4 instead of on the layer's grid.
+            several ``scales`` the maps are at stride 4 instead of on the layer's grid. Precision is float32 unless it is said.
 
     Raises:
         InputError: a function instead of a module, or a layer that is not in the model.
@@ -57,7 +57,7 @@ class AdvCAM:
             )
         self.forward_func, self.layer, self.device_ids = forward_func, layer, device_ids
         self._name = layer_name(forward_func, layer)
-        self._climber = explain.AdvCAM(forward_func, layer=self._name, **options)
+        self._climber = explain.AdvCAM(forward_func, layer=self._name, **({"precision": "float32"} | options))  # theirs too
 
     def attribute(
         self,

@@ -32,6 +32,7 @@ class AdvCAM:
         reshape_transform: not needed, tokens are laid on the grid by themselves. One that is given is only compared with
             that: the first image's activation must come out the same.
         options: ``preset``, ``max_pixels`` and settings such as ``steps`` or ``mirror``, as for :class:`advcam.AdvCAM`.
+            Precision is float32 unless it is said.
 
     Raises:
         InputError: a layer that is not in the model, or no layer.
@@ -57,7 +58,8 @@ class AdvCAM:
         check_options(options)
         self.model, self.target_layers, self.reshape_transform = model, layers_of(target_layers), reshape_transform
         self._names = [layer_name(model, layer) for layer in self.target_layers]
-        self._climbers = [explain.AdvCAM(model, layer=name, **(self._fixed | options)) for name in self._names]
+        settings = {"precision": "float32"} | self._fixed | options  # theirs too
+        self._climbers = [explain.AdvCAM(model, layer=name, **settings) for name in self._names]
         self._images: Tensor | None = None
         self._outputs: Tensor | None = None
         self._unchecked = reshape_transform

@@ -1,10 +1,10 @@
 """Pictures and what is known of them: folders with labels, and scenes made on the spot."""
 
 from .coco import Coco, CocoImage, coco_classes, coco_files, joined, read_coco
-from .folder import Dataset, Item, Skip, list_images, listed, load
-from .images import at_least, fit_within, read_image
-from .labels import IGNORE, ClassTable, read_classes
-from .regions import draw
+from .folder import Dataset, Item, Skip, list_images, listed, load, passed_over
+from .images import at_least, fit_within, read_image, read_with_doubt
+from .labels import IGNORE, ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
+from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
 from .sources import pictures_of, read_source, source_files
 from .synthetic import Scene, SceneSettings, scene, write_dataset
@@ -19,8 +19,10 @@ __all__ = [
     "Coco",
     "CocoImage",
     "Dataset",
+    "Drawn",
     "Item",
     "Normalisation",
+    "Row",
     "Scene",
     "SceneSettings",
     "SemiViews",
@@ -28,21 +30,27 @@ __all__ = [
     "TrainingViews",
     "Views",
     "at_least",
+    "class_indices",
     "coco_classes",
     "coco_files",
+    "csv_rows",
     "draw",
     "fit_within",
     "joined",
     "list_images",
     "listed",
     "load",
+    "normal",
+    "passed_over",
     "pictures_of",
     "read_classes",
     "read_coco",
     "read_image",
     "read_source",
+    "read_with_doubt",
     "scene",
     "source_files",
+    "unique",
     "voc_lists",
     "voc_root",
     "write_dataset",

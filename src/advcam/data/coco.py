@@ -11,6 +11,9 @@ from advcam.errors import DataError
 
 from .labels import IGNORE, ClassTable, Row, normal, read_json_file
 
+ROBOFLOW = "_annotations.coco.json"
+MOST = 1e15  # no number of a file that means pixels or ids is as large
+
 
 @dataclass(frozen=True)
 class CocoRegion:
@@ -19,14 +22,16 @@ class CocoRegion:
     Args:
         id: its own id, for messages.
         category: id of its category.
-        segmentation: polygons [[x, y, x, y, ...], ...] or run lengths {"counts", "size"}; None where there is none.
-        area: in pixels; the smaller of two that overlap lies on top.
+        segmentation: polygons [[x, y, x, y, ...], ...] or run lengths {"counts", "size"}, as the file has it.
+        area: in pixels; 0 where the file does not say it.
+        box: [x, y, width, height], as the file has it.
     """
 
     id: Any
     category: int
     segmentation: Any
     area: float
+    box: Any = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class Coco:
 
     @property
     def split(self) -> str:
-        """``train2014`` of ``instances_train2014.json``."""
-        return self.path.stem.removeprefix("instances_")
+        """``train2014`` of ``instances_train2014.json``, ``train`` of Roboflow's ``train/_annotations.coco.json``."""
+        return self.path.resolve().parent.name if self.path.name == ROBOFLOW else self.path.stem.removeprefix("instances_")
 
     def rows(self) -> list[Row]:
         """What each picture shows: every category that it has a region of, crowds too. No region: none of the classes."""
@@ -66,8 +71,11 @@ class Coco:
 
 
 def coco_files(folder: Path) -> list[Path]:
-    """The ``instances_*.json`` of a COCO folder: in its ``annotations``, or in the folder itself."""
-    return sorted((folder / "annotations").glob("instances_*.json")) or sorted(folder.glob("instances_*.json"))
+    """The annotation files of a COCO folder: ``instances_*.json`` in its ``annotations`` or in the folder itself; or
+    Roboflow's, beside the images of each split.
+    """
+    patterns = ("annotations/instances_*.json", "instances_*.json", ROBOFLOW, f"*/{ROBOFLOW}")
+    return next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])
 
 
 def is_coco(value: Any) -> bool:
@@ -98,34 +106,66 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
             raise DataError(
                 f"{path}: expected a list of objects under {name!r}, got {_kind(part)}; is it COCO's instances file?"
             )
-    split = path.stem.removeprefix("instances_")
-    below = f"{split}/" if folder and (folder / split).is_dir() else ""
-    names = {int(entry[0]): normal(str(entry[1])) for entry in _entries(path, "categories", parts["categories"], "id", "name")}
-    regions: dict[Any, list[CocoRegion]] = {
-        number: [] for number, _ in _entries(path, "images", parts["images"], "id", "file_name")
-    }
-    for made, (number, image, category) in zip(
-        parts["annotations"], _entries(path, "annotations", parts["annotations"], "id", "image_id", "category_id"), strict=True
-    ):
-        if image not in regions or category not in names:
+    made = Coco(path, (), _names(path, parts["categories"]))
+    if folder and path.name == ROBOFLOW:
+        below = path.parent.relative_to(folder).as_posix().removeprefix(".")
+    else:
+        below = made.split if folder and (folder / made.split).is_dir() else ""
+    regions: dict[int | str, list[CocoRegion]] = {}
+    files: dict[int | str, tuple[str, tuple[int, int]]] = {}
+    for at, entry in enumerate(parts["images"], 1):
+        number, name = _id(path, "images", at, entry, "id"), _file_name(path, at, entry)
+        if files.setdefault(number, (name, _size(entry)))[0] != name:
+            raise DataError(f"{path}: two images have the id {number}: {files[number][0]!r} and {name!r}; give each its own")
+        regions[number] = []
+    for at, entry in enumerate(parts["annotations"], 1):
+        image = _id(path, "annotations", at, entry, "image_id")
+        category = _category(path, "annotations", at, entry, "category_id")
+        own = entry.get("id", f"number {at}")
+        if image not in regions or category not in made.names:
             what, which = ("image", image) if image not in regions else ("category", category)
-            raise DataError(f"{path}: annotation {number} is of {what} {which!r}, which the file does not have")
-        regions[image].append(CocoRegion(number, category, made.get("segmentation"), float(made.get("area") or 0)))
-    for entry in parts["images"]:
-        name = entry["file_name"]
-        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{path}: annotation {own} is of {what} {which!r}, which the file does not have")
+        area = number_of(entry.get("area"))
+        region = CocoRegion(own, category, entry.get("segmentation"), area if area and area > 0 else 0.0, entry.get("bbox"))
+        regions[image].append(region)
+    return Coco(path, _merged(path, f"{below}/" if below else "", files, regions), made.names)
+
+
+def _names(path: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
+    """The categories' names by id; an entry that stands there twice is one."""
+    names: dict[int, str] = {}
+    for at, entry in enumerate(categories, 1):
+        number, name = _category(path, "categories", at, entry, "id"), entry.get("name")
+        name = normal(str(name)) if isinstance(name, (str, int)) and not isinstance(name, bool) else ""
+        if not name:
+            raise DataError(f"{path}: entry {at} of categories has no 'name'; got the keys {', '.join(entry) or 'none'}")
+        _can_be_written(path, f"category {number}", name)
+        if names.setdefault(number, name) != name:
             raise DataError(
-                f"{path}: image {entry['id']} has the file_name {name!r}; expected a name below the folder of images"
+                f"{path}: two categories have the id {number}: {names[number]!r} and {name!r}; give each its own id, in the"
+                " annotations too"
             )
-    images = tuple(
-        CocoImage(
-            normal(below + entry["file_name"]),
-            (int(entry.get("height") or 0), int(entry.get("width") or 0)),
-            tuple(regions[entry["id"]]),
-        )
-        for entry in parts["images"]
+    return names
+
+
+def _merged(
+    path: Path, below: str, files: dict[int | str, tuple[str, tuple[int, int]]], regions: dict[int | str, list[CocoRegion]]
+) -> tuple[CocoImage, ...]:
+    """The images; one that stands in the file under several ids has the regions of all."""
+    ids: dict[str, list[int | str]] = {}
+    for number, (name, _) in files.items():
+        ids.setdefault(name, []).append(number)
+    for name, (first, *others) in ids.items():
+        for other in others:
+            if files[other][1] != files[first][1]:
+                raise DataError(
+                    f"{path}: {name!r} is image {first} of (height, width) {files[first][1]} and image {other} of"
+                    f" {files[other][1]}; only one can be right"
+                )
+    return tuple(
+        CocoImage(normal(below + name), files[mine[0]][1], tuple(region for number in mine for region in regions[number]))
+        for name, mine in ids.items()
     )
-    return Coco(path, images, names)
 
 
 def joined(files: Iterable[Coco]) -> list[Row]:
@@ -149,30 +189,85 @@ def coco_classes(files: Iterable[Coco]) -> ClassTable:
     Raises:
         DataError: a region whose category has an id outside 1 to 254, or two categories of one name.
     """
-    fitting: dict[int, str] = {}
-    for file in files:
-        used = {region.category for image in file.images for region in image.regions}
-        fitting = {number: name for number, name in sorted(file.names.items()) if 1 <= number < IGNORE}
-        if not used <= fitting.keys():
-            raise DataError(
-                f"{file.path}: category ids are 1 to 254 in masks (0 is background, 255 is ignored), got"
-                f" {min(used - fitting.keys())}; --classes FILE (CSV id,name) gives the categories other ids"
-            )
-        if len(set(fitting.values())) != len(fitting):
-            twice = next(name for name in fitting.values() if list(fitting.values()).count(name) > 1)
-            raise DataError(f"{file.path}: two categories are called {twice!r}; rename one")
-    return ClassTable(tuple(fitting), tuple(fitting.values()))
+    fitting: dict[str, int] = {}
+    files = list(files)
+    used = {region.category for file in files for image in file.images for region in image.regions}
+    for number, name in sorted(files[0].names.items()):
+        if not 1 <= number < IGNORE:
+            if number in used:
+                raise DataError(
+                    f"{files[0].path}: category ids are 1 to 254 in masks (0 is background, 255 is ignored), got {number}"
+                    f" ({name!r}); --classes FILE (CSV id,name) gives the categories other ids"
+                )
+        elif {number, fitting.get(name)} <= used:
+            raise DataError(f"{files[0].path}: two categories are called {name!r}, {fitting[name]} and {number}; rename one")
+        elif name not in fitting or number in used:
+            fitting[name] = number
+    ordered = sorted((number, name) for name, number in fitting.items())
+    return ClassTable(tuple(number for number, _ in ordered), tuple(name for _, name in ordered))
 
 
-def _entries(path: Path, part: str, entries: list[dict[str, Any]], *keys: str) -> list[tuple[Any, ...]]:
-    """What each entry has under the keys."""
-    found = []
-    for at, entry in enumerate(entries, 1):
-        lacking = [key for key in keys if not isinstance(entry.get(key), (str, int)) or entry[key] == ""]
-        if lacking:
-            raise DataError(f"{path}: entry {at} of {part} has no {lacking[0]!r}; got the keys {', '.join(entry) or 'none'}")
-        found.append(tuple(entry[key] for key in keys))
-    return found
+def number_of(value: Any) -> float | None:
+    """A finite number, such as JSON may hold it; None for anything else."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if number and abs(value) < MOST else None
+
+
+def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int | str:
+    """An id, which is a number: also one that was written with a fraction of zero, or as text; other text is as it is."""
+    value = entry.get(key)
+    number = number_of(value)
+    if number is not None and number == int(number):
+        return int(number)
+    if isinstance(value, str) and (text := normal(value)):
+        return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) < 16 else text
+    if key not in entry or value is None or value == "":
+        raise DataError(f"{path}: entry {at} of {part} has no {key!r}; got the keys {', '.join(entry) or 'none'}")
+    raise DataError(f"{path}: entry {at} of {part} has the {key} {_short(value)}; expected a whole number")
+
+
+def _category(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int:
+    number = _id(path, part, at, entry, key)
+    if isinstance(number, str):
+        raise DataError(f"{path}: entry {at} of {part} has the {key} {number!r}; ids of categories must be numbers")
+    return number
+
+
+def _file_name(path: Path, at: int, entry: dict[str, Any]) -> str:
+    name = entry.get("file_name")
+    if name is None or name == "":
+        raise DataError(f"{path}: entry {at} of images has no 'file_name'; got the keys {', '.join(entry) or 'none'}")
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(
+            f"{path}: image {entry.get('id')} has the file_name {_short(name)}; expected a name below the folder of images"
+        )
+    _can_be_written(path, f"image {entry.get('id')}", name)
+    return normal(Path(normal(name)).as_posix())
+
+
+def _can_be_written(path: Path, what: str, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{path}: {what} has the name {name!a}, which is no text; rename it") from None
+    if "\0" in name:
+        raise DataError(f"{path}: {what} has the name {name!a}, which no file can have; rename it")
+
+
+def _size(entry: dict[str, Any]) -> tuple[int, int]:
+    """Height and width; zeros where the file does not say them."""
+    sides = []
+    for key in ("height", "width"):
+        value = entry.get(key)
+        text = isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal() and len(value) < 16
+        sides.append(number_of(int(value) if text else value) or 0.0)  # type: ignore[arg-type]
+    whole = all(side == int(side) and side > 0 for side in sides)
+    return (int(sides[0]), int(sides[1])) if whole else (0, 0)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _kind(part: Any) -> str:

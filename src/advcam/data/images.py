@@ -11,9 +11,30 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from advcam.errors import ImageError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TGA": (".tga",),
+}
+"""What is read, by Pillow's names: pixels alone. Others (PostScript among them) would start another program."""
+
+Image.init()
+SUFFIXES = frozenset(suffix for name, suffixes in FORMATS.items() if name in Image.OPEN for suffix in suffixes)
+DARK = 64  # of 255: an image of more than 8 bits that is read as less is hardly what its camera saw
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image file of one of the :data:`FORMATS`, by what it holds, whatever its name; not yet decoded."""
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def read_image(path: Path) -> Image.Image:
@@ -25,14 +46,26 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         ImageError: missing, empty, not a picture, truncated, float pixels, under 16 pixels a side or over 100 megapixels.
     """
+    return read_with_doubt(path)[0]
+
+
+def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
+    """The image as :func:`read_image` gives it, and what is to be said where its range makes it nearly black or cuts it off.
+
+    Raises:
+        ImageError: as :func:`read_image`.
+    """
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with open_image(path) as picture:
                 _check_size(path, picture.size)
-                return _rgb(path, ImageOps.exif_transpose(picture))
+                deep = ";16" in str(getattr(picture, "tile", ""))  # Pillow reads 16 bits of colour as 8
+                turned = ImageOps.exif_transpose(picture)
+                rgb = _rgb(path, turned)
+                return rgb, _doubt(turned, rgb, deep)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -51,6 +84,23 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
         raise ImageError(f"{path}: {width}x{height} is more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first")
     if min(size) < MIN_SIDE:
         raise ImageError(f"{path}: {width}x{height} pixels; a picture needs at least {MIN_SIDE} a side")
+
+
+def _doubt(picture: Image.Image, rgb: Image.Image, deep: bool) -> str | None:
+    """What is odd about the range of an image of more than 8 bits."""
+    grey = picture.mode.startswith("I")
+    if not (grey or deep):
+        return None
+    seen = max(high for _, high in rgb.getextrema())  # type: ignore[misc]
+    low, high = picture.getextrema() if grey else (0, 0)
+    bits = 32 if picture.mode == "I" else 16
+    remedy = "rescale it to the whole range of 16 bits, 0 to 65535, or to 8 bits"
+    if grey and (high > 65535 or low < 0):  # type: ignore[operator]
+        return f"{bits}-bit image with values from {low} to {high}: what is beyond 0 to 65535 is cut off; {remedy}"
+    if seen >= DARK:
+        return None
+    largest = f" whose largest value is {high}" if grey else ""
+    return f"{bits}-bit image{largest}: read as {seen} of 255{', nearly black' if seen < DARK // 2 else ''}; {remedy}"
 
 
 def _rgb(path: Path, picture: Image.Image) -> Image.Image:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcam.errors import DataError, known
+
+from .exports import of_json, of_table, of_text
 
 IGNORE = 255
 
@@ -64,13 +69,15 @@ def normal(name: str) -> str:
 
 
 def read_text(path: Path, what: str) -> str:
-    """A UTF-8 text file, byte order mark dropped.
+    """A text file in UTF-8, or in UTF-16 with a byte order mark; the mark is dropped.
 
     Raises:
-        DataError: missing, a folder, empty, or not UTF-8.
+        DataError: missing, a folder, empty, or in another encoding.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such {what}; check the path") from None
     except IsADirectoryError:
@@ -98,13 +105,28 @@ def unique(path: Path, rows: list[Row]) -> list[Row]:
         if not row.name:
             raise DataError(f"{row.where}: the image name is empty")
         if row.name in seen:
-            raise DataError(f"{row.where}: image {row.name!r} was given already at {seen[row.name]}; put its labels in one row")
+            hint = " (this looks like one row for each label)" if all(len(row.labels) < 2 for row in rows) else ""
+            already = f"{row.where}: image {row.name!r} was given already at {seen[row.name]}"
+            raise DataError(f"{already}; put its labels in one row, separated by ';'{hint}")
         seen[row.name] = row.where
     return rows
 
 
-def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    reader = csv.reader(io.StringIO(text), strict=True)
+SEPARATORS = {",": ";", ";": ",|", "\t": ";,|"}
+"""What separates the cells of a CSV, seen in its header, and what then separates the labels in a cell."""
+
+
+def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[tuple[int, dict[str, str]]], str]:
+    """Line and cells of each row, and what separates labels.
+
+    Raises:
+        DataError: a column that is not there, a malformed row.
+    """
+    first = text.lstrip().splitlines()[0]
+    headers = {cells: [normal(cell) for cell in next(csv.reader([first], delimiter=cells))] for cells in SEPARATORS}
+    cells = next((cells for cells, header in headers.items() if set(columns) <= set(header)), None)
+    cells = cells or max(headers, key=lambda cells: len(headers[cells]))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=cells, strict=True)
     try:
         header = [normal(cell) for cell in next(reader)]
         missing = [c for c in columns if c not in header]
@@ -112,36 +134,50 @@ def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> list[tuple[in
             others = ", ".join(repr(c) for c in header if c not in columns) or "no other"
             raise DataError(
                 f"{path}:1: expected the columns {','.join(columns)}; there is no column {missing[0]!r}, but {others}."
-                " Rename it in the header (separator: a comma)"
+                f" {of_table(header, list(reader)) or 'Rename it in the header'} (separator: a comma, semicolon or tab)"
             )
         rows = []
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
+        for row in reader:
+            if not any(cell.strip() for cell in row):
                 continue
-            if len(cells) != len(header):
+            if len(row) != len(header):
                 raise DataError(
-                    f"{path}:{reader.line_num}: expected {len(header)} cells, got {len(cells)}; labels are separated by ';'"
+                    f"{path}:{reader.line_num}: expected {len(header)} cells, got {len(row)}; labels are separated by"
+                    f" {SEPARATORS[cells][0]!r}"
                 )
-            rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
+            rows.append((reader.line_num, dict(zip(header, row, strict=True))))
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not valid CSV ({error})") from None
-    return rows
+    return rows, SEPARATORS[cells]
 
 
-def csv_rows(path: Path) -> list[Row]:
-    """The rows of a CSV with columns ``image,labels``, labels separated by ``;``.
+def csv_rows(path: Path, text: str | None = None) -> list[Row]:
+    """The rows of a CSV with columns ``image,labels``: cells separated by commas and labels by ``;``; where the header has
+    ``image;labels``, as some spreadsheets write it, or tabs, by what :data:`SEPARATORS` says.
+
+    Args:
+        path: of the file.
+        text: what it holds, where that is known already.
 
     Raises:
         DataError: missing, empty, a column that is not there, a malformed row.
     """
-    return [
-        Row(normal(cells["image"]), _split(cells["labels"]), f"{path}:{line}")
-        for line, cells in _csv_table(path, read_text(path, "labels file"), ("image", "labels"))
-    ]
+    text = read_text(path, "labels file") if text is None else text
+    if seen := of_text(text):
+        raise DataError(f"{path}:1: expected CSV with the columns image,labels. {seen}")
+    rows, between = _csv_table(path, text, ("image", "labels"))
+    return [Row(normal(cells["image"]), _split(cells["labels"], between), f"{path}:{line}") for line, cells in rows]
 
 
-def _split(cell: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(normal(label) for label in cell.split(";") if label.strip()))
+def _split(cell: str, between: str) -> tuple[str, ...]:
+    parts = re.split(f"[{re.escape(between)}]", cell)
+    return tuple(dict.fromkeys(normal(label) for label in parts if label.strip()))
+
+
+def joined_names(names: Iterable[str]) -> list[str]:
+    """The names that are made of other names, with a comma, a bar, a slash or blanks between: several labels read as one."""
+    every = set(names)
+    return [name for name in every if len(parts := re.split(r"[,|/;\s]+", name)) > 1 and set(parts) <= every - {name}]
 
 
 class _Doubled(list[tuple[str, Any]]):
@@ -159,10 +195,13 @@ def read_json_file(path: Path, what: str) -> Any:
         made = dict(pairs)
         return made if len(made) == len(pairs) else _Doubled(pairs)
 
+    text = read_text(path, what)
     try:
-        return json.loads(read_text(path, what), object_pairs_hook=kept)
+        return json.loads(text, object_pairs_hook=kept)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
+        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}). {of_text(text)}".rstrip()) from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply to be labels") from None
 
 
 def json_rows(path: Path, value: Any) -> list[Row]:
@@ -173,7 +212,8 @@ def json_rows(path: Path, value: Any) -> list[Row]:
     """
     if not isinstance(value, (dict, _Doubled)):
         raise DataError(
-            f"{path}: expected a JSON object {{image: [labels]}} or a COCO annotation file, got {type(value).__name__}"
+            f"{path}: expected a JSON object {{image: [labels]}} or a COCO annotation file, got {type(value).__name__}."
+            f" {of_json(value)}".rstrip()
         )
     rows = []
     for name, labels in value.items() if isinstance(value, dict) else value:
@@ -190,15 +230,20 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def read_classes(path: Path) -> ClassTable:
+def read_classes(path: Path, text: str | None = None) -> ClassTable:
     """A class list: CSV with columns ``id,name``, the ids that masks use.
+
+    Args:
+        path: of the file.
+        text: what it holds, where that is known already.
 
     Raises:
         DataError: malformed, an id outside 1 to 254, an id or name given twice.
     """
     ids: dict[int, int] = {}
     names: dict[str, int] = {}
-    for line, cells in _csv_table(path, read_text(path, "class list"), ("id", "name")):
+    text = read_text(path, "class list") if text is None else text
+    for line, cells in _csv_table(path, text, ("id", "name"))[0]:
         try:
             number = int(cells["id"])
         except ValueError:
@@ -240,5 +285,7 @@ def class_indices(row: Row, classes: ClassTable) -> tuple[int, ...]:
     positions = {str(number): at for at, number in enumerate(classes.ids)} | {name: at for at, name in enumerate(classes.names)}
     for label in row.labels:
         if label not in positions:
-            raise DataError(f"{row.where}: no class is called {label!r}; {known(label, classes.names)}")
+            several = label in joined_names([*classes.names, label])
+            hint = "labels are separated by ';'" if several else known(label, classes.names)
+            raise DataError(f"{row.where}: no class is called {label!r}; {hint}")
     return tuple(sorted({positions[label] for label in row.labels}))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,48 +11,136 @@ from numpy.typing import NDArray
 
 from advcam.errors import DataError
 
-from .coco import CocoImage
+from .coco import CocoImage, number_of
+from .images import MAX_PIXELS
+from .labels import IGNORE
+
+AT_ONCE = 2**24  # pairs of a row and an edge that are looked at together
+FAR = 1e7  # pixels: no point of an image lies so far outside
 
 
-def draw(image: CocoImage) -> NDArray[np.uint8]:
-    """The categories' ids [H, W] of a picture; of two regions that overlap the smaller lies on top.
+@dataclass(frozen=True)
+class Drawn:
+    """What the regions of an image say.
+
+    Args:
+        ids: class ids [H, W], 0 background, 255 where nobody knows; None where nothing is known of any pixel.
+        faults: what was wrong with regions, and what became of them.
+    """
+
+    ids: NDArray[np.uint8] | None
+    faults: tuple[str, ...]
+
+
+def draw(image: CocoImage, ids: Mapping[int, int] | None = None) -> Drawn:
+    """The regions of an image as a mask; of two that overlap the smaller lies on top.
+
+    A region that cannot be drawn costs no other: the pixels of its box become 255 where no region lies; without a box, all
+    pixels where no region lies.
 
     Args:
         image: with its regions.
+        ids: the id in the mask of each category; None is the category's own.
 
     Raises:
-        DataError: a picture of unknown size, or a region that cannot be drawn.
+        DataError: an image whose size is not known, or beyond all measure.
     """
     if min(image.size) < 1:
         raise DataError(f"{image.name}: the annotation file does not say its height and width")
-    mask = np.zeros(image.size, dtype=np.uint8)
-    for made in sorted(image.regions, key=lambda region: -region.area):
+    if image.size[0] * image.size[1] > MAX_PIXELS:
+        raise DataError(f"{image.name}: {image.size[1]}x{image.size[0]} is more than {MAX_PIXELS / 1e6:.0f} megapixels")
+    faults: list[str] = []
+    boxes, places = list[Box](), list[tuple[float, int, NDArray[np.uint8]]]()
+    for made in image.regions:
         try:
-            mask[region(made.segmentation, image.size)] = made.category
+            place, odd = region(made.segmentation, image.size)
         except DataError as error:
-            raise DataError(f"{image.name}: annotation {made.id}: {error}") from None
-    return mask
+            box = box_of(made.box, image.size)
+            boxes.append(box or (slice(None), slice(None)))
+            only = ", only a box, whose pixels become 255" if box else " and no box: what no other region covers becomes 255"
+            faults.append(f"annotation {made.id}: {error}{only}")
+        else:
+            faults += [f"annotation {made.id}: {fault}" for fault in odd]
+            value = made.category if ids is None else ids[made.category]
+            places.append((made.area or float(place.sum()), value, np.packbits(place)))  # an eighth of the memory
+    mask: NDArray[np.uint8] = np.zeros(image.size, dtype=np.uint8)
+    for _, value, packed in sorted(places, key=lambda entry: -entry[0]):
+        mask[np.unpackbits(packed, count=mask.size).reshape(mask.shape).astype(bool)] = value
+    for box in boxes:
+        mask[box][mask[box] == 0] = IGNORE
+    return Drawn(mask if (mask != IGNORE).any() else None, tuple(faults))
 
 
-def region(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where a region is, [H, W]: polygons (any of them), or run lengths, as numbers or in COCO's string.
+Box = tuple[slice, slice]
+
+
+def box_of(box: Any, size: tuple[int, int]) -> Box | None:
+    """The pixels that a box [x, y, width, height] touches; None where it is no box, or touches none."""
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or None in (numbers := [number_of(side) for side in box]):
+        return None
+    x, y, width, height = (float(side or 0) for side in numbers)
+    if width <= 0 or height <= 0:
+        return None
+    left, right = (int(min(max(edge, 0), size[1])) for edge in (np.floor(x), np.ceil(x + width)))
+    top, bottom = (int(min(max(edge, 0), size[0])) for edge in (np.floor(y), np.ceil(y + height)))
+    return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
+
+
+def region(segmentation: Any, size: tuple[int, int]) -> tuple[NDArray[np.bool_], list[str]]:
+    """Where a region is, [H, W], and what of it was left out: polygons (any of them), or run lengths, as numbers or in COCO's
+    string.
 
     Raises:
-        DataError: neither of these, or run lengths of another size.
+        DataError: neither of these, or nothing of it can be drawn.
     """
-    if isinstance(segmentation, dict) and {"counts", "size"} <= segmentation.keys():
-        counts, there = segmentation["counts"], tuple(segmentation["size"])
-        if there != size:
-            raise DataError(f"expected run lengths of (height, width) {size}, got {there}")
-        return from_runs(runs(counts) if isinstance(counts, str) else counts, size)
-    if not isinstance(segmentation, list) or not segmentation:
-        raise DataError(f"expected polygons or run lengths, got {type(segmentation).__name__}")
-    place = np.zeros(size, dtype=bool)
-    for polygon in segmentation:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            raise DataError("a polygon is x, y of three points or more")
-        place |= inside(np.asarray(polygon, dtype=float).reshape(-1, 2), size)
+    if isinstance(segmentation, dict) and segmentation.get("counts") and "size" in segmentation:
+        return _of_runs(segmentation["counts"], segmentation["size"], size), []
+    if not isinstance(segmentation, list) or not any(segmentation):
+        raise DataError("has no region" if segmentation in (None, [], [[]]) else _no_region(segmentation))
+    place, faults = np.zeros(size, dtype=bool), list[str]()
+    for at, polygon in enumerate(segmentation, 1):
+        try:
+            place |= _of_polygon(polygon, size)
+        except DataError as error:
+            faults.append(f"polygon {at} of {len(segmentation)} is left out: {error}")
+    if len(faults) == len(segmentation):
+        raise DataError(faults[0].partition(": ")[2])
+    return place, faults
+
+
+def _no_region(segmentation: Any) -> str:
+    what = "run lengths under counts and size" if isinstance(segmentation, dict) else "polygons or run lengths"
+    return f"has no region (expected {what}, got {_short(segmentation)})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _of_polygon(polygon: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise DataError("a polygon is x, y of three points or more")
+    numbers = [number_of(value) for value in polygon]
+    odd = next((value for value, number in zip(polygon, numbers, strict=True) if number is None or abs(number) > FAR), None)
+    if odd is not None or None in numbers:
+        raise DataError(f"a polygon is numbers, got {_short(odd)}")
+    place = inside(np.asarray(numbers, dtype=float).reshape(-1, 2), size)
+    if not place.any():
+        raise DataError("a polygon without area, or outside the image")
     return place
+
+
+def _of_runs(counts: Any, there: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    sides = [number_of(side) for side in there] if isinstance(there, (list, tuple)) else []
+    if sides != list(size):
+        raise DataError(f"expected run lengths of (height, width) {size}, got {_short(there)}")
+    if isinstance(counts, str):
+        return from_runs(runs(counts), size)
+    numbers = [number_of(count) for count in counts] if isinstance(counts, list) else [None]
+    if any(number is None or number != int(number) for number in numbers):
+        raise DataError(f"run lengths are whole numbers, got {_short(counts)}")
+    return from_runs([int(number or 0) for number in numbers], size)
 
 
 def inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -60,11 +149,13 @@ def inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.boo
     left, top = np.floor(points.min(0)).clip(0, size[::-1]).astype(int)
     right, bottom = np.ceil(points.max(0)).clip(0, size[::-1]).astype(int)
     rows = np.arange(top, bottom) + 0.5
-    row, edge = np.nonzero((y0 <= rows[:, None]) != (y1 <= rows[:, None]))
-    share = (rows[row] - y0[edge]) / (y1[edge] - y0[edge])
-    first = np.ceil(x0[edge] + share * (x1[edge] - x0[edge]) - 0.5).clip(left, right).astype(int)
     crossed = np.zeros((bottom - top, right - left + 1), dtype=np.int32)
-    np.add.at(crossed, (row, first - left), 1)
+    at_once = max(1, AT_ONCE // max(1, len(rows)))
+    for some in (slice(start, start + at_once) for start in range(0, len(points), at_once)):
+        row, edge = np.nonzero((y0[some] <= rows[:, None]) != (y1[some] <= rows[:, None]))
+        share = (rows[row] - y0[some][edge]) / (y1[some] - y0[some])[edge]
+        first = np.ceil(x0[some][edge] + share * (x1[some] - x0[some])[edge] - 0.5).clip(left, right).astype(int)
+        np.add.at(crossed, (row, first - left), 1)
     place = np.zeros(size, dtype=bool)
     place[top:bottom, left:right] = crossed.cumsum(1)[:, :-1] & 1
     return place
@@ -76,9 +167,10 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]
     Raises:
         DataError: they do not add up to the picture.
     """
+    pixels = size[0] * size[1]
+    if any(not 0 <= count <= pixels for count in counts) or sum(counts) != pixels:
+        raise DataError(f"run lengths must add up to {size[0]} x {size[1]} pixels, got {_short(sum(counts))}")
     lengths = np.asarray(counts, dtype=np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
-        raise DataError(f"run lengths must add up to {size[0]} x {size[1]} pixels, got {lengths.sum()}")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return flat.reshape(size[1], size[0]).T
 
@@ -99,6 +191,8 @@ def runs(text: str) -> list[int]:
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:
+            if shift > 60:
+                raise DataError("a run length that no image can have")
             continue
         if bits & 0x10:
             value -= 1 << shift

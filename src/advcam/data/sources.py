@@ -7,6 +7,8 @@ from pathlib import Path
 from advcam.errors import DataError
 
 from .coco import Coco, coco_classes, coco_files, coco_of, is_coco, joined, read_coco
+from .exports import of_folder
+from .images import SUFFIXES
 from .labels import ClassTable, Row, classes_of, csv_rows, json_rows, read_json_file, unique
 from .voc import read_voc, voc_files, voc_root
 
@@ -14,9 +16,11 @@ from .voc import read_voc, voc_files, voc_root
 def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
     """What each picture shows, and the classes.
 
-    * CSV with columns ``image,labels`` (labels separated by ``;``), or JSON ``{image: [labels]}``
+    * CSV with columns ``image,labels`` (labels separated by ``;``, see :func:`~advcam.data.labels.csv_rows`), or JSON
+      ``{image: [labels]}``
     * a VOC folder (``VOC2012``, or the ``VOCdevkit`` around it)
-    * a COCO annotation file (``instances_train2014.json``), or the folder of ``annotations``, ``train2014``, ``val2014``
+    * a COCO annotation file (``instances_train2014.json``), or the folder of ``annotations``, ``train2014``, ``val2014``; a
+      folder of Roboflow's (``train/_annotations.coco.json`` beside the images)
 
     No label at all says that an image shows none of the classes.
 
@@ -38,7 +42,7 @@ def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row
         if not files:
             raise DataError(
                 f"{path}: expected a labels file, or a folder of VOC or COCO; there is neither Annotations/*.xml nor"
-                " annotations/instances_*.json in it"
+                f" annotations/instances_*.json in it. {of_folder(path, SUFFIXES)}".rstrip()
             )
     elif is_coco(value):
         files = [coco_of(path, value)]

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from advcam.errors import SettingsError
 
 from .folder import Item
-from .images import MIN_SIDE, fit_within, read_image
+from .images import MIN_SIDE, fit_within, open_image, read_image
 from .labels import IGNORE
 
 
@@ -133,7 +133,7 @@ class TrainingViews(Dataset[Any]):
         item = self.items[at]
         mask, path = None, self.masks[at] if self.masks is not None else None
         if path is not None:
-            with Image.open(path) as stored:
+            with open_image(path) as stored:
                 ids = np.asarray(stored).astype(np.uint8)  # of one bit too
             mask = Image.fromarray(self.remap[ids] if self.remap is not None else ids)
         elif self.masks is not None:

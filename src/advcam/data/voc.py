@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,9 @@ NAMES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 """VOC's classes; their ids in masks are 1 to 20 in this order."""
+
+PARSED = ("utf-8", "utf8", "utf-16", "us-ascii", "ascii", "iso-8859-1", "latin-1")
+"""Encodings that Python's XML parser knows by itself."""
 
 CLASSES = ClassTable(tuple(range(1, len(NAMES) + 1)), NAMES)
 
@@ -54,13 +58,35 @@ def read_voc(root: Path) -> tuple[list[Row], ClassTable | None]:
     return rows, CLASSES if ours else None
 
 
+def _text(path: Path, data: bytes) -> bytes | str:
+    """XML as the parser takes it: decoded where its encoding is one that the parser does not know.
+
+    Raises:
+        DataError: an encoding that nobody knows or that the file is not in, or a document type, which could hold anything.
+    """
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise DataError(f"{path}: has a document type (<!DOCTYPE ...>), which annotations do not need; remove it")
+    said = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[\"'][^>]*\?>", data)
+    name = said[1].decode("ascii") if said else "utf-8"
+    if said is None or name.lower() in PARSED:
+        return data
+    try:
+        return data[said.end() :].decode("gb18030" if name.lower() in ("gb2312", "gbk") else name)  # what holds both
+    except LookupError:
+        raise DataError(f"{path}: encoding {name} is not known; save it as UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: encoding {name}, but byte {error.start} is none of it; save it as UTF-8") from None
+
+
 def _objects(path: Path) -> tuple[str, ...]:
     try:
-        root = ElementTree.fromstring(path.read_bytes())
+        root = ElementTree.fromstring(_text(path, path.read_bytes()))
     except ElementTree.ParseError as error:
         raise DataError(f"{path}:{error.position[0]}: not valid XML ({error}); copy the file again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid XML ({error}); save it as UTF-8") from None
     if root.tag != "annotation":
         raise DataError(f"{path}:1: expected VOC's <annotation>, got <{root.tag}>")
     names = [normal(made.findtext("name", "")) for made in root.findall("object")]

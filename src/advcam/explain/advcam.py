@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
-from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError
-from advcam.machine import out_of_memory
+from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError, out_of_memory
+from advcam.machine import settled
 from advcam.models import Network, called, check_fits, find, lent, ours, prepared, said, shown, unwrapped
 
 from .inputs import Targets, as_lists, check_flag, check_images, check_list, pairs
@@ -164,7 +164,8 @@ class AdvCAM:
             [(1, 15, 15), (1, 15, 15)]
         """
         self._need_one_scale("iterate() yields steps")
-        job, (scale,) = self._start(images, targets), self.settings.scales
+        (scale,) = self.settings.scales
+        job = self._start(images, targets)
         running, steps = self._begin(job, scale)
         total = first = None
         for t in range(self.settings.steps_at(scale)):
@@ -185,11 +186,11 @@ class AdvCAM:
             images = check_images(images, s.bounds).detach().clone()
             self._check_scales(images)
             self._network = find(self.model, images, self.layer)
-            network = self._network.at(s.precision)
+            network = self._network.at(self._precision(images))
             self._check_head(network)
             lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
             once = s.steps == 1 and network.head is not None
-            with ours(network.model, "cannot be made fast"):
+            with ours(network.model, "fails when it is prepared"):
                 climber = network if once else prepared(network, images[:1])
             return _Job(images, network, climber, *pairs(lists, images.device))
 
@@ -236,10 +237,10 @@ class AdvCAM:
             own, image = job.image[rows].unique(return_inverse=True)
             steps = climb(
                 job.climber, make_views(job.images[own], scale, s.mirror), image, job.target[rows], s,
-                head=job.network.linear(), steps=s.steps_at(scale), move_last=move_last,
+                head=job.network.linear(), steps=int(s.steps_at(scale)), move_last=move_last,
             )  # fmt: skip
         while True:
-            with _undisturbed(), ours(job.network.model, "gives no gradient"):
+            with _undisturbed(), ours(job.network.model, "fails on its gradient"):
                 step = next(steps, None)
             if step is None:
                 return
@@ -296,6 +297,11 @@ class AdvCAM:
         if job.network.mixes:
             return 1
         return max(1, self._limit(job.images) // self._pixels_of(job.images, scale))
+
+    def _precision(self, images: Tensor) -> str:
+        """What to compute in; ``auto`` leaves a model in another type than float32 as it is."""
+        own = self.settings.precision == "auto" and images.dtype != torch.float32
+        return "float32" if own else settled(self.settings.precision, images.device)
 
     def _pixels_of(self, images: Tensor, scale: float) -> int:
         return max(1, round(images.shape[2] * images.shape[3] * scale**2) * (2 if self.settings.mirror else 1))
@@ -376,9 +382,9 @@ def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) 
         model: as for :class:`AdvCAM`.
         images: as for :class:`AdvCAM`.
         targets: as for :class:`AdvCAM`.
-        options: as for :class:`AdvCAM`.
+        options: as for :class:`AdvCAM`; precision is float32 unless it is said.
     """
-    return AdvCAM(model, **(options | {"steps": 1}))(images, targets)
+    return AdvCAM(model, **({"precision": "float32"} | options | {"steps": 1}))(images, targets)
 
 
 def _settings(preset: str, changes: dict[str, Any]) -> ClimbSettings:

@@ -15,7 +15,7 @@ from torch import nn
 
 from advcam.errors import NetworkError, SettingsError, known
 
-from .weights import State, bare, fill, has, load_state
+from .weights import State, fill, has, load_state, without_prefix
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def saved_classifier(backbone: Backbone, classes: int, weights: Path) -> nn.Modu
 
 def _filled(backbone: Backbone, classes: int, state: State, source: str) -> nn.Module:
     model = backbone.create(num_classes=classes)
-    state = bare(state, model.state_dict(), source)
+    state = without_prefix(state, model.state_dict(), source)
     head = model.pretrained_cfg["classifier"]  # type: ignore[index]
     if isinstance(head, str) and f"{head}.bias" not in state:
         _drop_bias(model)
@@ -180,7 +180,7 @@ def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
         heads = empty.pretrained_cfg["classifier"]  # type: ignore[index]
         head = f"{heads if isinstance(heads, str) else heads[0]}.weight"
         held = load_state(weights)
-        state = bare(held, wanted := empty.state_dict(), str(weights))
+        state = without_prefix(held, wanted := empty.state_dict(), str(weights))
         if head not in state:
             said = has(held, head, [state[name] for name in wanted if name in state])
             raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; {said}")

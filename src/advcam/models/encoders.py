@@ -14,7 +14,7 @@ from advcam.attribution import strided_size
 from advcam.errors import NetworkError, SettingsError
 
 from .classifiers import Backbone
-from .weights import State, bare, fill, load_state
+from .weights import State, fill, load_state, without_prefix
 
 STRIDE = 32
 """Inputs are padded to a multiple of it, which every encoder takes."""
@@ -108,7 +108,7 @@ def start_encoder(network: nn.Module, state: State, source: str) -> None:
     body = getattr(encoder, "model", None)
     if not isinstance(body, nn.Module):
         raise NetworkError(f"{type(network).__name__} has no timm encoder to start from {source}")
-    state = bare(state, body.state_dict(), source, _flat)
+    state = without_prefix(state, body.state_dict(), source, _flat)
     known_as = {_flat(name): value for name, value in state.items()}
     found = {name: known_as[_flat(name)] for name in body.state_dict() if _flat(name) in known_as}
     fill(body, found or state, source)

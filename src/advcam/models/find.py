@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedParameter
 
-from advcam.errors import AdvcamError, InputError, NetworkError, known
+from advcam.errors import AdvcamError, InputError, NetworkError, known, out_of_memory
 
 from .layout import Layout, layout
-from .lending import REMEDY, lent, out_of_memory, random_state, said, signature, unwrapped
+from .lending import REMEDY, lent, random_state, said, signature, unwrapped
 from .network import Network
 from .probabilities import probabilities
 from .trace import Call, Trace
@@ -117,8 +117,8 @@ def _check_takes_gradient(model: nn.Module) -> None:
     quantised = [name or "itself" for name, module in model.named_modules() if ".quantized" in type(module).__module__]
     if quantised:
         raise NetworkError(
-            f"{type(model).__name__} has quantised modules ({quantised[0]!r}), which take no gradient, so nothing can be"
-            " climbed: give the model as it was before it was quantised"
+            f"{type(model).__name__} has quantised modules, such as {quantised[0]!r}, and these take no gradient, so nothing"
+            " can be climbed: give the float model that it was made of"
         )
 
 

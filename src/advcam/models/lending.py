@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from advcam.errors import AdvcamError, InputError, NetworkError
+from advcam.errors import AdvcamError, InputError, NetworkError, out_of_memory
 
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _one_at_a_time = threading.Lock()
@@ -103,7 +103,7 @@ def called(model: nn.Module, images: Tensor) -> Tensor:
         InputError: the model refuses images of this size.
         NetworkError: it fails in any other way, or returns no logits of these images.
     """
-    with ours(model, f"fails on images {tuple(images.shape)}", f"does not take images of {images.shape[2]}x{images.shape[3]}"):
+    with ours(model, "fails", f"does not take images of {images.shape[2]}x{images.shape[3]}"):
         logits = logits_of(model(images))
     if len(logits) != len(images):
         raise NetworkError(
@@ -117,7 +117,7 @@ def called(model: nn.Module, images: Tensor) -> Tensor:
 def ours(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
     """Whatever another's model raises inside becomes an error of ours, with the other as its cause.
 
-    Errors of ours, and memory that ran out, pass as they are.
+    Errors of ours, memory that ran out, and warnings that the caller has made errors pass as they are.
 
     Args:
         model: whose errors they are.
@@ -133,14 +133,14 @@ def ours(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
     except AdvcamError:
         raise
     except Exception as error:
-        if out_of_memory(error):
+        if out_of_memory(error) or isinstance(error, Warning):
             raise
         name = type(model).__name__
         if refuses and isinstance(error, (AssertionError, ValueError)):
             raise InputError(
                 f"{name} {refuses} pixels: {said(error)}. Give images (and scales) of the size that it was made for"
             ) from error
-        raise NetworkError(f"{name} {does}: {said(error)}. {REMEDY}") from error
+        raise NetworkError(f"{name} {does} with {type(error).__name__}: {said(error)}. {REMEDY}") from error
 
 
 REMEDY = (
@@ -152,10 +152,8 @@ REMEDY = (
 def said(error: Exception) -> str:
     """What an error of others says, in one line without a full stop at its end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    lines = plain.splitlines() or [type(error).__name__]
-    line = shorten(lines[-1 if "Traceback" in plain else 0], 240, placeholder=" ...").rstrip(".:")
-    told = isinstance(error, (RuntimeError, ValueError, AssertionError)) or not plain
-    return line if told else f"{type(error).__name__}: {line}"
+    lines = plain.splitlines() or ["no reason given"]
+    return shorten(lines[-1 if "Traceback" in plain else 0], 240, placeholder=" ...").rstrip(".:")
 
 
 def shown(value: object) -> str:
@@ -168,13 +166,6 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    words = ("not enough memory", "out of memory", "allocate memory")  # the last: torch on a CPU under Linux
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in text for word in words)
-
-
 def logits_of(output: object) -> Tensor:
     """The logits [N, K] of what a model returned: a tensor, or an object with ``.logits`` (Hugging Face).
 
@@ -182,9 +173,9 @@ def logits_of(output: object) -> Tensor:
         NetworkError: something else.
     """
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] and not logits.is_complex():
+    if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] and logits.is_floating_point():
         return logits
-    kind = f"{output.dtype} tensor" if isinstance(output, Tensor) and output.is_complex() else "tensor"
+    kind = f"{output.dtype} tensor" if isinstance(output, Tensor) and not output.is_floating_point() else "tensor"
     came = f"a {kind} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
     raise NetworkError(
         f"the model must return logits as one tensor [N, K], or an object with such .logits; it returned {came}."

@@ -30,7 +30,7 @@ def load_state(path: Path) -> State:
     """The tensors of a ``.safetensors`` file or a torch checkpoint, also where they lie in a dict of the checkpoint's.
 
     The only dict of tensors by name is taken, up to two levels down; of several that of a known name (``state_dict``,
-    ``model``, ...). Names are left as they are; :func:`bare` takes a shared prefix off.
+    ``model``, ...). Names are left as they are; :func:`without_prefix` takes a shared prefix off.
 
     Raises:
         NetworkError: missing, not such a file, more than tensors, without tensors, or with several sets of them.
@@ -69,18 +69,18 @@ def _why_not(path: Path, error: Exception) -> str:
         return f"cannot be read ({refused.strerror}): expected a file of weights"
     if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
         return (
-            "not a file of weights alone: it is a TorchScript archive, which holds code. Save the tensors alone, with the"
-            f" module it was made of: {save}"
+            "not a file of weights alone: it is a TorchScript archive, which holds code and is not loaded; save the weights of"
+            f" the module it was made of by themselves: {save}"
         )
     if pickled := re.search(r"GLOBAL (\S+)", str(error)):
         return (
-            f"not a file of weights alone: it holds a pickled {pickled[1]}, which is not loaded, since a pickle can run any"
-            f" code. Save the tensors alone, where the file was made: {save}"
+            f"not a file of weights alone: it holds Python objects too ({pickled[1]}), which could run code and are not loaded;"
+            f" save the weights by themselves: {save}"
         )
     if start[:1] == b"\x80" and "Weights only" in str(error):
         return (
-            "not a file of weights that torch.save wrote: it is another pickle, which is not loaded, since a pickle can run"
-            f" any code. Save the tensors where the file was made: {save}"
+            "not a file of weights that torch.save wrote: it is another pickle, which could run code and is not loaded; save"
+            f" the weights by themselves: {save}"
         )
     expected = "expected .safetensors, or a torch state_dict"
     if not start:
@@ -103,8 +103,8 @@ def _chosen(held: object, path: Path) -> State:
         return sets[likely[0]]
     keys = ["".join(f"[{name!r}]" for name in where) for where in likely]
     raise NetworkError(
-        f"{path}: holds several sets of tensors, {', '.join(keys[:8])}: which is the model's? Save that one alone, e.g."
-        f" torch.save(torch.load({path.name!r}){keys[0]}, FILE)"
+        f"{path}: holds several dicts of tensors ({', '.join(repr('.'.join(where)) for where in likely[:8])}); save that of the"
+        f" model by itself, e.g. torch.save(torch.load({path.name!r}){keys[0]}, FILE)"
     )
 
 
@@ -136,7 +136,7 @@ def _sets(held: object, where: Keys = ()) -> Iterator[tuple[Keys, State]]:
             yield from _sets(value, (*where, name))
 
 
-def bare(state: State, wanted: Iterable[str], source: str, form: Callable[[str], str] = str) -> State:
+def without_prefix(state: State, wanted: Iterable[str], source: str = "the file", form: Callable[[str], str] = str) -> State:
     """The tensors without the one prefix (``model.``, ``module.``, ``net.backbone.``) under which the file has the model's.
 
     It is found from the names: of all p, the one with most of the wanted names as ``p + name``, if at least half are there.
@@ -168,7 +168,7 @@ def bare(state: State, wanted: Iterable[str], source: str, form: Callable[[str],
     }
     known = [p for name in _NAMES for p in stripped if p.split(".")[0] == name]
     first = (known or list(stripped))[0]
-    if not known and any(not _equal(stripped[first], other, forms, form) for other in stripped.values()):
+    if len(stripped) > 1 and not known and any(not _equal(stripped[first], other, forms, form) for other in stripped.values()):
         raise NetworkError(
             f"{source}: has the model's tensors several times, under {', '.join(repr(p) for p in stripped)}: which are to be"
             f" taken? Save those alone, e.g. {{name: t for name, t in state.items() if name.startswith({first!r})}}"
@@ -178,7 +178,7 @@ def bare(state: State, wanted: Iterable[str], source: str, form: Callable[[str],
 
 def _equal(a: State, b: State, forms: set[str], form: Callable[[str], str]) -> bool:
     shared = [name for name in a if form(name) in forms]
-    return all(name in b and torch.equal(a[name], b[name]) for name in shared)
+    return all(name in b and (a[name] is b[name] or torch.equal(a[name], b[name])) for name in shared)
 
 
 def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ()) -> None:
@@ -186,7 +186,7 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
 
     Args:
         model: is filled.
-        state: may hold more than the model asks for, and have a prefix in front of all names, see :func:`bare`.
+        state: may hold more than the model asks for, and have a prefix in front of all names, see :func:`without_prefix`.
         source: where it came from, for the message.
         new: prefixes of what may be missing or of another shape, and is then left as it is (a new head).
 
@@ -195,7 +195,7 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
     """
     own = model.state_dict()
     wanted = {name: value for name, value in own.items() if not name.endswith(_SUFFIX)}
-    held, state = state, bare(state, [name for name in wanted if not (new and name.startswith(new))], source)
+    held, state = state, without_prefix(state, [name for name in wanted if not (new and name.startswith(new))], source)
     fresh = (
         {n for n, v in wanted.items() if n.startswith(new) and (n not in state or state[n].shape != v.shape)} if new else set()
     )

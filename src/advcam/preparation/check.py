@@ -8,13 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from advcam.data import IGNORE, Dataset, Item, Skip, load
-from advcam.errors import DataError, StoreError
 from advcam.flow import DataConfig
 from advcam.progress import Reporter
-from advcam.store import load_mask
+from advcam.stages.truth import look_at_truth
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,9 @@ def check(config: CheckConfig, reporter: Reporter) -> tuple[list[str], list[Skip
         _sizes(data.items),
         *_classes(data),
     ]
-    problems = list(data.skipped) + _same_pictures(data, reporter)
+    if data.unlabelled:
+        lines.append(f"{len(data.unlabelled)} images of the folder have no label and are no part of it")
+    problems = [*data.skipped, *data.doubts, *_same_pictures(data, reporter)]
     if config.masks:
         found, wrong = _masks(data, config.masks, reporter)
         lines += found
@@ -91,35 +90,10 @@ def _same_pictures(data: Dataset, reporter: Reporter) -> list[Skip]:
 
 
 def _masks(data: Dataset, folder: Path, reporter: Reporter) -> tuple[list[str], list[Skip]]:
-    """What the masks hold, and those that nothing can be scored against."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of ground-truth masks; check --masks")
-    items, wrong = data.eval or data.items, list[Skip]()
-    pixels: np.ndarray[tuple[int], np.dtype[np.int64]] = np.zeros(256, dtype=np.int64)
-    unlabelled = unseen = 0
-    for item in reporter.track(items, len(items), "look at the masks"):
-        try:
-            ids = load_mask(folder / f"{item.id}.png")
-        except StoreError as error:
-            wrong.append(Skip(item.id, str(error)))
-            continue
-        if ids.shape != item.size:
-            sizes = f"is {ids.shape[1]}x{ids.shape[0]}, its picture {item.size[1]}x{item.size[0]}"
-            wrong.append(Skip(item.id, f"{folder / item.id}.png: {sizes}"))
-            continue
-        count = np.bincount(ids.ravel(), minlength=256)
-        pixels += count
-        there, named = {i for i in data.classes.ids if count[i]}, {data.classes.ids[at] for at in item.labels}
-        unlabelled += bool(there - named)
-        unseen += bool(named - there)
-        unknown = sorted(set(np.flatnonzero(count).tolist()) - {0, IGNORE, *data.classes.ids})
-        if unknown:
-            many = f"{folder / item.id}.png: holds id {unknown[0]}, which is no class (it counts as background)"
-            wrong.append(Skip(item.id, many))
-    if not pixels.any():
-        raise DataError(f"{folder}: no ground-truth mask for any of {len(items)} pictures; the first: {wrong[0].reason}")
-    share = pixels / pixels.sum()
+    """What the masks hold, those that nothing can be scored against, and those whose score would be doubtful."""
+    check, _, missing = look_at_truth(folder, data.eval or data.items, data.classes, reporter)
+    share = check.pixels / check.pixels.sum()
     return [
-        f"masks of {len(items)} pictures: {share[0]:.1%} background, {share[IGNORE]:.1%} ignored (255)",
-        f"{unlabelled} masks hold a class that the picture's labels do not name, {unseen} lack one that they do",
-    ], wrong
+        f"masks of {check.masks} images: {share[0]:.1%} background, {share[IGNORE]:.1%} ignored (255)",
+        *check.totals(),
+    ], missing + check.doubts

@@ -9,38 +9,47 @@ from pathlib import Path
 from typing import Any
 
 from advcam.data import (
+    ClassTable,
     Coco,
+    Row,
     Skip,
+    class_indices,
     coco_classes,
     coco_files,
+    csv_rows,
     draw,
     joined,
+    normal,
+    read_classes,
     read_coco,
     read_source,
     source_files,
+    unique,
     voc_lists,
     voc_root,
 )
 from advcam.errors import DataError, RunError
 from advcam.progress import Reporter
 from advcam.stages.context import list_skips
-from advcam.store import digest, read_json, save_mask, write_json, write_text
+from advcam.store import digest, read_json, save_mask, write_bytes, write_json, write_text
 
 
-def convert(labels: Path, out: Path, reporter: Reporter) -> tuple[list[str], list[Skip]]:
+def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = None) -> tuple[list[str], list[Skip]]:
     """Writes labels.csv, classes.csv and, of COCO, masks/ID.png and a list of each annotation file's pictures; of VOC, whose
-    masks are used as they are, its lists. A mask that is there is not drawn again.
+    masks are used as they are, its lists. A mask that is there is not drawn again. What is written is read back before, and
+    compared.
 
     Args:
         labels: a VOC or COCO folder, or a COCO annotation file.
         out: the folder; is made.
         reporter: shows progress.
+        classes: CSV ``id,name``: the ids that masks have, by name; None takes the source's own.
 
     Returns:
-        Lines that say what was written, and the pictures whose mask could not be drawn; they are listed in skipped.csv.
+        Lines that say what was written, and the regions that could not be drawn as they are; they are listed in skipped.csv.
 
     Raises:
-        DataError: neither VOC nor COCO.
+        DataError: neither VOC nor COCO, a category that the class list does not name, or names that no list can hold.
         RunError: the folder holds something else.
     """
     root, folder = (voc_root(labels), labels) if labels.is_dir() else (None, None)
@@ -48,38 +57,86 @@ def convert(labels: Path, out: Path, reporter: Reporter) -> tuple[list[str], lis
     if not (root or paths) or not labels.exists():
         what = "got a folder that is neither" if labels.exists() else "there is no such file or folder"
         raise DataError(f"{labels}: expected a VOC or COCO folder, or COCO's instances_*.json; {what}")
-    _begin(out, labels)
     files = [] if root else [read_coco(path, folder) for path in paths]
-    rows, table = read_source(labels) if root else (joined(files), coco_classes(files))
+    given = read_classes(classes) if classes else None
+    rows, table = read_source(labels, given) if root else (unique(labels, joined(files)), given or coco_classes(files))
+    texts = _texts(rows, table, files)
+    _begin(out, labels, classes)
     skipped: list[Skip] = []
     for file in files:
-        skipped += _masks(file, out, reporter)
-        write_text(out / f"{file.split}.txt", "".join(f"{image.name}\n" for image in file.images))
+        ids = {number: table.ids[table.names.index(name)] for number, name in file.names.items() if name in table.names}
+        skipped += _masks(file, ids, out, reporter)
     for path in voc_lists(root) if root else ():
-        write_text(out / path.name, path.read_text(encoding="utf-8"))
-    write_text(out / "classes.csv", _csv(("id", "name"), zip(table.ids, table.names, strict=True)))
-    write_text(out / "labels.csv", _csv(("image", "labels"), ((row.name, ";".join(row.labels)) for row in rows)))
+        write_bytes(out / path.name, path.read_bytes())
+    for name, text in texts.items():
+        write_text(out / name, text)
     list_skips(out / "skipped.csv", skipped)
     masks = f"{root / 'SegmentationClass'} as it is" if root else str(out / "masks")
     return [f"{len(rows)} pictures, {len(table)} classes; masks: {masks}"], skipped
 
 
-def _masks(file: Coco, out: Path, reporter: Reporter) -> list[Skip]:
+def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, str]:
+    """Lists, class list and labels as text, by file name; labels are ids where a name would be read as something else.
+
+    Raises:
+        DataError: what is read back is not what it was.
+    """
+    indices = {row.name: class_indices(row, table) for row in rows}
+    masks: dict[str, str] = {}
+    for name in indices:
+        if (other := masks.setdefault(str(Path(name).with_suffix("")), name)) != name:
+            raise DataError(f"{other!r} and {name!r} would have the same mask; rename one")
+    texts = {f"{file.split}.txt": "".join(f"{image.name}\n" for image in file.images) for file in files}
+    for file in files:
+        for image, line in zip(file.images, texts[f"{file.split}.txt"].splitlines(), strict=False):
+            if normal(line) != image.name or image.name.split() == []:
+                raise DataError(f"{file.path}: {image.name!r} cannot stand in a list, one a line; rename the image")
+    texts["classes.csv"] = _csv(("id", "name"), zip(table.ids, table.names, strict=True))
+    read = read_classes(Path("classes.csv"), texts["classes.csv"])
+    for ours, name in zip(read.names, table.names, strict=False):
+        if ours != name:
+            raise DataError(f"class {name!r} is read back as {ours!r}; rename it")
+    for forms in (table.names, tuple(map(str, table.ids))):
+        cells = ((name, ";".join(forms[at] for at in labels)) for name, labels in indices.items())
+        texts["labels.csv"] = _csv(("image", "labels"), cells)
+        back = {row.name: row for row in csv_rows(Path("labels.csv"), texts["labels.csv"])}
+        try:
+            wrong = [name for name in indices if name not in back or class_indices(back[name], table) != indices[name]]
+        except DataError:  # a name that is read as another
+            continue
+        if not wrong:
+            return texts
+    raise DataError(
+        f"the labels of {wrong[0] if wrong else rows[0].name!r} cannot be written so that they are read back; rename"
+    )
+
+
+def _masks(file: Coco, ids: dict[int, int], out: Path, reporter: Reporter) -> list[Skip]:
+    """Draws what is not drawn yet; returns what was wrong with regions, of all images."""
     skipped, places = [], {image.name: out / "masks" / f"{Path(image.name).with_suffix('')}.png" for image in file.images}
-    left = [image for image in file.images if not places[image.name].is_file()]
-    with reporter.bar(f"masks, {file.split}", len(file.images), done=len(file.images) - len(left)) as advance:
-        for image in left:
+    done = sum(place.is_file() for place in places.values())
+    with reporter.bar(f"masks, {file.split}", len(file.images), done=done) as advance:
+        for image in file.images:
+            there = places[image.name].is_file()
             try:
-                save_mask(places[image.name], draw(image))
+                drawn = draw(image, ids)
             except DataError as error:
                 skipped.append(Skip(image.name, f"{file.path}: {error}"))
-            advance(1)
+            else:
+                skipped += [Skip(image.name, f"{file.path}: {image.name}: {fault}") for fault in drawn.faults]
+                if drawn.ids is None:
+                    skipped.append(Skip(image.name, f"{file.path}: {image.name}: no pixel is known, so there is no mask"))
+                elif not there:
+                    save_mask(places[image.name], drawn.ids)
+            if not there:
+                advance(1)
     return skipped
 
 
-def _begin(out: Path, labels: Path) -> None:
+def _begin(out: Path, labels: Path, classes: Path | None) -> None:
     """Sees that the folder is new, or this conversion taken up again."""
-    record, source = out / "convert.json", digest([_stamp(path) for path in source_files(labels)])
+    read = [*source_files(labels), *([classes] if classes else [])]
+    record, source = out / "convert.json", digest([_stamp(path) for path in read])
     if record.is_file():
         if read_json(record)["source"] != source:
             raise RunError(f"{out}: was converted from other files than {labels} holds now; give another --out")

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from advcam.data import Dataset, Item
+from advcam.stages.truth import KINDS
 from advcam.store import STEPS, RunFolder, read_json, whole, write_text
 
 from .pictures import PANELS, data_url, grid, panels
@@ -41,8 +42,10 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         state=state,
         steps=[(step, run.folder(step).name, state["steps"][step]) for step in STEPS if step in state["steps"]],
         data=data,
+        given=bool(run.settings("classify").get("classifier")),
         classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
         metrics={name: metrics.get(name) for name in MEASURED},
+        doubts=_doubts(metrics.get("ground_truth") or {}),
         classify=classify,
         curves=_curves(metrics, classify, segment, semi),
         groups=_groups(run, scored),
@@ -56,6 +59,11 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         with whole(run.root / "report.png") as temporary:
             grid([panels(run, item, SHEET_SIDE) for item in chosen]).save(temporary, optimize=True)
     return path
+
+
+def _doubts(truth: dict[str, int]) -> list[str]:
+    """What was doubtful about the ground truth that the numbers were measured against."""
+    return [f"{truth[kind]} of {truth['masks']} masks {words}" for kind, words in KINDS.items() if truth.get(kind)]
 
 
 def _optional(path: Path) -> dict[str, Any]:

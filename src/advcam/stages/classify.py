@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within, read_image
 from advcam.errors import NetworkError, SettingsError, known
+from advcam.explain import AdvCAM
 from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
 from advcam.store import digest, write_bytes, write_json
 from advcam.training import OfPictures, Plan, fit
@@ -36,7 +37,7 @@ class ClassifyConfig:
         scales: smallest and largest factor of the training views.
         long_side: larger pictures are scaled down to it, here and in the climb.
         holdout: share of the training pictures kept for measuring where no list for scoring is given.
-        precision: of the training, ``float32`` or ``bfloat16``.
+        precision: of the training, see :class:`advcam.training.Plan`.
         optimizer: ``adamw``, or ``sgd`` with ``momentum``.
         long_sides: range of the longer side of the training views, pixels; takes the place of ``scales``.
         frozen: beginnings of the names of parameters that stay as they are.
@@ -55,7 +56,7 @@ class ClassifyConfig:
     scales: tuple[float, float] = (0.75, 1.5)
     long_side: int = 640
     holdout: float = 0.1
-    precision: str = "float32"
+    precision: str = "auto"
     optimizer: str = "adamw"
     momentum: float = 0.9
     long_sides: tuple[int, int] | None = None
@@ -97,11 +98,12 @@ def run(context: Context, config: ClassifyConfig) -> None:
     Raises:
         NetworkError: weights or a network that do not fit.
     """
+    config = replace(config, precision=context.precision("classify", config.precision))
     with context.step("classify", config.record()) as todo:
         if not todo:
             return
         folder, classes = context.run.folder("classify"), context.data.classes
-        train, scored, split = split_for_scoring(context, config.holdout)
+        train, scored, split = split_for_scoring(context, config.holdout, bool(config.classifier))
         mean, std = config.backbone.normalisation()
         normalise = Normalisation(mean, std)
         history: list[dict[str, Any]] = []
@@ -125,11 +127,13 @@ def run(context: Context, config: ClassifyConfig) -> None:
         )
 
 
-def split_for_scoring(context: Context, holdout: float) -> tuple[list[Item], list[Item], str]:
-    """Pictures to train on, pictures to measure on, and the name of the latter."""
+def split_for_scoring(context: Context, holdout: float, given: bool = False) -> tuple[list[Item], list[Item], str]:
+    """Pictures to train on, pictures to measure on, and the name of the latter; a classifier that is given trains on none."""
     train, scored = list(context.data.train), list(context.data.eval)
     if scored:
         return train, scored, "eval list"
+    if given:
+        return [], train, "the run's own images (the classifier was given)"
     held = {item.id for item in sorted(train, key=lambda item: digest([context.seed, item.id]))[: round(len(train) * holdout)]}
     if len(held) < 2 or len(train) - len(held) < 2:
         return train, train, "the training pictures themselves (too few to hold some out)"
@@ -199,10 +203,11 @@ def average_precision(
     """
     device, names = context.machine.torch_device(), context.data.classes.names
     rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
-    with torch.no_grad():
-        for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
-            rows.append(model(normalise(fit_within(read_image(item.path), long_side))[None].to(device)).float().cpu()[0])
-            truth[at, list(item.labels)] = 1
+    classifier = AdvCAM(model)
+    for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
+        image = normalise(fit_within(read_image(item.path), long_side))[None]
+        rows.append(classifier.scores(image.to(device)).float().cpu()[0])
+        truth[at, list(item.labels)] = 1
     logits = torch.stack(rows)
     if logits.shape != truth.shape:
         raise NetworkError(

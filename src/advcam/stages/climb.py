@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,10 @@ class ClimbConfig:
         """The preset's settings with the changes."""
         return settings(self.preset, **self.changes)
 
+    def at(self, precision: str) -> ClimbConfig:
+        """The same climb at a precision."""
+        return replace(self, changes=self.changes | {"precision": precision})
+
     def record(self) -> dict[str, Any]:
         """All that changes the maps, as plain data; :meth:`from_record` reads it."""
         return asdict(self.settings()) | ({} if self.keep else {"keep": False})
@@ -61,6 +65,7 @@ def run(context: Context, config: ClimbConfig) -> None:
     Raises:
         NetworkError: a classifier without a class activation map.
     """
+    config = config.at(context.precision("climb", config.settings().precision))
     with context.step("climb", config.record()) as todo:
         if not todo or not config.keep:
             return

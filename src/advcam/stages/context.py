@@ -13,7 +13,7 @@ from typing import Any
 
 from advcam.data import ClassTable, Dataset, Item, Skip
 from advcam.errors import RunError
-from advcam.machine import Machine
+from advcam.machine import Machine, settled
 from advcam.models.classifiers import Backbone, own_classifier, saved_classifier
 from advcam.models.weights import fill, load_state
 from advcam.progress import Reporter
@@ -50,6 +50,15 @@ class Context:
             if todo and self.machine.first and self.run.root.is_dir():
                 self.run.end(name, time.monotonic() - start, done)
         self.reporter.say(f"{name}: {'done' if todo else 'was done already'}")
+
+    def precision(self, step: str, asked: str) -> str:
+        """The precision that a step computes in; ``auto`` is what the step was begun with, where it was, on any machine."""
+        begun = self.run.settings(step).get("precision") if asked == "auto" else None
+        if begun and self.run.done(step):
+            return str(begun)
+        if begun and begun != settled("auto", self.machine.torch_device()):
+            self.reporter.say(f"{step}: goes on in {begun}, as it was begun")
+        return settled(begun or asked, self.machine.torch_device())
 
 
 def save_data(run: RunFolder, data: Dataset) -> None:
@@ -103,6 +112,11 @@ def list_skips(path: Path, skips: Sequence[Skip]) -> None:
 def stored_maps(context: Context, plain: bool) -> MapSource:
     """The maps that the climb wrote, one picture at a time."""
     return lambda items: ((item, load_maps(context.run.maps(item.id, plain=plain))) for item in items)
+
+
+def trained_elsewhere(context: Context) -> bool:
+    """Whether the run's classifier was given to it, trained before."""
+    return bool(context.run.settings("classify").get("classifier"))
 
 
 def trained_classifier(context: Context) -> tuple[Any, dict[str, Any]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within, read_image
 from advcam.errors import AdvcamError, DataError, RunError, StoreError
+from advcam.explain import AdvCAM
 from advcam.metrics import (
     MAP_THRESHOLDS,
     Best,
@@ -36,7 +37,8 @@ from advcam.metrics import (
 )
 from advcam.store import load_maps, load_mask, read_json, write_json, write_text
 
-from .context import Context, trained_classifier
+from .context import Context, list_skips, trained_classifier
+from .truth import look_at_truth, read_truth
 
 PLACES = (
     "one map for each class of a picture's labels that its ground truth shows, resized to the picture, its minimum made 0 and"
@@ -47,6 +49,9 @@ PLACES = (
     " logit (single view, whole picture) is that class"
 )
 """How localisation is measured, beside the numbers."""
+
+TRUTH = "masks as given: ids of no class count as background, 255 is not scored; doubtful masks are counted by kind, and scored"
+"""How ground truth is taken, beside the numbers."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,18 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
         Pictures left out, with the reason.
 
     Raises:
-        DataError: no folder of masks, or none of the pictures has one.
+        DataError: no folder of masks, none of the pictures has one, or masks that cannot be these pictures' ground truth.
         RunError: the run was not climbed yet, or has no objects where they are to be scored.
     """
     if not context.run.done("climb"):
         raise RunError(f"{context.run.root}: has no maps yet; `advcam climb --run {context.run.root}` makes them")
-    for folder, flag in ((config.masks, "--masks"), (config.instances, "--instances")):
-        if folder and not folder.is_dir():
-            raise DataError(f"{folder}: there is no such folder of ground-truth masks; check {flag}")
+    if config.instances and not config.instances.is_dir():
+        raise DataError(f"{config.instances}: there is no such folder of ground-truth masks; check --instances")
+    wanted = context.data.eval or context.data.items
+    check, items, skipped = look_at_truth(config.masks, wanted, context.data.classes, context.reporter)
+    check.must_be_truth()
     positions = context.data.classes.positions(others=0)
-    scores, skipped, values = _Scores(context, len(context.data.classes) + 1), [], set[int]()
-    items = context.data.eval or context.data.items
+    scores = _Scores(context, len(context.data.classes) + 1)
     if config.instances and not any(context.run.instances(item.id).is_file() for item in items):
         raise RunError(
             f"{context.run.root}: has no objects to score; `advcam refine --run {context.run.root} --redo --method irn"
@@ -91,42 +97,22 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
         )
     scores.classified = _classified(context, [item for item in items if context.run.maps(item.id).is_file()])
     for item in context.reporter.track(items, len(items), "evaluate"):
-        try:
-            truth = _truth(config.masks, item)
-        except StoreError as error:
-            skipped.append(Skip(item.id, str(error)))
-            continue
+        truth = read_truth(config.masks, item)
         scores.add(item, torch.from_numpy(positions[truth]), positions)
-        values.update(np.unique(truth).tolist() if item.labels and len(values) < 2 else ())
         if config.instances:
             try:
-                objects = torch.from_numpy(_truth(config.instances, item).copy())
+                objects = torch.from_numpy(read_truth(config.instances, item).copy())
                 scores.add_objects(item, torch.from_numpy(positions[truth]), objects, positions)
             except StoreError as error:
                 skipped.append(Skip(item.id, f"objects: {error}"))
-    if not scores.rows:
-        raise DataError(
-            f"{config.masks}: no ground-truth mask for any of {len(items)} pictures; the first: {skipped[0].reason}"
-        )
-    if len(values) == 1:
-        context.reporter.warn(
-            f"{config.masks}: all its masks hold {values.pop()} alone; are these the ground-truth masks of class ids?"
-        )
-    write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(items)))
+    listed = context.run.root / "doubts-evaluate.csv"
+    list_skips(listed, check.doubts)
+    for line in check.totals():
+        context.reporter.warn(f"{config.masks}: {line}; all listed in {listed}")
+    truth_record = {"split": f"{config.name}, {check.masks} images", "rule": TRUTH} | check.record()
+    write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(wanted)) | {"ground_truth": truth_record})
     write_text(context.run.root / "per-image.csv", scores.table())
     return skipped
-
-
-def _truth(folder: Path, item: Item) -> np.ndarray[Any, Any]:
-    """A picture's ground truth.
-
-    Raises:
-        StoreError: missing, or of another size than the picture.
-    """
-    truth = load_mask(folder / f"{item.id}.png")
-    if truth.shape != item.size:
-        raise StoreError(f"{folder / item.id}.png: is (h, w) {truth.shape}, its picture {item.size}")
-    return truth
 
 
 def _classified(context: Context, items: Sequence[Item]) -> dict[str, bool]:
@@ -142,11 +128,10 @@ def _classified(context: Context, items: Sequence[Item]) -> dict[str, bool]:
         model, record = trained_classifier(context)
         normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
         device = context.machine.torch_device()
-        with torch.no_grad():
-            for item in context.reporter.track(single, len(single), "top-1"):
-                picture = normalise(fit_within(read_image(item.path), record["long_side"]))
-                logits = model(picture[None].to(device))
-                found[item.id] = int(getattr(logits, "logits", logits)[0].argmax()) == item.labels[0]
+        classifier = AdvCAM(model)
+        for item in context.reporter.track(single, len(single), "top-1"):
+            image = normalise(fit_within(read_image(item.path), record["long_side"]))[None]
+            found[item.id] = int(classifier.scores(image.to(device))[0].argmax()) == item.labels[0]
     except AdvcamError as error:
         context.reporter.warn(f"top-1 localisation is left out: {error}")
         return {}

@@ -44,7 +44,8 @@ class NetworkConfig:
         batch: pictures a step, over all processes.
         lr: of the encoder.
         head_lr: of the rest.
-        bias_factor: see :class:`advcam.training.Plan`, as optimizer, schedule, warmup, ema, momentum, batch_norm, precision.
+        bias_factor: see :class:`advcam.training.Plan`, as optimizer, schedule, warmup, ema, momentum, batch_norm.
+        precision: of the training and of the predictions, see :class:`advcam.training.Plan`.
         crop: side of the training crops, pixels.
         scales: smallest and largest factor of the training views.
         long_side: larger pictures are scaled down to it.
@@ -75,7 +76,7 @@ class NetworkConfig:
     crop: int = 256
     scales: tuple[float, float] = (0.5, 1.5)
     long_side: int = 640
-    precision: str = "float32"
+    precision: str = "auto"
     predict_scales: tuple[float, ...] = (1.0,)
     predict_mirror: bool = True
     predict_merge: str = "mean"
@@ -204,7 +205,7 @@ def encoder_of(context: Context, config: NetworkConfig) -> Started:
 
 def against_masks(
     context: Context, held: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], folder: Path,
-    normalise: Normalisation, long_side: int, name: str = "held_out_mean_iou",
+    normalise: Normalisation, long_side: int, precision: str, name: str = "held_out_mean_iou",
 ) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
     """A look at a network in training: its mIoU against the masks of some pictures, and folder/look.png, where some
     of them stand in rows: picture, mask, prediction.
@@ -213,7 +214,7 @@ def against_masks(
     ids = np.array([0, *context.data.classes.ids], dtype=np.uint8)
 
     def look(network: torch.nn.Module) -> dict[str, Any]:
-        segmenter = Segmenter(network, np.arange(outputs), normalise, long_side, mirror=False)
+        segmenter = Segmenter(network, np.arange(outputs), normalise, long_side, mirror=False, precision=precision)
         counts = torch.zeros(outputs, outputs, dtype=torch.long)
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         for item in context.reporter.track(held, len(held), "held-out masks"):
@@ -247,13 +248,13 @@ def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[An
     return table
 
 
-def predict(context: Context, step: str) -> list[Skip]:
+def predict(context: Context, step: str, precision: str) -> list[Skip]:
     """Writes predictions/ID.png of the pictures for scoring (of all, where no list names them); each process its share.
 
     Returns:
         Pictures that memory did not suffice for, also in skipped.csv of the step's folder.
     """
-    segmenter = Segmenter.load(context.run.folder(step), context.machine.torch_device())
+    segmenter = Segmenter.load(context.run.folder(step), context.machine.torch_device(), precision)
     everything = list(context.data.eval or context.data.items)
     wanted = context.machine.share(everything)
     left = [item for item in wanted if not context.run.prediction(item.id, step).is_file()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +75,14 @@ def run(context: Context, config: SegmentConfig) -> list[Skip]:
     Raises:
         RunError: masks that do not fit the pictures or the classes.
     """
+    config = replace(config, precision=context.precision("segment", config.precision))
     with context.step("segment", asdict(config)) as todo:
         if not todo:
             return []
         if not (context.run.folder("segment") / "model.safetensors").is_file():
             _train(context, config)
         context.machine.wait()
-        return predict(context, "segment")
+        return predict(context, "segment", config.precision)
 
 
 def check(context: Context) -> None:
@@ -143,7 +144,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     encoding = {id(p) for p in encoder.parameters()}
     look = against_masks(
         context, held or train[:LOOK], lambda item: masks(item.id), positions, folder, normalise, config.long_side,
-        name="held_out_mean_iou" if held else "mean_iou_of_training_pictures",
+        config.precision, name="held_out_mean_iou" if held else "mean_iou_of_training_pictures",
     )  # fmt: skip
     state, history = fit(
         model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, config.objective(),
@@ -163,7 +164,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
 
 def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callable[[str], Path]:
     """Writes what a round's network says of the training pictures, among the classes that each shows, where it is sure."""
-    segmenter = Segmenter.load(before, context.machine.torch_device())
+    segmenter = Segmenter.load(before, context.machine.torch_device(), config.precision)
     folder, ids = before / "masks", np.array([0, *context.data.classes.ids], dtype=np.uint8)
     left = [i for i in context.machine.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]
     for item in context.reporter.track(left, len(left), "own masks"):

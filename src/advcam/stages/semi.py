@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     Raises:
         AdvcamError: as :func:`check`.
     """
+    config = replace(config, precision=context.precision("semi", config.precision))
     labelled, _, skipped = _split(context, config)
     masks = [config.truth() / f"{item.id}.png" for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
@@ -129,7 +130,7 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
         if todo and not (context.run.folder("semi") / "model.safetensors").is_file():
             _train(context, config)
         if todo:
-            skipped += predict(context, "semi")
+            skipped += predict(context, "semi", config.precision)
             list_skips(context.run.folder("semi") / "skipped.csv", skipped)
     return skipped
 
@@ -246,7 +247,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     )  # fmt: skip
     look = against_masks(
         context, labelled[:LOOK], lambda item: truth / f"{item.id}.png", by_hand, folder, normalise, config.long_side,
-        name="mean_iou_of_training_pictures",
+        config.precision, name="mean_iou_of_training_pictures",
     )  # fmt: skip
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     encoding = {id(p) for p in encoder.parameters()}

@@ -42,7 +42,7 @@ def load_mask(path: Path) -> NDArray[np.uint8]:
         StoreError: missing, damaged, or an RGB picture.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("P", "L", "1"):
                 raise StoreError(f"{path}: a mask is a palette or greyscale PNG of class ids, this is {image.mode}")
             return np.asarray(image if image.mode != "1" else image.convert("L").point(bool), dtype=np.uint8)

@@ -135,6 +135,11 @@ class RunFolder:
         made = state["steps"].get(step)
         return bool(made) and (made["state"] == "done" or any(path.is_file() for path in self.folder(step).rglob("*")))
 
+    def settings(self, step: str) -> dict[str, Any]:
+        """What a step was made with, or is being made with; nothing where it has made nothing yet."""
+        state = self.state()
+        return dict(state["steps"][step]["settings"]) if self._made(state, step) else {}
+
     def end(self, step: str, seconds: float, done: bool) -> None:
         """Adds the time a step took this time, and says whether it is done."""
         state = self.state()
@@ -154,7 +159,7 @@ class RunFolder:
             state["steps"].pop(name, None)
             write_json(self.root / "run.json", state)
             _remove(self.folder(name))
-        for name in ("metrics.json", "per-image.csv", "report.html", "report.png"):
+        for name in ("metrics.json", "per-image.csv", "doubts-evaluate.csv", "report.html", "report.png"):
             (self.root / name).unlink(missing_ok=True)  # they speak of what is gone
         return gone
 

@@ -17,6 +17,7 @@ from advcam.attribution import ClimbSettings, ascend
 from advcam.attribution.objective import suppressed
 from advcam.data import Item
 from advcam.errors import SettingsError
+from advcam.machine import settled
 from advcam.metrics import resampled, resampled_mean
 from advcam.models import find, prepared
 from advcam.store import digest
@@ -94,7 +95,7 @@ def measure(climber: Climber, s: ClimbSettings, reach: float, points: int, seed:
     """``surfaces`` [k, 3, p, p] of a picture's k classes around the three pictures, and the ``spread`` of all logits, []."""
     image, target = climber.image(item), torch.tensor(item.labels)
     adv, scores = climber.at(s), climber.at(replace(s, bounds=None)).scores
-    network = prepared(find(climber.model, image).at(s.precision), image)
+    network = prepared(find(climber.model, image).at(settled(s.precision, image.device)), image)
     target = target.to(image.device)
     original = image.expand(len(target), -1, -1, -1)
     climbed = adv(image, [list(item.labels)], record=True).images

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from advcam.data import IGNORE, ClassTable, Item, Skip, listed
 from advcam.errors import DataError, ImageError, StoreError
-from advcam.stages.context import Context
-from advcam.store import load_mask
+from advcam.stages.context import Context, trained_elsewhere
+from advcam.stages.truth import look_at_truth, read_truth
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,19 @@ def draw(context: Context, masks: Path | None, pictures: int | None, names: Path
         source = names.name
     else:
         pool = list(context.data.eval or context.data.items)
-        source = context.run.state()["about"]["eval_name"] or "the run's own pictures (the classifier was trained on them)"
+        given = "classifier was given" if trained_elsewhere(context) else "classifier was trained on them"
+        source = context.run.state()["about"]["eval_name"] or f"the run's own pictures (the {given})"
     fit = [item for item in pool if item.labels and (masks is None or (masks / f"{item.id}.png").is_file())]
     if not fit:
         lacking = "a label" if masks is None else f"both a label and a ground-truth mask in {masks}"
         raise DataError(f"none of {len(pool)} pictures of {source} has {lacking}; check --masks and --list")
     random.Random(context.seed).shuffle(fit)
     wanted = pictures or (100 if names is None else len(fit))
+    if masks is not None:
+        check, *_ = look_at_truth(masks, fit[:wanted], context.data.classes, context.reporter)
+        check.must_be_truth()
+        for line in check.totals():
+            context.reporter.warn(f"{masks}: {line}")
     return Sample(tuple(fit[:wanted]), source, len(pool), context.seed, tuple(skipped))
 
 
@@ -83,11 +89,9 @@ def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:
         ImageError: missing, damaged, or of another size than the picture.
     """
     try:
-        mask = load_mask(folder / f"{item.id}.png")
+        mask = read_truth(folder, item)
     except StoreError as error:
         raise ImageError(str(error)) from error
-    if mask.shape != item.size:
-        raise ImageError(f"{folder / item.id}.png: is (h, w) {mask.shape}, its picture {item.size}")
     return torch.from_numpy(classes.positions(others=0)[mask].astype(np.int64))
 
 

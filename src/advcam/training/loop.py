@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import Views
-from advcam.errors import AdvcamError, RunError, SettingsError
-from advcam.machine import Machine, out_of_memory
+from advcam.errors import AdvcamError, RunError, SettingsError, out_of_memory
+from advcam.machine import Machine, settled
 from advcam.models.weights import State
 from advcam.progress import Reporter
 from advcam.store import write_bytes
@@ -71,6 +71,7 @@ def fit(
         RunError: a state that is another network's.
     """
     accelerator = Accelerator(cpu=machine.torch_device().type == "cpu")
+    precision = settled(plan.precision, accelerator.device)
     body = model if body is None else body
     plan.prepare(body)
     average = copy.deepcopy(model).to(accelerator.device).eval() if plan.ema else None
@@ -110,7 +111,7 @@ def fit(
         try:
             tracked = reporter.track(_steps(loader, machine.accumulate), todo, f"{what}, epoch {epoch + 1} of {epochs}")
             for at, taken in enumerate(tracked, first):
-                value = _step(accelerator, model, objective, taken, at / steps, plan.precision)
+                value = _step(accelerator, model, objective, taken, at / steps, precision)
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()

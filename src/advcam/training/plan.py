@@ -11,12 +11,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from advcam.attribution import PRECISIONS
 from advcam.errors import SettingsError
 
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": ("poly", "cosine"),
-    "precision": ("float32", "bfloat16"),
+    "precision": PRECISIONS,
     "batch_norm": ("trained", "statistics", "frozen"),
 }
 
@@ -33,7 +34,8 @@ class Plan:
         weight_decay: of all weights, but for the head's biases where ``bias_factor`` is not 1.
         batch_norm: of the body: ``trained``; ``statistics`` keeps the running ones (pretrained networks); ``frozen`` keeps
             scales and shifts too.
-        precision: of the network's arithmetic, ``float32`` or ``bfloat16`` (autocast); weights stay float32.
+        precision: of the network's arithmetic, ``float32`` or ``bfloat16`` (autocast); weights stay float32. ``auto`` is
+            bfloat16 where the device has units for it.
         optimizer: ``adamw`` or ``sgd`` (with ``momentum``).
         schedule: ``poly`` or ``cosine``.
         warmup: share of the steps over which learning rates rise from zero.
@@ -50,7 +52,7 @@ class Plan:
     head_lr: float
     weight_decay: float
     batch_norm: str
-    precision: str = "float32"
+    precision: str = "auto"
     optimizer: str = "adamw"
     schedule: str = "poly"
     warmup: float = 0.0

@@ -65,7 +65,7 @@ class Learnt:
         weight_decay: of AdamW.
         crop: side of the training crops, pixels.
         scales: smallest and largest factor of the training views.
-        precision: of the training, ``float32`` or ``bfloat16``.
+        precision: of the training, see :class:`advcam.training.Plan`.
         frozen: the backbone stays as it is, as published; a small one that knows nothing but its classes may need to learn too.
         beta: power of the affinities in the walk.
         log2_steps: the walk takes 2 to this power steps.
@@ -81,7 +81,7 @@ class Learnt:
     weight_decay: float = 1e-4
     crop: int = 320
     scales: tuple[float, float] = (0.5, 1.5)
-    precision: str = "float32"
+    precision: str = "auto"
     frozen: bool = True
     beta: float = 10.0
     log2_steps: int = 8

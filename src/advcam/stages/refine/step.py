@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ def run(context: Context, config: RefineConfig, source: MapSource | None = None)
     Raises:
         RunError: maps that do not belong to their picture, or nothing to learn from.
     """
+    asked = config.record().get("precision")
+    if asked:  # of the methods that learn
+        config = replace(config, changes=config.changes | {"precision": context.precision("refine", asked)})
     with context.step("refine", config.record()) as todo:
         if not todo:
             return

@@ -1,0 +1,57 @@
+"""How this process waits and keeps memory, where it is the command line: said to OpenMP before torch loads it, and to glibc.
+
+As a library advcam changes neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import sys
+from pathlib import Path
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
+_MOST = 2**31 - 1
+_CGROUP = Path("/sys/fs/cgroup/cpu.max")
+
+
+def is_command() -> bool:
+    """Whether this process was started as ``advcam ...`` or ``python -m advcam ...``."""
+    module = sys.argv[:1] == ["-m"] and "advcam" in sys.orig_argv
+    return module or bool(sys.argv and Path(sys.argv[0]).stem == "advcam")
+
+
+def share_cores() -> None:
+    """Lets threads that wait for one another sleep; takes effect only before torch is loaded.
+
+    OpenMP lets them spin, which beside another busy process takes the core away from the very thread that is waited for. What
+    the environment says already stays.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def keep_memory() -> None:
+    """Keeps memory that tensors gave back instead of returning it to the kernel, which clears every page anew.
+
+    glibc maps each large tensor by itself and unmaps it afterwards. Elsewhere than on glibc this does nothing, and what the
+    environment says already (``MALLOC_MMAP_MAX_`` and the like) stays.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, _MOST)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: by its affinity, and by the quota of its container (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return max(1, cores)

@@ -1,0 +1,57 @@
+"""A run whose images lie somewhere else now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from advcam.data import Dataset, Item, list_images, pictures_of, read_image
+from advcam.errors import RunError
+
+from .context import Context, save_data
+
+
+def folder_of(data: Dataset) -> Path:
+    """The folder that the images of a run lie in."""
+    item = data.items[0]
+    return item.path.parents[len(PurePosixPath(item.id).parts) - 1]
+
+
+def moved(context: Context, images: Path) -> Context:
+    """The same run with its images in another folder, where all of them must be, by name and size; the run keeps that.
+
+    Args:
+        context: the run.
+        images: the folder (or a VOC folder around it).
+
+    Raises:
+        RunError: an image is missing there, or has another size.
+        DataError: no such folder, or no image in it.
+    """
+    folder = pictures_of(images, images).resolve()
+    if folder == folder_of(context.data):
+        return context
+    files, items = list_images(folder), context.data.items
+    missing = [item for item in items if item.id not in files or files[item.id].suffix.lower() != item.path.suffix.lower()]
+    if missing:
+        first = f"{missing[0].id}{missing[0].path.suffix}"
+        raise RunError(
+            f"{folder}: lacks {len(missing)} of the run's {len(items)} images, the first {first}; --images takes the folder"
+            f" that holds all that were in {folder_of(context.data)}"
+        )
+    for item in context.reporter.track(items, len(items), "look at the images"):
+        width, height = read_image(files[item.id]).size
+        if (height, width) != item.size:
+            was = f"{item.size[1]}x{item.size[0]}"
+            raise RunError(
+                f"{files[item.id]}: is {width}x{height}, the run's image of this name was {was}; --images takes the images that"
+                " the run was made of"
+            )
+
+    def here(part: tuple[Item, ...]) -> tuple[Item, ...]:
+        return tuple(replace(item, path=files[item.id]) for item in part)
+
+    data = replace(context.data, train=here(context.data.train), eval=here(context.data.eval))
+    save_data(context.run, data)
+    context.reporter.say(f"the images are in {folder} from now on")
+    return replace(context, data=data)
