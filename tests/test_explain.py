@@ -60,8 +60,9 @@ def test_the_model_comes_back_after_an_error(images):
     adv(images, [[0]] * 3)
     handle = net.body.register_forward_hook(fail)
     before = state_of(net)
-    with pytest.raises(NetworkError, match="SmallNet fails with RuntimeError: in the middle"):
+    with pytest.raises(NetworkError, match="SmallNet fails with RuntimeError: in the middle") as caught:
         adv(images, [[0]] * 3)
+    assert isinstance(caught.value.__cause__, RuntimeError)
     same(before, state_of(net))
     handle.remove()
 

@@ -4,6 +4,7 @@ AdvcamError
 ├── InputError       a tensor, class id or file list is not what was asked for
 ├── SettingsError    a setting has a value that cannot work, or two that contradict each other
 ├── NetworkError     the network has no class activation map, or its weights do not fit
+│   └── RefusedImagesError   it takes no images of this size (an InputError too)
 ├── DataError        the data set cannot be used; says file and line
 ├── ImageError       one picture cannot be used; the rest of the run goes on without it
 ├── StoreError       the disk refused (full, read-only, not there)
@@ -34,6 +35,10 @@ class SettingsError(AdvcamError, ValueError):
 
 class NetworkError(AdvcamError):
     """A network without a class activation map, or weights that do not fit it."""
+
+
+class RefusedImagesError(NetworkError, InputError):
+    """Images of a size that a network refuses: give it others, or another network."""
 
 
 class DataError(AdvcamError):

@@ -105,7 +105,7 @@ def test_other_weights_are_named(network, tmp_path, capsys):
     Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
     words = ["climb-image", tmp_path / "picture.png", "--model", "timm:test_resnet", "--out", tmp_path / "o"]
     assert main([*map(str, words), "--weights", str(tmp_path / "other.ckpt")]) == 2
-    assert "has no fc.weight, so it is no classifier 'test_resnet'; it has ..., 'model.head.weight'" in capsys.readouterr().err
+    assert "has no fc.weight, so it is no classifier 'test_resnet'; it has 'model.head.weight'" in capsys.readouterr().err
 
 
 # sigmoid_last
@@ -214,11 +214,10 @@ def test_reshape_of_another_grid(vit, reshape):
 def test_images_of_another_size_after_the_first_call(vit):
     adv = advcam.AdvCAM(vit, steps=2)
     adv(X, [[0], [1]])
-    for call in (lambda: adv(torch.randn(1, 3, 96, 64)), lambda: adv.scores(torch.randn(1, 3, 96, 64))):
-        with pytest.raises(NetworkError, match=r"ViTForImageClassification fails with ValueError: Input image size \(96\*64\)"):
+    other = torch.randn(1, 3, 96, 64)
+    for call in (lambda: adv(other), lambda: adv.scores(other), lambda: adv(other, [[0]])):
+        with pytest.raises(InputError, match=r"does not take images of 96x64 pixels: Input image size \(96\*64\)"):
             call()
-    with pytest.raises(InputError, match="does not take images of 96x64 pixels"):
-        adv(torch.randn(1, 3, 96, 64), [[0]])
 
 
 class Both(nn.Module):
@@ -371,5 +370,5 @@ def test_odd_models(model):
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError(), Odd("not enough memory")], ids=str)
 @pytest.mark.parametrize("after", [0, 2])
 def test_memory_that_runs_out_is_said_in_our_words_too(error, after):
-    with pytest.raises(InputError, match="not enough memory for one image"):
+    with pytest.raises(InputError, match="not enough memory"):
         advcam.AdvCAM(Raises(error, after).eval(), steps=8)(X, [[0], [1]])

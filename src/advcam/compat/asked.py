@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any
 
@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advcam.errors import InputError, SettingsError
-from advcam.models import find, unwrapped
+from advcam.explain import check_flag
+from advcam.models import find, said, shown, unwrapped
 
 
 def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -23,7 +24,12 @@ def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
     if not isinstance(target_layers, Iterable):
         came = type(target_layers).__name__
         raise InputError(f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; got {came}")
-    layers = list(target_layers)
+    try:
+        layers = list(target_layers)
+    except Exception as error:  # whatever another's iterable raises
+        raise InputError(
+            f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; it fails: {said(error)}"
+        ) from error
     if not layers:
         raise InputError("target_layers is empty: expected at least one module of the model, e.g. [model.layer4[-1]]")
     return layers
@@ -50,14 +56,24 @@ def classes_of(targets: Iterable[Any]) -> list[int]:
     """
     if not isinstance(targets, Iterable):
         raise InputError(f"targets must be a list with one target for each image, or None; got {type(targets).__name__}")
-    return [_class_of(target) for target in targets]
+    try:
+        return [_class_of(target) for target in targets]
+    except InputError:
+        raise
+    except Exception as error:  # whatever another's iterable raises
+        raise InputError(f"targets must be a list with one target for each image, or None; it fails: {said(error)}") from error
+
+
+_MOST_CLASSES = 10**7
 
 
 def _class_of(target: Any) -> int:
     try:
         category = index(getattr(target, "category", target))
+        if not callable(target) or abs(category) > _MOST_CLASSES:  # no model has as many: that is said where classes are known
+            return category
         probe = torch.linspace(1, 2, abs(category) + 2)
-        if not callable(target) or float(target(probe)) == float(probe[category]):
+        if float(target(probe)) == float(probe[category]):
             return category
     except Exception:  # whatever another's target makes of the probe: it is not one of a class
         pass
@@ -80,7 +96,7 @@ def check_reshape(
         images: the first is looked at.
 
     Raises:
-        InputError: another shape, other values, or another order.
+        InputError: it fails, or gives another shape, other values, or another order.
     """
     image = images[:1].clone()  # outside of inference mode, whose tensors take no gradient
     for layer in layers:
@@ -92,21 +108,41 @@ def check_reshape(
             used = network(image)[0]
         finally:
             hook.remove()
-        try:
-            laid = reshape(raw[network.nth])
-        except Exception as error:  # whatever another's function raises on a grid that it was not made for
-            reason = f"{type(error).__name__}: {error}"
+        laid = _laid(reshape, raw[network.nth], layer)
+        if laid.shape != used.shape or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
             raise InputError(
-                f"reshape_transform fails on layer {layer!r}, whose grid is {tuple(used.shape)} ({reason}). It is not needed:"
-                " leave reshape_transform out"
-            ) from error
-        same = isinstance(laid, Tensor) and laid.shape == used.shape
-        if not same or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
-            raise InputError(
-                f"reshape_transform makes {tuple(getattr(laid, 'shape', ()))} of layer {layer!r}, where AdvCAM itself lays it"
-                f" on the grid {tuple(used.shape)}, with other values or in another order. It is not needed: leave"
-                " reshape_transform out"
+                f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, where AdvCAM itself lays it on the grid"
+                f" {tuple(used.shape)}, with other values or in another order. {_LEAVE_OUT}"
             )
+
+
+_LEAVE_OUT = "It is not needed: leave reshape_transform out"
+
+
+def _laid(reshape: Callable[[Any], Tensor], raw: Any, layer: str) -> Tensor:
+    """What the user's function makes of a layer's output."""
+    try:
+        laid = reshape(raw)
+    except Exception as error:  # most often it was written for another grid
+        came = f" {tuple(raw.shape)}" if isinstance(raw, Tensor) else ""
+        raise InputError(
+            f"reshape_transform fails on the output{came} of layer {layer!r}: {said(error)}. {_LEAVE_OUT}"
+        ) from error
+    if not isinstance(laid, Tensor) or laid.is_nested or laid.layout != torch.strided:
+        raise InputError(
+            f"reshape_transform makes {shown(laid)} of layer {layer!r}: expected a tensor [N, D, h, w]. {_LEAVE_OUT}"
+        )
+    return laid
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """That no layer is among the options.
+
+    Raises:
+        SettingsError: it is.
+    """
+    if "layer" in options:
+        raise SettingsError(f"layer={shown(options['layer'])}: layers are given as target_layers here; leave layer= out")
 
 
 def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:
@@ -115,12 +151,12 @@ def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:
     Raises:
         SettingsError: one is; says what there is instead.
     """
-    if aug_smooth:
+    if check_flag("aug_smooth", aug_smooth):
         raise SettingsError(
             "aug_smooth=True (the mean over mirror images and three brightnesses) is not available: leave it out and make the"
             " object with mirror=True, which climbs an image and its mirror image together"
         )
-    if eigen_smooth:
+    if check_flag("eigen_smooth", eigen_smooth):
         raise SettingsError(
             "eigen_smooth=True (the first principal component of one map's channels) is not defined for a sum of maps over"
             " steps: leave it out; mirror=True or several scales when making the object smooth too"

@@ -5,12 +5,15 @@ from __future__ import annotations
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from advcam import explain
 from advcam.errors import InputError, SettingsError
+from advcam.explain import check_flag, check_images
+from advcam.models import said, shown
 
 from .lookup import layer_name
 
@@ -90,6 +93,7 @@ class AdvCAM:
                 f"inputs must be one tensor of images [N, 3, H, W]; got {came}. Only pixels are climbed: wrap the model in a"
                 " module that takes the images alone"
             )
+        check_images(images, None)
         return self._climber(images, self._classes(target, images)).maps[:, None]
 
     @staticmethod
@@ -102,25 +106,33 @@ class AdvCAM:
             layer_attribution: [N, 1, h, w].
             interpolate_dims: (H, W).
             interpolate_mode: of :func:`torch.nn.functional.interpolate`.
+
+        Raises:
+            InputError: what that function does not take.
         """
-        return torch.nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
+        try:
+            return torch.nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
+        except Exception as error:  # torch raises anything from TypeError to NotImplementedError
+            raise InputError(
+                f"cannot be resized: {said(error)}. Expected an attribution [N, 1, h, w], (H, W), and 'nearest' or 'bilinear'"
+            ) from error
 
     def _classes(self, target: Any, images: Tensor) -> list[list[int]]:
         """The class of each image, in a list of its own."""
-        n = images.shape[:1].numel()
+        n = len(images)
         if target is None:
             outputs = self._climber.scores(images[:1]).shape[1]
             if outputs > 1:
                 raise InputError(f"target=None is for a model with a single output; this one has {outputs}: give a class id")
             return [[0]] * n
-        plain = target.tolist() if isinstance(target, Tensor) and target.numel() != 1 else target
         try:
+            target = torch.as_tensor(target) if isinstance(target, np.ndarray) else target
+            plain = target.tolist() if isinstance(target, Tensor) and target.numel() != 1 else target
             return [[index(c)] for c in plain] if isinstance(plain, list) else [[index(plain)]] * n
-        except TypeError:
-            came = f"a {target.dtype} tensor {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
+        except Exception:  # whatever another's object raises where it is no class id
             raise InputError(
-                f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {came}. Logits are"
-                " [N, K], so a tuple has no meaning here"
+                f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {shown(target)}. Logits"
+                " are [N, K], so a tuple has no meaning here"
             ) from None
 
 
@@ -129,11 +141,11 @@ def _check_available(forward_args: object, layer_input: bool, summation: bool, g
         raise InputError(
             "additional_forward_args are not available: wrap the model in a module that takes the images alone and adds them"
         )
-    if layer_input:
+    if check_flag("attribute_to_layer_input", layer_input):
         raise SettingsError(
             "attribute_to_layer_input=True is not available: give as layer the module whose output goes into this one"
         )
-    if not summation:
+    if not check_flag("attr_dim_summation", summation):
         raise SettingsError("attr_dim_summation=False is not available: an AdvCAM is a sum over channels; leave it out")
     if grad_kwargs is not None:
         raise SettingsError("grad_kwargs are not available: the climb takes its own gradients; leave them out")

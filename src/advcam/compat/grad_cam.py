@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from advcam import explain
 from advcam.errors import InputError
+from advcam.explain import check_images
 
-from .asked import check_reshape, check_smoothing, classes_of, layers_of
+from .asked import check_options, check_reshape, check_smoothing, classes_of, layers_of
 from .lookup import layer_name
 
 
@@ -54,6 +55,7 @@ class AdvCAM:
         reshape_transform: Callable[[Tensor], Tensor] | None = None,
         **options: Any,
     ) -> None:
+        check_options(options)
         self.model, self.target_layers, self.reshape_transform = model, layers_of(target_layers), reshape_transform
         self._names = [layer_name(model, layer) for layer in self.target_layers]
         settings = {"precision": "float32"} | self._fixed | options  # theirs too
@@ -85,6 +87,7 @@ class AdvCAM:
         if not isinstance(input_tensor, Tensor):
             raise InputError(f"input_tensor must be a float tensor [N, 3, H, W]; got {type(input_tensor).__name__}")
         classes = None if targets is None else classes_of(targets)
+        check_images(input_tensor, None)
         images = input_tensor.to(next(self.model.parameters(), input_tensor).device)
         self._images, self._outputs = images, None
         if classes is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from advcam.errors import InputError
-from advcam.models import unwrapped
+from advcam.models import shown, unwrapped
 
 
 def layer_name(model: nn.Module, layer: object) -> str:
@@ -27,7 +27,7 @@ def layer_name(model: nn.Module, layer: object) -> str:
     parts = ", ".join(name for name, _ in own.named_children()) or "none"
     if not isinstance(layer, nn.Module):
         raise InputError(
-            f"a layer must be a module of the model, e.g. model.layer4[-1]; got {layer!r}. The model's parts: {parts}"
+            f"a layer must be a module of the model, e.g. model.layer4[-1]; got {shown(layer)}. The model's parts: {parts}"
         )
     if layer is own or layer is model:
         raise InputError(

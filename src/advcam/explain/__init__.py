@@ -1,6 +1,7 @@
 """``AdvCAM(model)(images, targets)``: network found, climb called, model given back."""
 
 from .advcam import AdvCAM, cam
+from .inputs import check_flag, check_images
 from .maps import Maps
 
-__all__ = ["AdvCAM", "Maps", "cam"]
+__all__ = ["AdvCAM", "Maps", "cam", "check_flag", "check_images"]

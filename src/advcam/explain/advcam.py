@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
 from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError, out_of_memory
 from advcam.machine import settled
-from advcam.models import Network, check_fits, find, lent, logits_of, prepared, unwrapped
+from advcam.models import Network, called, check_fits, find, lent, ours, prepared, said, shown, unwrapped
 
-from .inputs import Targets, as_lists, check_images, check_list, pairs
+from .inputs import Targets, as_lists, check_flag, check_images, check_list, pairs
 from .maps import Maps
 
 _CLASSES_AT_ONCE = 8  # of one image, where its features are computed only once
@@ -57,7 +57,7 @@ class AdvCAM:
 
     Raises:
         SettingsError: an unknown preset or setting, or a value out of range.
-        NetworkError: at the first call, a network without a feature map.
+        NetworkError: at a call, a network without a feature map, or whatever the network itself raises.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
@@ -76,12 +76,12 @@ class AdvCAM:
         **changes: Any,
     ) -> None:
         if max_pixels is not None and not (isinstance(max_pixels, Integral) and max_pixels >= 1):
-            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {max_pixels!r}")
+            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {shown(max_pixels)}")
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer = model, layer
         self.max_pixels: int | None = max_pixels
-        self.settings: ClimbSettings = settings(preset, **changes)
+        self.settings: ClimbSettings = _settings(preset, changes)
         self._network: Network | None = None
 
     def __repr__(self) -> str:
@@ -107,36 +107,40 @@ class AdvCAM:
             The maps; of a list, a list with the maps of each image.
 
         Raises:
-            InputError: images or targets of another form, or a class the model does not have.
+            InputError: images or targets of another form, or a class the model does not have; too little memory for one image.
+            NetworkError: a network without a feature map; whatever the network raises, as the cause.
             SettingsError: ``record`` with several scales.
         """
-        if record:
+        if record := check_flag("record", record):
             self._need_one_scale("record=True keeps steps")
-        with _in_our_words(self.model):
-            if isinstance(images, (list, tuple)):
-                return self._several_sizes(check_list(images), targets, record)
-            job = self._start(images, targets)
-            climbed = [self._climb(job, scale, record) for scale in self.settings.scales]
-            grids, first, recorded = zip(*climbed, strict=True)
-            return self._maps(job, grids, first, recorded[0])
+        if isinstance(images, (list, tuple)):
+            return self._several_sizes(check_list(images), targets, record)
+        job = self._start(images, targets)
+        climbed = [self._climb(job, scale, record) for scale in self.settings.scales]
+        grids, first, recorded = zip(*climbed, strict=True)
+        return self._maps(job, grids, first, recorded[0])
 
     def scores(self, images: Tensor) -> Float[Tensor, "n k"]:
         """The model's logits of the images, as it gives them in eval mode; memory is bounded as in a call.
 
         Args:
             images: float [N, 3, H, W].
+
+        Raises:
+            InputError: images of another form, or too little memory for one.
+            NetworkError: a model without logits; whatever it raises, as the cause.
         """
-        with _in_our_words(self.model), _undisturbed(), lent(model := unwrapped(self.model)), torch.no_grad():
-            images = check_images(images, self.settings.bounds)
-            check_fits(model, images)
+        model, images = unwrapped(self.model), check_images(images, self.settings.bounds)
+        check_fits(model, images)
+        with _undisturbed(), lent(model), torch.no_grad():
             parts: list[Tensor] = []
             start = 0
             while start < len(images):
                 at_once = min(len(images) - start, max(1, self._limit(images) // self._pixels_of(images, 1.0)))
                 try:
-                    parts.append(logits_of(model(images[start : start + at_once].clone())))
+                    parts.append(called(model, images[start : start + at_once].clone()))
                     start += at_once
-                except (RuntimeError, MemoryError) as error:
+                except Exception as error:
                     self._make_room(error, images, 1.0, at_once)
             return torch.cat(parts)
 
@@ -161,13 +165,11 @@ class AdvCAM:
         """
         self._need_one_scale("iterate() yields steps")
         (scale,) = self.settings.scales
-        with _in_our_words(self.model):
-            job = self._start(images, targets)
-            running, steps = self._begin(job, scale)
+        job = self._start(images, targets)
+        running, steps = self._begin(job, scale)
         total = first = None
         for t in range(self.settings.steps_at(scale)):
-            with _in_our_words(self.model):
-                steps = [next(climbs) for climbs in running] if t else steps
+            steps = [next(climbs) for climbs in running] if t else steps
             maps, scores, pixels = (
                 torch.cat(part) for part in zip(*((s.maps, s.scores, s.pixels) for s in steps), strict=True)
             )
@@ -182,12 +184,14 @@ class AdvCAM:
         s = self.settings
         with _undisturbed():
             images = check_images(images, s.bounds).detach().clone()
+            self._check_scales(images)
             self._network = find(self.model, images, self.layer)
             network = self._network.at(self._precision(images))
             self._check_head(network)
             lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
             once = s.steps == 1 and network.head is not None
-            climber = network if once else prepared(network, images[:1])
+            with ours(network.model, "fails when it is prepared"):
+                climber = network if once else prepared(network, images[:1])
             return _Job(images, network, climber, *pairs(lists, images.device))
 
     def _climb(self, job: _Job, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -222,7 +226,7 @@ class AdvCAM:
             running = [self._steps(job, rows, scale) for rows in chunks]
             try:
                 return running, [next(climbs) for climbs in running]
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 longest = max(rows.stop - rows.start for rows in chunks)
                 self._make_room(error, job.images, scale, min(self._room(job, scale), longest))
 
@@ -233,10 +237,10 @@ class AdvCAM:
             own, image = job.image[rows].unique(return_inverse=True)
             steps = climb(
                 job.climber, make_views(job.images[own], scale, s.mirror), image, job.target[rows], s,
-                head=job.network.linear(), steps=s.steps_at(scale), move_last=move_last,
+                head=job.network.linear(), steps=int(s.steps_at(scale)), move_last=move_last,
             )  # fmt: skip
         while True:
-            with _undisturbed():
+            with _undisturbed(), ours(job.network.model, "fails on its gradient"):
                 step = next(steps, None)
             if step is None:
                 return
@@ -251,13 +255,13 @@ class AdvCAM:
             try:
                 done.append(one(rows))
                 start = rows.stop
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 self._make_room(error, job.images, scale, min(self._room(job, scale), rows.stop - rows.start))
         return done
 
     def _make_room(self, error: Exception, images: Tensor, scale: float, at_once: int) -> None:
         """Halves ``max_pixels`` where memory ran out with so many at once; another error, or one alone, is raised."""
-        if not out_of_memory(error):
+        if isinstance(error, AdvcamError) or not out_of_memory(error):
             raise error
         if at_once == 1:
             raise InputError(
@@ -316,8 +320,7 @@ class AdvCAM:
         """Images of one size go together; the results come back in the order of the images."""
         lists: list[list[int]] | None = None
         if targets is not None:
-            first = check_images(images[0][None], self.settings.bounds) if images else None
-            classes = find(self.model, first, self.layer).classes if first is not None else 0
+            classes = self._classes(images[0][None]) if images else 0
             lists = as_lists(targets, len(images), classes)
             pairs(lists, torch.device("cpu"))  # a class at all
         out: dict[int, Maps] = {}
@@ -330,6 +333,11 @@ class AdvCAM:
             together = self(torch.stack([images[row] for row in rows]), named, record=record)
             out |= {row: together.of_image(at) for at, row in enumerate(rows)}
         return [out[row] for row in range(len(images))]
+
+    def _classes(self, images: Tensor) -> int:
+        """How many classes the model has."""
+        with _undisturbed():
+            return find(self.model, check_images(images, self.settings.bounds).detach().clone(), self.layer).classes
 
     def _maps(self, job: _Job, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor]) -> Maps:
         size = (job.images.shape[2], job.images.shape[3])
@@ -345,6 +353,14 @@ class AdvCAM:
     def _need_one_scale(self, what: str) -> None:
         if len(self.settings.scales) > 1:
             raise SettingsError(f"{what} on one grid: give one scale, e.g. scales=(1.0,); got {self.settings.scales}")
+
+    def _check_scales(self, images: Tensor) -> None:
+        least = 1 / min(images.shape[2:])
+        if min(self.settings.scales) < least:
+            raise InputError(
+                f"scales {self.settings.scales} leave less than a pixel of images of {images.shape[2]}x{images.shape[3]}: give"
+                f" larger images, or scales of at least {least:.3g}"
+            )
 
     def _check_head(self, network: Network) -> None:
         s = self.settings
@@ -371,6 +387,18 @@ def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) 
     return AdvCAM(model, **({"precision": "float32"} | options | {"steps": 1}))(images, targets)
 
 
+def _settings(preset: str, changes: dict[str, Any]) -> ClimbSettings:
+    try:
+        return settings(preset, **changes)
+    except AdvcamError:
+        raise
+    except Exception as error:  # arrays and other objects that cannot be compared with what there is
+        came = ", ".join(f"{name}={shown(value)}" for name, value in {"preset": preset, **changes}.items())
+        raise SettingsError(
+            f"preset must be the name of one and settings plain numbers, words or tuples ({said(error)}); got {came}"
+        ) from error
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Neither the caller's inference mode nor their autocast reaches inside."""
@@ -378,23 +406,6 @@ def _undisturbed() -> Iterator[None]:
         for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield
-
-
-@contextlib.contextmanager
-def _in_our_words(model: object) -> Iterator[None]:
-    """Whatever another's model raises is a :class:`NetworkError` that says so; memory that ran out with one image too."""
-    try:
-        yield
-    except (AdvcamError, Warning):  # a warning that the caller has made an error is the caller's
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            raise InputError(f"not enough memory for one image ({type(error).__name__}): give smaller images") from error
-        reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else "no reason given"
-        raise NetworkError(
-            f"{type(model).__name__} fails with {type(error).__name__}: {reason}. Its forward must take one tensor of images,"
-            " of the size, type and number of channels that it was made for, and return logits [N, K]"
-        ) from error
 
 
 def _strange(step: Step) -> Tensor:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from advcam.errors import InputError
+from advcam.models import shown
 
+_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 Targets = Sequence[Sequence[int]] | Tensor | None
 
 
 def check_images(images: object, bounds: tuple[float, float] | None) -> Tensor:
-    """The images, if they are what they must be.
+    """The images [N, 3, H, W], if they are what they must be.
 
     Raises:
         InputError: another form, no image, pixels that are not finite or outside the bounds.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        came = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise InputError(
-            "images must be a float tensor [N, 3, H, W], normalised as the model wants it, or a list of such [3, H, W];"
-            f" got {came}"
-        )
+    form = "float tensor [N, 3, H, W], normalised as the model wants it, or a list of such [3, H, W]"
+    if not _dense(images) or images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise InputError(f"images must be a {form}; got {_came(images)}")
+    if images.is_meta:
+        raise InputError("images are on the meta device, where there are no pixels: give them on the device of the model")
+    if images.dtype not in _TYPES:
+        raise InputError(f"images are {images.dtype}, in which networks do not compute: convert them, images.float()")
     if not images.numel():
         raise InputError(f"images must hold at least one image of at least one pixel; got none: {tuple(images.shape)}")
     if not torch.isfinite(images).all():
@@ -44,10 +48,24 @@ def check_list(images: Sequence[object]) -> list[Tensor]:
         InputError: an entry of another form.
     """
     for at, image in enumerate(images):
-        if not isinstance(image, Tensor) or image.ndim != 3:
-            came = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-            raise InputError(f"images as a list must be float tensors [3, H, W], one an image; entry {at} is {came}")
+        if not _dense(image) or image.ndim != 3:
+            raise InputError(f"images as a list must be float tensors [3, H, W], one an image; entry {at} is {_came(image)}")
+        if (image.dtype, image.device) != (images[0].dtype, images[0].device):  # type: ignore[attr-defined]
+            raise InputError(
+                f"images in a list must be of one type and on one device; entry 0 is {_came(images[0])}, entry {at}"
+                f" {_came(image)}. Convert them, e.g. image.to(images[0])"
+            )
     return list(images)  # type: ignore[arg-type]
+
+
+def _dense(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested
+
+
+def _came(value: object) -> str:
+    if not _dense(value):
+        return f"a {value.layout} tensor" if isinstance(value, Tensor) else type(value).__name__
+    return f"{value.dtype} {tuple(value.shape)}" + (f" on {value.device}" if value.device.type != "cpu" else "")
 
 
 def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: int) -> list[list[int]]:
@@ -56,22 +74,25 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
     Raises:
         InputError: another form, another number of images, or a class that the model does not have.
     """
-    if not isinstance(targets, Tensor) and getattr(targets, "ndim", 0) == 2:
-        targets = torch.as_tensor(targets)
-    if isinstance(targets, Tensor):
-        if targets.ndim != 2 or targets.shape[1] != classes or not ((targets == 0) | (targets == 1)).all():
+    try:
+        if not isinstance(targets, Tensor) and getattr(targets, "ndim", 0) == 2:
+            targets = torch.as_tensor(targets)
+        is_table = isinstance(targets, Tensor) and targets.ndim == 2 and targets.shape[1] == classes
+        if isinstance(targets, Tensor) and not (is_table and ((targets == 0) | (targets == 1)).all()):
             raise InputError(
                 f"targets as a tensor must be 0/1 [N, {classes}]; got {tuple(targets.shape)}."
                 " Class ids go in lists, e.g. [[0, 2], [1]]"
             )
-        lists = [row.nonzero()[:, 0].tolist() for row in targets]
-    else:
-        try:
+        if isinstance(targets, Tensor):
+            lists = [row.nonzero()[:, 0].tolist() for row in targets]
+        else:
             lists = [[_id(name) for name in names] for names in targets]
-        except TypeError:
-            raise InputError(
-                f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {targets!r}"
-            ) from None
+    except InputError:
+        raise
+    except Exception:  # whatever another's objects raise where they are no ids
+        raise InputError(
+            f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {shown(targets)}"
+        ) from None
     if len(lists) != images:
         raise InputError(f"targets must name the classes of each of the {images} images; got {len(lists)} of them")
     for row, names in enumerate(lists):
@@ -85,6 +106,18 @@ def _id(name: object) -> int:
     if isinstance(name, bool):
         raise TypeError("True and False are entries of a table, not class ids")
     return index(name)  # type: ignore[arg-type]
+
+
+def check_flag(name: str, value: object) -> bool:
+    """True or False, or what Python takes for it.
+
+    Raises:
+        InputError: an array of several.
+    """
+    try:
+        return bool(value)
+    except Exception:  # arrays and tensors of several values
+        raise InputError(f"{name} is True or False; got {shown(value)}") from None
 
 
 def pairs(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

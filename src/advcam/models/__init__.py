@@ -9,8 +9,21 @@ from .torchvision_mend import mend
 mend()
 
 from .find import check_fits, find  # noqa: E402
-from .lending import lent, logits_of, unwrapped  # noqa: E402
+from .lending import called, lent, logits_of, ours, said, shown, unwrapped  # noqa: E402
 from .network import Network  # noqa: E402
 from .prepared import prepared  # noqa: E402
 
-__all__ = ["Network", "check_fits", "find", "lent", "logits_of", "mend", "prepared", "unwrapped"]
+__all__ = [
+    "Network",
+    "called",
+    "check_fits",
+    "find",
+    "lent",
+    "logits_of",
+    "mend",
+    "ours",
+    "prepared",
+    "said",
+    "shown",
+    "unwrapped",
+]

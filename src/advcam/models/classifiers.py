@@ -10,11 +10,12 @@ from textwrap import shorten
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from advcam.errors import NetworkError, SettingsError, known
 
-from .weights import fill, load_state, without_prefix
+from .weights import State, fill, has, load_state, without_prefix
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,16 @@ def saved_classifier(backbone: Backbone, classes: int, weights: Path) -> nn.Modu
     Raises:
         NetworkError: weights that do not fit the backbone or the number of classes.
     """
+    return _filled(backbone, classes, load_state(weights), str(weights))
+
+
+def _filled(backbone: Backbone, classes: int, state: State, source: str) -> nn.Module:
     model = backbone.create(num_classes=classes)
-    state = without_prefix(load_state(weights), model.state_dict())
+    state = without_prefix(state, model.state_dict(), source)
     head = model.pretrained_cfg["classifier"]  # type: ignore[index]
     if isinstance(head, str) and f"{head}.bias" not in state:
         _drop_bias(model)
-    fill(model, state, str(weights))
+    fill(model, state, source)
     return model
 
 
@@ -171,22 +176,30 @@ def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
     if weights is None:
         model = backbone.create(pretrained=True)
     else:
-        kept = timm.get_pretrained_cfg(backbone.name, allow_unregistered=True)
-        heads = kept.classifier if kept else backbone.create().pretrained_cfg["classifier"]  # type: ignore[index]
+        empty = _names_alone(backbone)
+        heads = empty.pretrained_cfg["classifier"]  # type: ignore[index]
         head = f"{heads if isinstance(heads, str) else heads[0]}.weight"
-        state = load_state(weights)
-        found = min((name for name in state if f".{name}".endswith(f".{head}")), key=len, default=None)
-        if found is None:
-            has = ", ".join(repr(name) for name in list(state)[-3:])
-            raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; it has ..., {has}")
-        matrix = state[found]
-        model = saved_classifier(backbone, len(matrix), weights)
+        held = load_state(weights)
+        state = without_prefix(held, wanted := empty.state_dict(), str(weights))
+        if head not in state:
+            said = has(held, head, [state[name] for name in wanted if name in state])
+            raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; {said}")
+        model = _filled(backbone, state[head].shape[:1].numel(), state, str(weights))
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
     imagenet = timm.data.ImageNetInfo()
     known_names = model.num_classes == imagenet.num_classes()
     names = tuple(imagenet.index_to_description(i) for i in range(imagenet.num_classes())) if known_names else ()
     return Ready(model.eval(), *backbone.normalisation(), names, size)  # type: ignore[arg-type]
+
+
+def _names_alone(backbone: Backbone) -> nn.Module:
+    """The network, where possible without memory for its values."""
+    try:
+        with torch.device("meta"):
+            return backbone.create()
+    except Exception:  # one that computes with values while it is built; what is wrong otherwise is said below
+        return backbone.create()
 
 
 def own_classifier(reference: str) -> nn.Module:

@@ -108,6 +108,11 @@ def start_encoder(network: nn.Module, state: State, source: str) -> None:
     body = getattr(encoder, "model", None)
     if not isinstance(body, nn.Module):
         raise NetworkError(f"{type(network).__name__} has no timm encoder to start from {source}")
-    flat = {name: name.replace(".", "_") for name in (*state, *body.state_dict())}  # timm flattens stages.0 to stages_0 here
-    known_as = without_prefix({flat[name]: value for name, value in state.items()}, [flat[n] for n in body.state_dict()])
-    fill(body, {name: known_as[flat[name]] for name in body.state_dict() if flat[name] in known_as}, source)
+    state = without_prefix(state, body.state_dict(), source, _flat)
+    known_as = {_flat(name): value for name, value in state.items()}
+    found = {name: known_as[_flat(name)] for name in body.state_dict() if _flat(name) in known_as}
+    fill(body, found or state, source)
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")  # as timm flattens stages.0 to stages_0 here

@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedParameter
 
 from advcam.errors import AdvcamError, InputError, NetworkError, known, out_of_memory
 
 from .layout import Layout, layout
-from .lending import lent, random_state, signature, unwrapped
+from .lending import REMEDY, lent, random_state, said, signature, unwrapped
 from .network import Network
+from .probabilities import probabilities
 from .trace import Call, Trace
 
 # Pixels: enough that the feature map of any common network has more than one cell, not so many that watching all layers costs.
@@ -46,14 +48,16 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
         layer: name of the module whose output to take, instead of finding it; None finds it.
 
     Raises:
-        NetworkError: no such map, or ``layer`` does not exist or does not matter. Says what was seen.
-        InputError: images on another device or of another type than the model.
+        NetworkError: no such map, ``layer`` does not exist or does not matter, the model fails, is quantised, or returns
+            probabilities. Says what was seen.
+        InputError: images on another device or of another type than the model, or too little memory for one.
     """
     model = unwrapped(model)
     names = [name for name, _ in model.named_modules() if name]
     if layer is not None and layer not in names:
         raise NetworkError(f"the model has no layer {layer!r}; {known(layer, names)}")
     check_fits(model, images)
+    _check_takes_gradient(model)
     state = signature(model)
     kept = _found.get(model)
     if kept is None or kept[0] != state:
@@ -93,19 +97,29 @@ def _takes_channels_last(network: Network, image: Tensor) -> bool:
     """False where the model's own forward needs contiguous tensors (``view`` in front of its head)."""
     try:
         network(image.repeat(2, 1, 1, 1))  # a single picture can be viewed either way
-    except RuntimeError:
+    except (RuntimeError, AdvcamError):
         return False
     return True
 
 
 def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
-    if isinstance(error, AdvcamError) or out_of_memory(error):
+    if isinstance(error, AdvcamError):
         return error
-    reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
-    return NetworkError(
-        f"{type(model).__name__} fails on a picture {tuple(images[:1].shape)}: {reason}. Its forward must take one tensor of"
-        " images; give images of the size and number of channels that it was made for"
-    )
+    if out_of_memory(error):
+        return InputError(
+            f"not enough memory to look at {type(model).__name__} with one image: give smaller images, another device, or a"
+            " smaller network"
+        )
+    return NetworkError(f"{type(model).__name__} fails on a picture {tuple(images[:1].shape)}: {said(error)}. {REMEDY}")
+
+
+def _check_takes_gradient(model: nn.Module) -> None:
+    quantised = [name or "itself" for name, module in model.named_modules() if ".quantized" in type(module).__module__]
+    if quantised:
+        raise NetworkError(
+            f"{type(model).__name__} has quantised modules, such as {quantised[0]!r}, and these take no gradient, so nothing"
+            " can be climbed: give the float model that it was made of"
+        )
 
 
 def check_fits(model: nn.Module, images: Tensor) -> None:
@@ -113,7 +127,14 @@ def check_fits(model: nn.Module, images: Tensor) -> None:
 
     Raises:
         InputError: they are not.
+        NetworkError: the model has no values yet.
     """
+    empty = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter) or p.is_meta]
+    if empty:
+        raise NetworkError(
+            f"parameter {empty[0]!r} of {type(model).__name__} has no values yet (a lazy module, or the meta device): call the"
+            " model once on images if it is lazy, or load its weights with load_state_dict(..., assign=True)"
+        )
     parameters = [p for p in model.parameters() if p.is_floating_point()]
     devices = {p.device for p in parameters}
     if parameters and images.device not in devices:
@@ -136,19 +157,16 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
     size = (image.shape[2], image.shape[3])
     if not trace.depends:
         raise NetworkError(
-            _quantised(model)
-            or f"the logits of {type(model).__name__} do not depend on the pixels by any differentiable way (a detach or"
-            " no_grad inside its forward?), so nothing can be climbed"
+            f"the logits of {type(model).__name__} do not depend on the pixels by any differentiable way (a detach or no_grad"
+            " inside its forward?), so nothing can be climbed"
         )
-    if _are_probabilities(trace.logits):
-        raise NetworkError(
-            f"{type(model).__name__} returns probabilities (not negative, sum 1): expected logits. Leave out the softmax at its"
-            " end and return the logits instead; where it saturates nothing can be climbed"
-        )
-    squashed = _within_one(trace.logits)
-    if squashed and trace.is_flat and bool((trace.logits > 0.5).any()):
-        raise NetworkError(_probabilities(model, "and saturated: their gradient is zero"))
     head, taken, calls = _linear_head(trace, named)
+    if by := probabilities(trace, named):
+        what = "not negative, sum 1" if by == "softmax" else "in [0, 1] whatever its features are"
+        raise NetworkError(
+            f"{type(model).__name__} returns probabilities ({what}): expected logits. Leave out the {by} at its"
+            " end and return the logits instead; where it is saturated nothing can be climbed"
+        )
     found = _last_map(trace, calls, size, layer, named)
     if found is None:
         raise NetworkError(_nothing_found(model, trace, layer, size, named))
@@ -156,13 +174,10 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
     grid = lies.to_grid(call.value, size)
     pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
     pooled = pooled and not call.changed  # else that is the mean of what was written over the layer's output
-    network = Network(
+    return Network(
         model, call.name, call.side, call.nth, lies, trace.logits.shape[1], head if pooled else None,
         _foldable(trace, named, call),
     )  # fmt: skip
-    if squashed and _stays_within_one(network, image):
-        raise NetworkError(_probabilities(model, "whatever its features are"))
-    return network
 
 
 def _last_map(
@@ -174,7 +189,7 @@ def _last_map(
     for call in reversed(calls):
         lies = layout(call.value.shape, size, cells)
         if layer is not None:
-            lies = lies or (Layout("channels first") if call.value.ndim == 4 else None)
+            lies = lies or (Layout("channels first") if call.value.ndim == 4 and call.value[0, 0].numel() > 1 else None)
             eligible = (call.name, call.side) == (layer, "output")
         else:
             eligible = not (_is_no_map(named[call.name], call) or call.changed) and trace.is_cut(call)
@@ -189,40 +204,6 @@ def _last_map(
         if last is None or (last[0].side == "input" and call.side == "output"):
             last = call, lies
     return last
-
-
-def _are_probabilities(logits: Tensor) -> bool:
-    several = logits.shape[1] > 1 and bool((logits >= 0).all())
-    return several and torch.allclose(logits.float().sum(1), torch.ones(1, device=logits.device), atol=1e-3)
-
-
-def _within_one(logits: Tensor) -> bool:
-    """Whether all outputs lie in [0, 1], as probabilities do, and a few logits may by chance."""
-    return bool(((logits >= 0) & (logits <= 1)).all())
-
-
-def _stays_within_one(network: Network, image: Tensor) -> bool:
-    """Whether the outputs lie in [0, 1] for features of any size, sign and order of channels too: logits would not."""
-    probes = (lambda f, s=sign, at=shift: 1e3 * s * f.roll(at, 1) for shift in (0, 1, 3, 7) for sign in (1, -1))
-    return all(_within_one(network(image, change=probe)[1]) for probe in probes)
-
-
-def _probabilities(model: nn.Module, how: str) -> str:
-    return (
-        f"{type(model).__name__} returns probabilities (all outputs lie in [0, 1], {how}): expected logits. Leave out the"
-        " sigmoid or softmax at its end and return the logits instead; where it saturates nothing can be climbed"
-    )
-
-
-def _quantised(model: nn.Module) -> str:
-    """What to say of a model with modules of whole numbers; empty where it has none."""
-    names = [name for name, module in model.named_modules() if "quantized" in type(module).__module__]
-    return (
-        f"{type(model).__name__} has quantised modules, such as {names[0]!r}, and these take no gradient, so nothing can be"
-        " climbed: give the float model that it was made of"
-        if names
-        else ""
-    )
 
 
 def _is_no_map(module: nn.Module, call: Call) -> bool:
@@ -249,18 +230,7 @@ def _nothing_found(
     model: nn.Module, trace: Trace, layer: str | None, size: tuple[int, int], named: dict[str, nn.Module]
 ) -> str:
     if layer is not None:
-        shapes = [tuple(c.value.shape) for c in trace.calls if (c.name, c.side) == (layer, "output")]
-        if not shapes:
-            return f"layer {layer!r} gives no tensor that the logits depend on; name one whose output is a feature map"
-        if layout(torch.Size(shapes[-1]), size) is None and len(shapes[-1]) != 4:
-            return (
-                f"the output of layer {layer!r} is {shapes[-1]}: expected a feature map [N, D, h, w], [N, h, w, D] or tokens"
-                f" [N, h w, D] on the grid of a {size[0]}x{size[1]} picture"
-            )
-        return (
-            f"the logits do not depend on the output of layer {layer!r}: name an earlier layer (behind the last block of a"
-            " transformer with a class token nothing else counts), or none, to have one found"
-        )
+        return _no_map_of(trace, layer, size, named)
     spatial = [c for c in trace.calls if layout(c.value.shape, size) is not None and not trace.is_picture(c)]
     if not spatial:
         return (
@@ -268,21 +238,46 @@ def _nothing_found(
             f" (picture {size[0]}x{size[1]}). Expected a convolutional network or a transformer over patches"
         )
     if trace.is_flat:
-        return _quantised(model) or (
+        return (
             f"the logits of {type(model).__name__} do not change with the pixels at all: their gradient is zero everywhere. Is"
-            " its head untrained, with weights of zero, or is it saturated?"
+            " its head untrained, with weights of zero?"
         )
-    maps = [c for c in spatial if c.side == "output" and c.name and not _is_no_map(named[c.name], c) and _cells(c, size) > 1]
-    fit = (c.name for c in reversed(maps) if (gradient := trace.gradient(c.value)) is not None and gradient.any())
+    advised = _advised(trace, size, named)
     return (
         f"{type(model).__name__} has no single feature map that all the logits know of the picture passes through (it has"
-        f" several branches): name one with layer=, e.g. {next(fit, spatial[-1].name)!r}"
+        f" several branches): name one with layer={f', e.g. {advised!r}' if advised else ''}"
     )
 
 
-def _cells(call: Call, size: tuple[int, int]) -> int:
-    lies = layout(call.value.shape, size)
-    return lies.to_grid(call.value, size)[0, 0].numel() if lies else 0
+def _no_map_of(trace: Trace, layer: str, size: tuple[int, int], named: dict[str, nn.Module]) -> str:
+    """Why the layer asked for gives none, and one that does."""
+    advised = _advised(trace, size, named)
+    example = f", e.g. {advised!r}" if advised else ""
+    shapes = [tuple(c.value.shape) for c in trace.calls if (c.name, c.side) == (layer, "output")]
+    if not shapes:
+        return f"layer {layer!r} gives no tensor that the logits depend on; name one whose output is a feature map{example}"
+    if len(shapes[-1]) == 4 and shapes[-1][2] * shapes[-1][3] == 1:
+        return (
+            f"the output of layer {layer!r} is {shapes[-1]}, a single cell, so there is no map: name a layer in front of the"
+            f" pooling{example}"
+        )
+    if layout(torch.Size(shapes[-1]), size) is None and len(shapes[-1]) != 4:
+        return (
+            f"the output of layer {layer!r} is {shapes[-1]}: expected a feature map [N, D, h, w], [N, h, w, D] or tokens"
+            f" [N, h w, D] on the grid of a {size[0]}x{size[1]} picture{example}"
+        )
+    return (
+        f"the logits do not depend on the output of layer {layer!r}: name an earlier layer{example} (behind the last block of a"
+        " transformer with a class token nothing else counts), or none, to have one found"
+    )
+
+
+def _advised(trace: Trace, size: tuple[int, int], named: dict[str, nn.Module]) -> str | None:
+    """The last layer that can be named: its output lies on a grid of several cells, and the logits depend on it."""
+    seen = [c for c in trace.calls if c.side == "output" and c.name and layout(c.value.shape, size) is not None]
+    maps = [c for c in seen if not _is_no_map(named[c.name], c)]
+    names = dict.fromkeys(c.name for c in reversed(maps))
+    return next((name for name in names if _last_map(trace, trace.calls, size, name, named)), None)
 
 
 def _linear_head(trace: Trace, named: dict[str, nn.Module]) -> tuple[str | None, Tensor | None, list[Call]]:
@@ -298,9 +293,16 @@ def _linear_head(trace: Trace, named: dict[str, nn.Module]) -> tuple[str | None,
         out = _flat(call.value)
         if out.shape == trace.logits.shape and _same(out, trace.logits):
             taken = [c for c in calls[:at] if (c.name, c.side, c.nth) == (call.name, "input", call.nth)]
-            if taken and not taken[-1].changed:
+            if taken and not taken[-1].changed and _alone(named[call.name], _flat(taken[-1].value), out):
                 return call.name, _flat(taken[-1].value), calls[:at]
     return None, None, calls
+
+
+def _alone(module: nn.Module, taken: Tensor, out: Tensor) -> bool:
+    """Whether weight and bias alone make what the module gives, and no hook or function of its class (to a few per cent)."""
+    weight, bias = module.weight.detach().float(), module.bias  # type: ignore[union-attr, operator]
+    made = F.linear(taken.detach().float(), weight.flatten(1), None if bias is None else bias.detach().float())  # type: ignore[union-attr, operator]
+    return _same(made, out, 2e-2)
 
 
 def _foldable(trace: Trace, named: dict[str, nn.Module], chosen: Call) -> tuple[tuple[str, str], ...]:
@@ -335,7 +337,7 @@ def _flat(value: Tensor) -> Tensor:
     return value.mean((2, 3)) if value.ndim == 4 else value
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def _same(a: Tensor, b: Tensor, share: float = 1e-4) -> bool:
     a, b = a.detach().float(), b.detach().float()
-    near = 1e-4 * float(b.nan_to_num(0, 0, 0).abs().max()) + 1e-12
+    near = share * float(b.nan_to_num(0, 0, 0).abs().max()) + 1e-12
     return torch.allclose(a, b, rtol=1e-3, atol=near, equal_nan=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
+from textwrap import shorten
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from advcam.errors import NetworkError
+from advcam.errors import AdvcamError, NetworkError, RefusedImagesError, out_of_memory
 
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _one_at_a_time = threading.Lock()
+_renewed: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often what was found of a model proved wrong
 
 
 @contextlib.contextmanager
@@ -57,9 +60,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Raises:
         NetworkError: not a module, or TorchScript, whose layers cannot be watched.
     """
-    while True:
-        if hasattr(model, "_orig_mod"):  # compiled; first, since it passes on what its inside calls `module`
-            model = model._orig_mod  # type: ignore[assignment]
+    while isinstance(model, nn.Module):
+        held = vars(model).get("_modules", {})
+        if "_orig_mod" in held:  # compiled; first, since it passes on what its inside calls `module`
+            model = held["_orig_mod"]
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         else:
@@ -70,6 +74,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
         raise NetworkError(
             "the model is TorchScript, in which no layer can be watched: give the torch.nn.Module that it was made of"
         )
+    if "_modules" not in vars(model):
+        raise NetworkError(f"{type(model).__name__} is not set up: its __init__ must begin with super().__init__()")
     return model
 
 
@@ -80,7 +86,84 @@ def signature(model: nn.Module) -> object:
         for name, m in model.named_modules()
     )
     tensors = (*model.parameters(), *model.buffers())
-    return modules, tuple((id(t), t.dtype, 0 if t.is_inference() else t._version) for t in tensors)
+    return _renewed.get(model, 0), modules, tuple((id(t), t.dtype, 0 if t.is_inference() else t._version) for t in tensors)
+
+
+def renew(model: nn.Module) -> None:
+    """What was found of the model holds no longer, though its signature is the same: the next call looks anew."""
+    _renewed[model] = _renewed.get(model, 0) + 1
+
+
+def called(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits [N, K] of images [N, 3, H, W], from another's model; whatever it raises becomes an error of ours.
+
+    Memory that runs out is raised as it came, for the caller to make room.
+
+    Raises:
+        RefusedImagesError: the model refuses images of this size.
+        NetworkError: it fails in any other way, or returns no logits of these images.
+    """
+    with ours(model, "fails", f"does not take images of {images.shape[2]}x{images.shape[3]}"):
+        logits = logits_of(model(images))
+    if len(logits) != len(images):
+        raise NetworkError(
+            f"{type(model).__name__} returned logits {tuple(logits.shape)} for {len(images)} images: expected a row for each."
+            " Give one image at a time, or wrap it in a module that returns a row for each"
+        )
+    return logits
+
+
+@contextlib.contextmanager
+def ours(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
+    """Whatever another's model raises inside becomes an error of ours, with the other as its cause.
+
+    Errors of ours, memory that ran out, and warnings that the caller has made errors pass as they are.
+
+    Args:
+        model: whose errors they are.
+        does: what the model does wrong, in words that follow its name.
+        refuses: the same where it refuses a size, as timm (AssertionError) and Hugging Face (ValueError) do it.
+
+    Raises:
+        RefusedImagesError: it refuses a size.
+        NetworkError: anything else.
+    """
+    try:
+        yield
+    except AdvcamError:
+        raise
+    except Exception as error:
+        if out_of_memory(error) or isinstance(error, Warning):
+            raise
+        name = type(model).__name__
+        if refuses and isinstance(error, (AssertionError, ValueError)):
+            raise RefusedImagesError(
+                f"{name} {refuses} pixels: {said(error)}. Give images (and scales) of the size that it was made for"
+            ) from error
+        raise NetworkError(f"{name} {does} with {type(error).__name__}: {said(error)}. {REMEDY}") from error
+
+
+REMEDY = (
+    "Its forward must take one float tensor of images [N, 3, H, W] and nothing else: give images of the size that it was made"
+    " for; where it takes another number of channels, or more than images, wrap it in a module that takes RGB images alone"
+)
+
+
+def said(error: Exception) -> str:
+    """What an error of others says, in one line without a full stop at its end."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    lines = plain.splitlines() or ["no reason given"]
+    return shorten(lines[-1 if "Traceback" in plain else 0], 240, placeholder=" ...").rstrip(".:")
+
+
+def shown(value: object) -> str:
+    """What came, for a message: a tensor by type and shape, anything else as it is written, in one short line."""
+    if isinstance(value, Tensor):
+        return "a nested tensor" if value.is_nested else f"a {value.dtype} tensor {tuple(value.shape)}"
+    try:
+        return shorten(repr(value), 100, placeholder=" ...")
+    except Exception:  # whatever another's object raises when it is written
+        return f"a {type(value).__name__}"
 
 
 def logits_of(output: object) -> Tensor:
@@ -90,9 +173,10 @@ def logits_of(output: object) -> Tensor:
         NetworkError: something else.
     """
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor) and logits.ndim == 2:
+    if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] and logits.is_floating_point():
         return logits
-    came = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    kind = f"{output.dtype} tensor" if isinstance(output, Tensor) and not output.is_floating_point() else "tensor"
+    came = f"a {kind} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
     raise NetworkError(
         f"the model must return logits as one tensor [N, K], or an object with such .logits; it returned {came}."
         " Wrap it in a module that returns them"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,8 @@ from advcam.attribution import Head
 from advcam.errors import InputError, NetworkError
 
 from .layout import Layout
-from .lending import lent, logits_of
+from .lending import called, lent, renew
+from .trace import first_of, with_first
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,12 @@ class Network:
         bias = module.bias.detach() if module.bias is not None else weight.new_zeros(len(weight))  # type: ignore[union-attr, operator]
         return Head(_at_least_32(weight), _at_least_32(bias))
 
-    def __call__(
-        self, images: Float[Tensor, "n 3 y x"], change: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
+    def __call__(self, images: Float[Tensor, "n 3 y x"]) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
         """Feature map and logits, the logits differentiable in the feature map, both in the images if those ask for it.
-
-        Args:
-            images: normalised as the model wants them.
-            change: what to make of the features before the head sees them; None leaves them as they are.
 
         Raises:
             InputError: images so small that the feature map has a single cell, or of a size that the model does not take.
-            NetworkError: the layer did not run.
+            NetworkError: the model fails, or the layer did not run.
         """
         size = (images.shape[2], images.shape[3])
         seen: list[Tensor] = []
@@ -90,15 +84,10 @@ class Network:
             calls += 1
             if calls - 1 != self.nth:
                 return None
-            value = values[0] if isinstance(values, tuple) else values
+            value = first_of(values)
             grid = _at_least_32(self.layout.to_grid(value, size))
-            grid = change(grid) if change else grid
             seen.append(grid if grid.requires_grad else grid.detach().requires_grad_())
-            new = self.layout.back(seen[0], value)
-            if not isinstance(values, tuple):
-                return new
-            rest = (new, *values[1:])
-            return type(values)(*rest) if hasattr(values, "_fields") else rest
+            return with_first(values, self.layout.back(seen[0], value))
 
         bfloat16 = torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         form = torch.channels_last if self.channels_last else torch.contiguous_format
@@ -109,16 +98,15 @@ class Network:
             else:
                 hook = module.register_forward_pre_hook(lambda _module, inputs: watch(inputs))
             try:
-                logits = logits_of(self.model(images.contiguous(memory_format=form)))
-            except (AssertionError, ValueError) as error:  # timm's and Hugging Face's way of refusing a size
-                raise InputError(
-                    f"{type(self.model).__name__} does not take images of {size[0]}x{size[1]} pixels: {error}. Give images (and"
-                    " scales) of the size that it was made for"
-                ) from error
+                logits = called(self.model, images.contiguous(memory_format=form))
             finally:
                 hook.remove()
         if not seen:
-            raise NetworkError(f"layer {self.layer!r} did not run: was the model changed? Make a new AdvCAM of it")
+            renew(self.owner or self.model)
+            raise NetworkError(
+                f"layer {self.layer!r} did not run: the model takes another way than when it was looked at. Call once more,"
+                " then it is looked at anew; where its way depends on the image, name a layer that always runs with layer="
+            )
         if seen[0].shape[2] * seen[0].shape[3] == 1:
             raise InputError(
                 f"images of {size[0]}x{size[1]} pixels are smaller than the network's stride: their feature map has a single"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
 
 from .lending import lent, logits_of
 
@@ -59,6 +62,7 @@ class Trace:
             pixels = image.detach().clone().requires_grad_().clone()
             self.logits = logits_of(model(pixels))
         self.calls: list[Call] = calls
+        self._model, self._image = model, image
         self._pixels = pixels
         self._paths = _paths(self.logits.grad_fn, pixels.grad_fn)
 
@@ -73,8 +77,13 @@ class Trace:
 
     def is_cut(self, call: Call) -> bool:
         """Whether all that the logits know of the picture passes through this tensor (the picture itself aside)."""
+        return self.are_cut([call])
+
+    def are_cut(self, calls: Sequence[Call]) -> bool:
+        """Whether all that the logits know of the picture passes through one of several tensors, none of them the picture."""
         paths = self._paths
-        return not self.is_picture(call) and paths.above.get(call.edge, 0) * paths.below.get(call.edge[0], 0) == paths.total
+        through = sum(paths.above.get(c.edge, 0) * paths.below.get(c.edge[0], 0) for c in calls)
+        return through == paths.total and not any(self.is_picture(c) for c in calls)
 
     def uses(self, call: Call) -> int:
         """By how many operations the tensor is used on the way to the logits."""
@@ -91,6 +100,61 @@ class Trace:
         mixture = self.logits @ torch.linspace(1, 2, self.logits.shape[1], dtype=self.logits.dtype, device=self.logits.device)
         (gradient,) = torch.autograd.grad(mixture.sum(), value, retain_graph=True, allow_unused=True)
         return gradient
+
+    def again(
+        self, place: Sequence[Call], change: Callable[[Tensor], Tensor], others: Sequence[Call]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """The same image once more, without gradient, with what goes into or comes out of a module changed.
+
+        Args:
+            place: the calls of one module on one side.
+            change: of the tensor, at each call.
+            others: calls to look at.
+
+        Returns:
+            The logits, and the tensors of the others; None of one that did not come.
+        """
+        seen: list[Tensor | None] = [None] * len(others)
+
+        def swap(values: Any) -> Any:
+            return with_first(values, change(first_of(values)))
+
+        def keep(at: int, values: Any) -> None:
+            value = first_of(values)
+            seen[at] = value.clone() if isinstance(value, Tensor) else None
+
+        hooks = [self._hook(place[0], swap)]
+        hooks += [self._hook(call, partial(keep, at)) for at, call in enumerate(others)]
+        try:
+            with lent(self._model, draws=False), torch.no_grad():
+                return logits_of(self._model(self._image.clone())), seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _hook(self, call: Call, does: Callable[[Any], Any]) -> RemovableHandle:
+        """What is to be done with what goes into or comes out of a call's module, in this thread."""
+        module, mine = self._model.get_submodule(call.name), threading.get_ident()
+
+        def here(values: Any) -> Any:
+            return does(values) if threading.get_ident() == mine else None
+
+        if call.side == "input":
+            return module.register_forward_pre_hook(lambda _module, inputs: here(inputs))
+        return module.register_forward_hook(lambda _module, _inputs, output: here(output))
+
+
+def first_of(values: Any) -> Any:
+    """The tensor of what goes into or comes out of a module: itself, or the first of a tuple."""
+    return values[0] if isinstance(values, tuple) and values else values
+
+
+def with_first(values: Any, new: Tensor) -> Any:
+    """The same with another tensor in its place; a named tuple stays one."""
+    if not isinstance(values, tuple):
+        return new
+    rest = (new, *values[1:])
+    return type(values)(*rest) if hasattr(values, "_fields") else rest
 
 
 @dataclass(frozen=True)
@@ -154,7 +218,7 @@ def _watched(model: nn.Module) -> Iterator[list[Call]]:
     def note(name: str, side: str, value: object) -> None:
         if threading.get_ident() != mine:  # another thread's pass through the same model
             return
-        value = value[0] if isinstance(value, tuple) and value else value
+        value = first_of(value)
         if isinstance(value, Tensor) and value.grad_fn is not None:
             calls.append(Call(name, side, counts[name], value, (value.grad_fn, value.output_nr), value._version))
         if side == "output":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
+import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,78 +18,167 @@ from torch import Tensor, nn
 from advcam.errors import NetworkError
 
 State = dict[str, Tensor]
+Keys = tuple[str, ...]
 
+_NAMES = ("state_dict", "model", "model_state_dict", "net", "network", "module", "weights", "params")
+"""What trainers call the model's tensors, the likeliest first; asked only where a file holds several sets of tensors."""
 
-LIKELY = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "ema")
-"""Under which trainers keep the weights in a checkpoint, the likeliest first."""
+_SUFFIX = "num_batches_tracked"  # of tensors that nobody misses
 
 
 def load_state(path: Path) -> State:
-    """The tensors of a ``.safetensors`` file or a torch checkpoint, also where they lie in a dict inside it.
+    """The tensors of a ``.safetensors`` file or a torch checkpoint, also where they lie in a dict of the checkpoint's.
+
+    The only dict of tensors by name is taken, up to two levels down; of several that of a known name (``state_dict``,
+    ``model``, ...). Names are left as they are; :func:`without_prefix` takes a shared prefix off.
 
     Raises:
-        NetworkError: missing, not such a file, without tensors, or with Python objects in it, which are never made.
+        NetworkError: missing, not such a file, more than tensors, without tensors, or with several sets of them.
     """
-    if not path.is_file():
-        raise NetworkError(f"{path}: there is no such file of weights")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if not path.is_file():
+            raise NetworkError(f"{path}: there is no such file of weights")
+        held = load_file(path) if _is_safetensors(path) else _torch_load(path)
+    except NetworkError:
+        raise
     except Exception as error:  # a damaged file raises anything from EOFError to IndexError
-        raise NetworkError(f"{path}: {_why_not(error)}") from None
-    return _tensors(path, state)
+        raise NetworkError(f"{path}: {_why_not(path, error)}") from None
+    return _chosen(held, path)
 
 
-def _why_not(error: Exception) -> str:
-    """Why a file was not loaded, in a sentence."""
-    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    if isinstance(error, UnpicklingError) and "weights_only" in said.lower().replace("weights only", "weights_only"):
-        found = re.search(r"GLOBAL ([\w.]+)", said) or re.search(r"(?:class|function|type) ([\w.]+)", said)
-        what = f" ({found[1]})" if found else ""
+def _torch_load(path: Path) -> Any:
+    with warnings.catch_warnings():  # what torch has to say of old pickles and TorchScript is said in our own words
+        warnings.simplefilter("ignore")
+        with path.open("rb") as file:  # torch takes a name that ends in .safetensors for another thing
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins as one does: eight bytes of length, then JSON. Names are no proof."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """In one sentence of ours, why a file was not loaded, and what to do."""
+    save = "torch.save(model.state_dict(), FILE)"
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+    except OSError as refused:
+        return f"cannot be read ({refused.strerror}): expected a file of weights"
+    if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
         return (
-            f"not a file of weights alone: it holds Python objects too{what}, which could run code and are not loaded; save the"
-            " weights by themselves: torch.save(model.state_dict(), FILE)"
+            "not a file of weights alone: it is a TorchScript archive, which holds code and is not loaded; save the weights of"
+            f" the module it was made of by themselves: {save}"
         )
-    reason = said.splitlines()[0][:200] if said else type(error).__name__
-    return f"not a file of weights (expected .safetensors, or a torch state_dict): {reason}"
+    if pickled := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"not a file of weights alone: it holds Python objects too ({pickled[1]}), which could run code and are not loaded;"
+            f" save the weights by themselves: {save}"
+        )
+    if start[:1] == b"\x80" and "Weights only" in str(error):
+        return (
+            "not a file of weights that torch.save wrote: it is another pickle, which could run code and is not loaded; save"
+            f" the weights by themselves: {save}"
+        )
+    expected = "expected .safetensors, or a torch state_dict"
+    if not start:
+        return f"not a file of weights ({expected}): it is empty. Copy or download it again"
+    if start.startswith(b"PK") or start[8:9] == b"{" or start[:1] == b"\x80":
+        return f"not a file of weights ({expected}): it is damaged or not all there. Copy or download it again"
+    return f"not a file of weights ({expected}): it begins with {start[:24]!r}"
 
 
-def _tensors(path: Path, value: Any) -> State:
-    """The dict of tensors in what a file holds."""
-    inside = {name: part for name, part in value.items() if _holds_tensors(part)} if isinstance(value, dict) else {}
-    likely = next((name for name in LIKELY if name in inside), None)
-    if likely or (len(inside) == 1 and not _is_state(value)):
-        return _tensors(path, inside[likely or next(iter(inside))])
-    if _is_state(value):
-        return {name: part for name, part in value.items() if isinstance(name, str) and isinstance(part, Tensor)}
-    if inside:
+def _chosen(held: object, path: Path) -> State:
+    """The tensors by name in what a file holds."""
+    sets = dict(_sets(held))
+    if not sets:
+        came = f"a dict of {_some(held)}" if isinstance(held, dict) else f"a {type(held).__name__}"
         raise NetworkError(
-            f"{path}: holds several dicts of tensors ({', '.join(map(repr, inside))}); save that of the model by itself:"
-            " torch.save(checkpoint[NAME], FILE)"
+            f"{path}: holds no tensors by name but {came}; save the model's: torch.save(model.state_dict(), FILE)"
         )
-    raise NetworkError(f"{path}: holds no tensors by name; save the model's state_dict()")
+    likely = _likely(sets)
+    if len(likely) == 1:
+        return sets[likely[0]]
+    keys = ["".join(f"[{name!r}]" for name in where) for where in likely]
+    raise NetworkError(
+        f"{path}: holds several dicts of tensors ({', '.join(repr('.'.join(where)) for where in likely[:8])}); save that of the"
+        f" model by itself, e.g. torch.save(torch.load({path.name!r}){keys[0]}, FILE)"
+    )
 
 
-def _is_state(value: Any) -> bool:
-    return isinstance(value, dict) and any(isinstance(n, str) and isinstance(part, Tensor) for n, part in value.items())
+def _likely(sets: dict[Keys, State]) -> list[Keys]:
+    """Which sets of tensors may be the model's: of one inside the other the larger, then those of known names."""
+    likely = list(sets)
+    for inner in sets:
+        for outer in sets:
+            if len(outer) < len(inner) and inner[: len(outer)] == outer:
+                smaller = inner if len(sets[inner]) <= len(sets[outer]) else outer
+                likely = [keys for keys in likely if keys != smaller]
+    for at in (0, 1):
+        for name in _NAMES:
+            if mine := [keys for keys in likely if keys[at : at + 1] == (name,)]:
+                likely = mine
+                break
+    return likely
 
 
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, dict) and (_is_state(value) or any(_is_state(part) for part in value.values()))
+def _sets(held: object, where: Keys = ()) -> Iterator[tuple[Keys, State]]:
+    """Every dict in a checkpoint that has tensors by name, by the keys that lead to it, at most two."""
+    if not isinstance(held, dict):
+        return
+    tensors = {name: value for name, value in held.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield where, tensors
+    for name, value in held.items() if len(where) < 2 else ():
+        if isinstance(name, str):
+            yield from _sets(value, (*where, name))
 
 
-def without_prefix(state: State, wanted: Iterable[str]) -> State:
-    """The tensors without the beginning that the names of a trainer's wrapper have in common (``model.``, ``module.``, ...).
+def without_prefix(state: State, wanted: Iterable[str], source: str = "the file", form: Callable[[str], str] = str) -> State:
+    """The tensors without the one prefix (``model.``, ``module.``, ``net.backbone.``) under which the file has the model's.
+
+    It is found from the names: of all p, the one with most of the wanted names as ``p + name``, if at least half are there.
+    Where none is, the tensors are given back as they are.
 
     Args:
-        state: of a file.
-        wanted: names of the model's tensors: the beginning is what most of them have in front of them in the file.
+        state: tensors by name.
+        wanted: the names that the model has for them.
+        source: where it came from, for the message.
+        form: in which names are compared.
+
+    Raises:
+        NetworkError: the same tensors lie under several prefixes, with other values.
     """
-    names = set(wanted)
-    counts = Counter(
-        name[:at] for name in state for at in (0, *(found.end() for found in re.finditer(r"[._]", name))) if name[at:] in names
-    )
-    prefix = max(counts, key=lambda p: (counts[p], -len(p)), default="")
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)} if prefix else state
+    forms = {form(name) for name in wanted}
+    found: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for at in range(len(parts)):
+            if form(".".join(parts[at:])) in forms:
+                found["".join(f"{part}." for part in parts[:at])] += 1
+    most = max(found.values(), default=0)
+    if 2 * most < len(forms) or found[""] == most:
+        return state
+    stripped = {
+        prefix: {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        for prefix, count in found.items()
+        if count == most
+    }
+    known = [p for name in _NAMES for p in stripped if p.split(".")[0] == name]
+    first = (known or list(stripped))[0]
+    if len(stripped) > 1 and not known and any(not _equal(stripped[first], other, forms, form) for other in stripped.values()):
+        raise NetworkError(
+            f"{source}: has the model's tensors several times, under {', '.join(repr(p) for p in stripped)}: which are to be"
+            f" taken? Save those alone, e.g. {{name: t for name, t in state.items() if name.startswith({first!r})}}"
+        )
+    return stripped[first]
+
+
+def _equal(a: State, b: State, forms: set[str], form: Callable[[str], str]) -> bool:
+    shared = [name for name in a if form(name) in forms]
+    return all(name in b and (a[name] is b[name] or torch.equal(a[name], b[name])) for name in shared)
 
 
 def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ()) -> None:
@@ -95,7 +186,7 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
 
     Args:
         model: is filled.
-        state: may hold more than the model asks for, under names with one beginning in common, see :func:`without_prefix`.
+        state: may hold more than the model asks for, and have a prefix in front of all names, see :func:`without_prefix`.
         source: where it came from, for the message.
         new: prefixes of what may be missing or of another shape, and is then left as it is (a new head).
 
@@ -103,16 +194,16 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
         NetworkError: a tensor is missing or of another shape; says which, how many, and what was expected.
     """
     own = model.state_dict()
-    state = without_prefix(state, own)
-    wanted = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}
+    wanted = {name: value for name, value in own.items() if not name.endswith(_SUFFIX)}
+    held, state = state, without_prefix(state, [name for name in wanted if not (new and name.startswith(new))], source)
     fresh = (
         {n for n, v in wanted.items() if n.startswith(new) and (n not in state or state[n].shape != v.shape)} if new else set()
     )
     missing = [name for name in wanted if name not in state and name not in fresh]
     if missing:
-        has = ", ".join(repr(name) for name in list(state)[:3])
+        said = has(held, missing[0], [state[name] for name in wanted if name in state])
         raise NetworkError(
-            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; it has {has}, ..."
+            f"{source}: lacks {len(missing)} of the model's {len(wanted)} tensors, the first {missing[0]!r}; {said}."
             f" Are these the weights of {type(model).__name__} as set up here?"
         )
     other = [name for name in wanted if name not in fresh and state[name].shape != wanted[name].shape]
@@ -123,3 +214,17 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
             f" ({len(other)} such tensors); these are weights of another network, or of another number of classes"
         )
     model.load_state_dict({n: state[n] for n in own if n in state and n not in fresh}, strict=False)
+
+
+def has(held: State, lacked: str, taken: Iterable[Tensor]) -> str:
+    """What a file has, in words: the names most like one that it lacks, first of tensors that nobody took."""
+    own = {id(value) for value in taken}
+    return f"it has {_some([name for name, value in held.items() if id(value) not in own] or held, lacked)}"
+
+
+def _some(held: Iterable[object], near: str = "") -> str:
+    """Three names, those like ``near`` first."""
+    names = [str(name) for name in held]
+    close = get_close_matches(near, names, 3, 0.5) if near else []
+    shown = list(dict.fromkeys([*close, *names]))[:3]
+    return ", ".join(repr(name) for name in shown) + (", ..." if len(names) > len(shown) else "")
