@@ -417,3 +417,47 @@ def test_lists_of_images_in_inference_mode(net):
     with torch.inference_mode():
         out = advcam.AdvCAM(net, steps=2)([X[0] * 1, X[1, :, :, :40] * 1], [[0], [1]])
     assert [maps.target.tolist() for maps in out] == [[0], [1]]
+
+
+# Refinement and evaluation by themselves
+
+PIXELS, UNARY = torch.zeros(1, 3, 16, 16, dtype=torch.uint8), torch.rand(1, 2, 16, 16)
+CELLS, TRUTH = torch.rand(1, 16, 16), torch.zeros(16, 16, dtype=torch.long)
+KERNELS = {"gaussian": (3.0, 3.0), "bilateral": (50.0, 5.0, 10.0)}
+FUNCTIONS = {
+    "images": lambda odd: advcam.dense_crf(odd, UNARY, 1, **KERNELS),
+    "unary": lambda odd: advcam.dense_crf(PIXELS, odd, 1, **KERNELS),
+    "iterations": lambda odd: advcam.dense_crf(PIXELS, UNARY, odd, **KERNELS),
+    "gaussian": lambda odd: advcam.dense_crf(PIXELS, UNARY, 1, **(KERNELS | {"gaussian": odd})),
+    "bilateral": lambda odd: advcam.dense_crf(PIXELS, UNARY, 1, **(KERNELS | {"bilateral": odd})),
+    "compatibility": lambda odd: advcam.dense_crf(PIXELS, UNARY, 1, compatibility=odd, **KERNELS),
+    "maps": lambda odd: advcam.random_walk(odd, CELLS),
+    "boundary": lambda odd: advcam.random_walk(CELLS, odd),
+    "radius": lambda odd: advcam.random_walk(CELLS, CELLS, radius=odd),
+    "beta": lambda odd: advcam.random_walk(CELLS, CELLS, beta=odd),
+    "log2_steps": lambda odd: advcam.random_walk(CELLS, CELLS, log2_steps=odd),
+    "samples": lambda odd: advcam.sweep(odd, 3),
+    "sample": lambda odd: advcam.sweep([odd], 3),
+    "maps of a sample": lambda odd: advcam.sweep([(odd, [1], TRUTH)], 3),
+    "classes": lambda odd: advcam.sweep([(CELLS, odd, TRUTH)], 3),
+    "truth": lambda odd: advcam.sweep([(CELLS, [1], odd)], 3),
+    "num_classes": lambda odd: advcam.sweep([(CELLS, [1], TRUTH)], odd),
+}
+MANY = 10**9
+ODD_VALUES = [
+    None, -1, MANY, 0.5, float("nan"), "x", b"x", [], (), {}, object(), True, [None], ["x"], torch.zeros(2),
+    torch.zeros(0, 3, 4), torch.zeros(1, 3, 8, 8), PIXELS.float(), UNARY * float("nan"), UNARY.half(), np.zeros((1, 3, 16, 16)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_odd_arguments_of_refinement_and_evaluation(name):
+    refused = 0
+    for odd in ODD_VALUES:
+        if odd is MANY and name in ("num_classes", "iterations"):
+            continue  # nothing is wrong with them but the time they take
+        try:
+            FUNCTIONS[name](odd)
+        except AdvcamError as error:
+            refused += bool(str(error))
+    assert refused > len(ODD_VALUES) / 2

@@ -61,6 +61,16 @@ class AdvcamWarning(UserWarning):
     """Something that works, and that its user should know of. The command line prints it on one line."""
 
 
+def expect(value: object, kind: type | tuple[type, ...], what: str) -> None:
+    """Sees that an argument is of a kind; True and False are no numbers.
+
+    Raises:
+        InputError: it is not; says what was expected and what came.
+    """
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InputError(f"expected {what}, got {type(value).__name__}")
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
     said = str(error).lower()

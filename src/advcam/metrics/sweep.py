@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect
 
 from .confusion import iou, mean_iou, noise
 
@@ -78,7 +79,13 @@ def sweep_counts(
     Raises:
         InputError: sizes that differ, a class or a true value out of range.
     """
-    if maps.shape[1:] != truth.shape or len(maps) != len(classes):
+    expect(maps, Tensor, "maps as a tensor [k, H, W]")
+    expect(truth, Tensor, "the truth as a tensor [H, W]")
+    expect(classes, Sequence, "classes as a list of positions")
+    expect(num_classes, Integral, "num_classes as a whole number")
+    for c in classes:
+        expect(c, Integral, "classes as whole numbers")
+    if maps.ndim != 3 or maps.shape[1:] != truth.shape or len(maps) != len(classes):
         raise InputError(f"maps {tuple(maps.shape)} do not fit {len(classes)} classes and a truth of {tuple(truth.shape)}")
     if any(not 1 <= c < num_classes for c in classes):
         raise InputError(f"classes are positions 1 to {num_classes - 1}, got {list(classes)}")
@@ -126,8 +133,12 @@ def sweep(
         ([0.33, 1.0, 0.5], 0.2)
     """
     total: SweepCounts | None = None
-    for maps, classes, truth in samples:
-        counts = sweep_counts(maps, classes, truth, num_classes, thresholds, ignore)
+    expect(samples, Iterable, "samples as an iterable of (maps, classes, truth)")
+    for sample in samples:
+        expect(sample, (tuple, list), "samples as (maps, classes, truth) each")
+        if len(sample) != 3:
+            raise InputError(f"expected samples as (maps, classes, truth) each, got {len(sample)} parts")
+        counts = sweep_counts(*sample, num_classes, thresholds, ignore)
         total = counts if total is None else total + counts
     if total is None:
         raise InputError("there is nothing to sweep: expected at least one (maps, classes, truth)")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from numbers import Integral, Real
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect
 
 from .permutohedral import Lattice, permutohedral
 
@@ -137,6 +138,9 @@ def _check(
     compatibility: Tensor | None,
 ) -> None:
     """Raise InputError on what :func:`dense_crf` does not take."""
+    expect(images, Tensor, "images as a tensor, uint8 [N, 3, H, W]")
+    expect(unary, Tensor, "unary as a tensor, float [N, L, H, W]")
+    expect(iterations, Integral, "iterations as a whole number")
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"expected the picture itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
@@ -161,10 +165,15 @@ def _check(
     for name, kernel, parts in (("gaussian", gaussian, ("sxy", "compat")), ("bilateral", bilateral, ("sxy", "srgb", "compat"))):
         if kernel is None:
             continue
+        expect(kernel, (tuple, list), f"{name} as a tuple ({', '.join(parts)}), or None")
+        for number in kernel:
+            expect(number, Real, f"numbers in {name}")
         if len(kernel) != len(parts) or not all(map(math.isfinite, kernel)) or min(kernel[:-1]) <= 0:
             raise InputError(
                 f"expected {name} = ({', '.join(parts)}), standard deviations above 0, got {kernel}; None leaves it out"
             )
+    if compatibility is not None:
+        expect(compatibility, Tensor, "compatibility as a tensor [L, L], or None")
     if compatibility is not None and tuple(compatibility.shape) != (labels, labels):
         raise InputError(
             f"expected compatibility [{labels}, {labels}], a cost for each two labels, got {tuple(compatibility.shape)}; "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect
 
+WIDEST = 256  # cells
 Cell = tuple[int, int]
 
 
@@ -41,8 +43,10 @@ def offsets(radius: int) -> tuple[Cell, ...]:
         >>> offsets(2)
         ((0, 1), (1, 0), (1, -1), (1, 1))
     """
-    if radius < 2:
-        raise InputError(f"radius {radius} holds no pair of cells: expected a whole number from 2 on (5 and 10 are usual)")
+    expect(radius, Integral, "radius as a whole number")
+    if not 2 <= radius <= WIDEST:
+        what = "holds no pair of cells" if radius < 2 else "holds more pairs than memory does"
+        raise InputError(f"radius {radius} {what}: expected a whole number from 2 to {WIDEST} (5 and 10 are usual)")
     half = [(y, x) for y in range(radius) for x in range(1 - radius, radius) if (y > 0 or x > 0) and y * y + x * x < radius**2]
     return tuple(sorted(half, key=lambda offset: len(line(*offset))))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
+from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect
 
 from .paths import Cell, offsets, pair_affinity
 
@@ -113,6 +114,7 @@ def walk(
     Raises:
         InputError: another number of affinities than of offsets, or of steps that cannot be.
     """
+    expect(log2_steps, Integral, "log2_steps as a whole number")
     if not 0 <= log2_steps <= LONGEST:
         raise InputError(f"log2_steps {log2_steps}: expected 0 to {LONGEST}; the walk takes 2^log2_steps steps (8 is usual)")
     if affinity.shape != (len(offsets(radius)), *maps.shape[1:]):
@@ -182,6 +184,9 @@ def _coin_tosses(n: int) -> tuple[float, ...]:
 
 def _check(maps: Tensor, field: Tensor, name: str, beta: float) -> None:
     """Raises: maps that cannot walk, a field that is not on their grid or not of numbers, a power that is none."""
+    expect(maps, Tensor, "maps as a tensor [k, h, w]")
+    expect(field, Tensor, f"{name} as a tensor [c, h, w]")
+    expect(beta, Real, "beta as a number")
     if maps.ndim != 3 or not maps.numel() or not maps.is_floating_point():
         raise InputError(
             f"maps {tuple(maps.shape)} of {maps.dtype}: expected float [k, h, w] with at least one map; "
