@@ -170,7 +170,7 @@ MAPS, OPEN = torch.rand(2, 6, 7), torch.zeros(1, 6, 7)
         ({"maps": MAPS[:0]}, r"\(0, 6, 7\).*at least one map; a picture without a class has nothing to spread"),
         ({"maps": MAPS[0]}, r"\(6, 7\)"),
         ({"maps": MAPS.long()}, "torch.int64: expected float"),
-        ({"radius": 1}, "radius 1 holds no pair of cells: expected a whole number from 2 on"),
+        ({"radius": 1}, "radius 1 holds no pair of cells: expected a whole number from 2 to 256"),
         ({"beta": 0}, "beta 0 is no power"),
         ({"beta": float("nan")}, "beta nan"),
         ({"log2_steps": -1}, "log2_steps -1: expected 0 to 20"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from numbers import Integral
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from advcam.errors import InputError, expect
+from advcam.errors import InputError
 
 WIDEST = 256  # cells
 Cell = tuple[int, int]
@@ -43,7 +42,6 @@ def offsets(radius: int) -> tuple[Cell, ...]:
         >>> offsets(2)
         ((0, 1), (1, 0), (1, -1), (1, 1))
     """
-    expect(radius, Integral, "radius as a whole number")
     if not 2 <= radius <= WIDEST:
         what = "holds no pair of cells" if radius < 2 else "holds more pairs than memory does"
         raise InputError(f"radius {radius} {what}: expected a whole number from 2 to {WIDEST} (5 and 10 are usual)")

@@ -49,7 +49,7 @@ def random_walk(
         >>> [round(value, 2) for value in random_walk(maps, boundary).flatten().tolist()]
         [0.33, 0.33, 0.33, 0.0, 0.0, 0.0]
     """
-    _check(maps, boundary, "boundary", beta)
+    _check(maps, boundary, "boundary", beta, radius)
     if len(boundary) != 1 or not bool(((boundary >= 0) & (boundary <= 1)).all()):
         raise InputError(
             f"a boundary of {len(boundary)} channels, {float(boundary.min()):.3g} to {float(boundary.max()):.3g}: expected one "
@@ -82,7 +82,7 @@ def feature_walk(
     Raises:
         InputError: no maps, sizes that differ, values that are not numbers, or a setting that cannot work.
     """
-    _check(maps, features, "features", beta)
+    _check(maps, features, "features", beta, radius)
     height, width = maps.shape[1:]
     features = features.float()
     affinity = features.new_zeros(len(offsets(radius)), height, width)
@@ -182,11 +182,12 @@ def _coin_tosses(n: int) -> tuple[float, ...]:
     return tuple(chance / covered for chance in chances[:-1])
 
 
-def _check(maps: Tensor, field: Tensor, name: str, beta: float) -> None:
+def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> None:
     """Raises: maps that cannot walk, a field that is not on their grid or not of numbers, a power that is none."""
     expect(maps, Tensor, "maps as a tensor [k, h, w]")
     expect(field, Tensor, f"{name} as a tensor [c, h, w]")
     expect(beta, Real, "beta as a number")
+    expect(radius, Integral, "radius as a whole number")
     if maps.ndim != 3 or not maps.numel() or not maps.is_floating_point():
         raise InputError(
             f"maps {tuple(maps.shape)} of {maps.dtype}: expected float [k, h, w] with at least one map; "
