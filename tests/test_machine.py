@@ -174,5 +174,5 @@ def test_memory_is_kept():
     """Pages of a tensor that is made again and again are cleared by the kernel once, not every time."""
     without, kept = (python(FAULTS.format(keep=keep), {}) for keep in (False, True))
     assert without > 20_000  # ten times 48 MB in pages of 4 kB, if they are as small as that
-    assert kept < without / 10
+    assert kept < without / 5  # a single growth of the heap is a tenth
     assert python(FAULTS.format(keep=True), {"MALLOC_PERTURB_": "0"}) > without / 2  # the environment has the last word
