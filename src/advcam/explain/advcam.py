@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advcam.attribution import ClimbSettings, Step, climb, make_views, settings, strided_size
+from advcam.attribution import ClimbSettings, Step, climb, make_views
 from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError, out_of_memory
 from advcam.machine import settled
-from advcam.models import Network, called, check_fits, find, lent, ours, prepared, said, shown, unwrapped
+from advcam.models import Network, called, check_fits, find, lent, ours, prepared, shown, unwrapped
 
-from .inputs import Targets, as_lists, check_flag, check_images, check_list, pairs
-from .maps import Maps
+from .inputs import Targets, as_lists, check_flag, check_images, check_list, check_scales, pairs, read_settings
+from .maps import Maps, no_maps
 
 _CLASSES_AT_ONCE = 8  # of one image, where its features are computed only once
 
@@ -81,7 +81,7 @@ class AdvCAM:
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer = model, layer
         self.max_pixels: int | None = max_pixels
-        self.settings: ClimbSettings = _settings(preset, changes)
+        self.settings: ClimbSettings = read_settings(preset, changes)
         self._network: Network | None = None
 
     def __repr__(self) -> str:
@@ -184,7 +184,7 @@ class AdvCAM:
         s = self.settings
         with _undisturbed():
             images = check_images(images, s.bounds).detach().clone()
-            self._check_scales(images)
+            check_scales(images, s.scales)
             self._network = find(self.model, images, self.layer)
             network = self._network.at(self._precision(images))
             self._check_head(network)
@@ -328,7 +328,7 @@ class AdvCAM:
             rows = [row for row, image in enumerate(images) if image.shape == size]
             named = [lists[row] for row in rows] if lists is not None else None
             if named is not None and not any(named):
-                out |= {row: _no_maps((size[1], size[2]), images[row]) for row in rows}
+                out |= {row: no_maps((size[1], size[2]), images[row]) for row in rows}
                 continue
             together = self(torch.stack([images[row] for row in rows]), named, record=record)
             out |= {row: together.of_image(at) for at, row in enumerate(rows)}
@@ -353,14 +353,6 @@ class AdvCAM:
     def _need_one_scale(self, what: str) -> None:
         if len(self.settings.scales) > 1:
             raise SettingsError(f"{what} on one grid: give one scale, e.g. scales=(1.0,); got {self.settings.scales}")
-
-    def _check_scales(self, images: Tensor) -> None:
-        least = 1 / min(images.shape[2:])
-        if min(self.settings.scales) < least:
-            raise InputError(
-                f"scales {self.settings.scales} leave less than a pixel of images of {images.shape[2]}x{images.shape[3]}: give"
-                f" larger images, or scales of at least {least:.3g}"
-            )
 
     def _check_head(self, network: Network) -> None:
         s = self.settings
@@ -387,18 +379,6 @@ def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) 
     return AdvCAM(model, **({"precision": "float32"} | options | {"steps": 1}))(images, targets)
 
 
-def _settings(preset: str, changes: dict[str, Any]) -> ClimbSettings:
-    try:
-        return settings(preset, **changes)
-    except AdvcamError:
-        raise
-    except Exception as error:  # arrays and other objects that cannot be compared with what there is
-        came = ", ".join(f"{name}={shown(value)}" for name, value in {"preset": preset, **changes}.items())
-        raise SettingsError(
-            f"preset must be the name of one and settings plain numbers, words or tuples ({said(error)}); got {came}"
-        ) from error
-
-
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Neither the caller's inference mode nor their autocast reaches inside."""
@@ -421,10 +401,3 @@ def _warn(strange: Tensor) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-
-
-def _no_maps(size: tuple[int, int], like: Tensor) -> Maps:
-    """The result of an image without any class."""
-    none = torch.zeros(0, *strided_size(size), device=like.device)
-    pairs = torch.zeros(0, dtype=torch.long, device=like.device)
-    return Maps.of((none,), size, image=pairs, target=pairs, first=(none,))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from advcam.errors import InputError
-from advcam.models import shown
+from advcam.attribution import ClimbSettings, settings
+from advcam.errors import AdvcamError, InputError, SettingsError
+from advcam.models import said, shown
 
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 Targets = Sequence[Sequence[int]] | Tensor | None
@@ -131,3 +132,34 @@ def pairs(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]
         raise InputError("targets name no class at all: expected at least one class of one image")
     rows, ids = zip(*found, strict=True)
     return torch.tensor(rows, device=device), torch.tensor(ids, device=device)
+
+
+def check_scales(images: Tensor, scales: tuple[float, ...]) -> None:
+    """That no scale leaves less than a pixel of the images [N, 3, H, W].
+
+    Raises:
+        InputError: one does.
+    """
+    least = 1 / min(images.shape[2:])
+    if min(scales) < least:
+        raise InputError(
+            f"scales {scales} leave less than a pixel of images of {images.shape[2]}x{images.shape[3]}: give larger images, or"
+            f" scales of at least {least:.3g}"
+        )
+
+
+def read_settings(preset: str, changes: dict[str, Any]) -> ClimbSettings:
+    """A preset's settings with some of them changed, whatever the values are.
+
+    Raises:
+        SettingsError: as :func:`advcam.attribution.settings`, or values that cannot even be compared with what there is.
+    """
+    try:
+        return settings(preset, **changes)
+    except AdvcamError:
+        raise
+    except Exception as error:  # arrays and other objects that cannot be compared with what there is
+        came = ", ".join(f"{name}={shown(value)}" for name, value in {"preset": preset, **changes}.items())
+        raise SettingsError(
+            f"preset must be the name of one and settings plain numbers, words or tuples ({said(error)}); got {came}"
+        ) from error

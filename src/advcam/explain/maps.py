@@ -86,3 +86,10 @@ class Maps:
 
         kept = {f.name: pick(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return Maps(**(kept | {"image": torch.zeros_like(self.image[mine])}))  # type: ignore[arg-type]
+
+
+def no_maps(size: tuple[int, int], like: Tensor) -> Maps:
+    """The result of an image without any class."""
+    none = torch.zeros(0, *strided_size(size), device=like.device)
+    pairs = torch.zeros(0, dtype=torch.long, device=like.device)
+    return Maps.of((none,), size, image=pairs, target=pairs, first=(none,))
