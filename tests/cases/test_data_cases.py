@@ -623,6 +623,10 @@ def test_images_that_show_nothing(images, tmp_path):
     [
         (1.5, "entry 1 of categories has the id 1.5; expected a whole number"),
         (True, "entry 1 of categories has the id True; expected a whole number"),
+        (-1, "entry 1 of categories has the id -1; expected a whole number from 0"),
+        (-2.0, "entry 1 of categories has the id -2.0; expected a whole number from 0"),
+        ("-1", "entry 1 of categories has the id '-1'; ids of categories must be numbers"),
+        (float("inf"), "entry 1 of categories has the id inf"),
         ("cat", "entry 1 of categories has the id 'cat'; ids of categories must be numbers"),
         (None, "entry 1 of categories has no 'id'; got the keys id, name"),
         ([1], "entry 1 of categories has the id [1]; expected a whole number"),

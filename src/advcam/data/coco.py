@@ -235,19 +235,19 @@ def number_of(value: Any) -> float | None:
 
 
 def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int | str:
-    """An id, which is a number: also one that was written with a fraction of zero, or as text; other text is as it is."""
+    """An id, a whole number from 0: also one that was written with a fraction of zero, or as text; other text is as it is."""
     value = entry.get(key)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value  # of any size: a float would round it
     number = number_of(value)
-    if number is not None and number == int(number):
+    if isinstance(value, float) and number is not None and number == int(number) >= 0:
         return int(number)
     if isinstance(value, str) and (text := normal(value)):
-        whole = text.isascii() and text.removeprefix("-").isdecimal() and len(text) < DIGITS
+        whole = text.isascii() and text.isdecimal() and len(text) < DIGITS
         return int(text) if whole else text
     if key not in entry or value is None or value == "":
         raise DataError(f"{path}: entry {at} of {part} has no {key!r}; got the keys {', '.join(entry) or 'none'}")
-    raise DataError(f"{path}: entry {at} of {part} has the {key} {shown(value)}; expected a whole number")
+    raise DataError(f"{path}: entry {at} of {part} has the {key} {shown(value)}; expected a whole number from 0")
 
 
 def _category(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int:
