@@ -3,14 +3,16 @@
 import csv
 import json
 import random
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from advcam.cli import main
-from advcam.data import load, read_classes, read_image
+from advcam.data import load, read_classes, read_image, read_with_doubt
 from advcam.errors import AdvcamError
 from advcam.store import load_mask, save_mask
 
@@ -111,6 +113,52 @@ def test_with_a_class_list_too(images, capsys):
     assert "no class is called 'cat,dog'; labels are separated by ';'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [("sep=;\r\n", "utf-8"), ("\n  \r\n", "utf-8"), ("\ufeffsep=;\r\n\r\n", "utf-8"), ("\ufeff", "utf-32-le")],
+    ids=["sep", "blank lines", "mark and sep", "utf-32"],
+)
+def test_what_spreadsheets_write_before_the_header(images, head, encoding, capsys):
+    text = head + "image;labels\r\na.jpg;cat,dog\r\nb.jpg;dog\r\n"
+    path = labels(images.parent / "labels.csv", text, encoding)
+    assert {item.id: item.labels for item in load(images, path).items} == {"a": (0, 1), "b": (1,)}
+    assert check(labels(path, text + "c.jpg;ant;bee\r\n", encoding), images.parent) == 2
+    lines = head.count("\n") + 4
+    assert f"labels.csv:{lines}: expected 2 cells, got 3; labels are separated by ','" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("l.csv", "image,labels," + "x" * 140_000 + "\na,cat,1\n", "l.csv:1: not valid CSV (field larger"),
+        ("l.csv", "image,labels,labels\na,cat,dog\n", "l.csv:1: there are 2 columns 'labels'; keep one"),
+        ("l.csv", "sep=;\n", "there is no column 'image'"),
+        ("l.json", '{"a": [' + "1" * 5000 + "]}", "l.json: holds a number of thousands of digits"),
+        ("l.json", '{"a": ["c\\ud800t"]}', "the name 'c\\ud800t' is no text; rename it"),
+        ("l.json", '{"\\ud800": ["cat"]}', "the name '\\ud800' is no text; rename it"),
+    ],
+)
+def test_labels_that_no_one_can_read(images, name, text, said, capsys):
+    assert check(labels(images.parent / name, text), images.parent) == 2
+    told = capsys.readouterr().err
+    assert said in told, told
+    assert "unexpected" not in told
+
+
+def test_names_of_many_digits_are_names(images):
+    path = labels(images.parent / "labels.csv", f"image,labels\na,{'1' * 5000}\nb,2\n")
+    assert load(images, path).classes.names == ("1" * 5000, "2")
+
+
+def test_names_that_a_list_or_coco_gives_are_no_doubt(images, tmp_path):
+    """A class "cat dog" beside cat and dog is meant where something else than labels says so: no remedy would help there."""
+    path = labels(tmp_path / "labels.csv", "image,labels\na,cat dog\nb,dog\nc,cat\n")
+    assert check(path, tmp_path) == 1
+    assert check(path, tmp_path, "--classes", labels(tmp_path / "c.csv", "id,name\n1,cat\n2,dog\n3,cat dog\n")) == 0
+    file = coco(tmp_path, [*USUAL, annotation(4, 1, 3)], [*CATEGORIES, {"id": 3, "name": "cat dog"}])
+    assert check(file, tmp_path) == 0
+
+
 # Names
 
 
@@ -129,6 +177,55 @@ def test_names_with_folder(images, capsys):
         assert check(labels(path, f"image,labels\n{name},cat\nb.jpg,dog\nc.jpg,cat\n"), images.parent) == 1
         assert any("did you mean 'a.jpg'?" in reason for reason in reasons(images.parent / "problems.csv"))
         assert check(labels(path, f"image,labels\n{name.replace(begin, '')},cat\n"), images.parent) == 0  # the remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("train\\\\d.jpg", "did you mean 'train/d.jpg'? write / between folders"),
+        (".\\\\train\\\\d.jpg", "did you mean 'train/d.jpg'? write / between folders"),
+        (
+            "D:\\\\x\\\\train\\\\d.jpg",
+            "did you mean 'train/d.jpg'? the names begin with 'D:\\\\\\\\x\\\\\\\\': leave that out, and write /",
+        ),
+        ("../images/train/d.jpg", "did you mean 'train/d.jpg'? the names begin with '../images/': leave that out"),
+        ("d.jpg", "did you mean 'train/d.jpg'?"),
+        ("a.png", "did you mean 'a.jpg'?"),
+        ("A.JPG", "did you mean 'a.jpg'?"),
+        ("x", "x.heic: suffix .heic is not read; known: .avif"),
+        ("x.jpg", "x.heic: suffix .heic is not read; known: .avif"),
+        ("y" * 300 + ".heic", "there is no such image in"),
+        ("z/" * 3000 + "a.heic", "there is no such image in"),
+    ],
+)
+def test_names_that_are_nearly_those_of_images(images, tmp_path, name, said, capsys):
+    (images / "train").mkdir()
+    Image.new("RGB", (64, 48)).save(images / "train" / "d.jpg")
+    (images / "x.heic").write_bytes(b"some bytes")
+    name = name.replace("\\\\", "\\")
+    path = labels(tmp_path / "labels.csv", f"image,labels\n{name},cat\nb.jpg,dog\nc.jpg,cat\n")
+    assert check(path, tmp_path) == 1
+    (reason,) = reasons(tmp_path / "problems.csv")
+    assert said.replace("\\\\", "\\") in reason, reason
+    if "did you mean" in reason:
+        meant = reason.split("did you mean '")[1].split("'")[0]
+        assert check(labels(path, f"image,labels\n{meant},cat\n"), tmp_path) == 0  # the remedy
+
+
+def test_names_with_strokes_too_many_are_the_image(images):
+    (images / "train").mkdir()
+    Image.new("RGB", (64, 48)).save(images / "train" / "d.jpg")
+    path = labels(images.parent / "labels.csv", "image,labels\ntrain//d.jpg,cat\n.//a.jpg,dog\n./train/./../b.jpg,cat\n")
+    data = load(images, path)
+    assert [item.id for item in data.items] == ["a", "train/d"]
+    assert "did you mean 'b.jpg'?" in data.skipped[0].reason
+
+
+def test_a_folder_of_files_that_are_not_read_says_which(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.HEIC").write_bytes(b"some bytes")
+    assert check(labels(tmp_path / "labels.csv", "image,labels\na,cat\n"), tmp_path) == 2
+    assert "no picture in it, but files that are not read: 1 of suffix .heic; known suffixes: .avif" in capsys.readouterr().err
 
 
 def voc(folder, second=b"<annotation><object><name>dog</name></object></annotation>"):
@@ -159,6 +256,22 @@ def test_voc_list_train_aug(tmp_path, text):
     assert main(["data", "check", "--labels", str(root), "--train-list", str(path), "--out", str(tmp_path / "p.csv")]) == 1
     assert not [reason for reason in reasons(tmp_path / "p.csv") if "class: no picture to train on has it" not in reason]
     assert [item.id for item in load(root / "JPEGImages", root, train_list=path).train] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.jpg,masks/a.png\nb.jpg,masks/b.png\n",
+        "a.jpg;1\nb.jpg;-1\n",
+        "images/a labels/a\nimages/b labels/b.png\n",
+        "a a\nb b\n",
+        "a.jpg\tm/a.png\tx/a.npy\nb.jpg 7\n",
+    ],
+)
+def test_columns_of_other_lists(images, tmp_path, text):
+    path = labels(tmp_path / "labels.csv", "image,labels\na,cat\nb,dog\nc,cat\n")
+    data = load(images, path, train_list=labels(tmp_path / "list.txt", text))
+    assert ([item.id for item in data.train], data.skipped) == (["a", "b"], ())
 
 
 def test_a_name_with_blanks_is_not_taken_for_columns(images, tmp_path):
@@ -198,6 +311,58 @@ def test_voc_gb2312(tmp_path, capsys):
     assert "b.xml: has a document type" in capsys.readouterr().err
 
 
+BODY = "<annotation><object><name>{}</name></object></annotation>"
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding", "name"),
+    [
+        ("gb2312", "gb18030", "\u9555"),  # not in GB 2312 itself
+        ("shift_jis", "cp932", "\u2460"),
+        ("euc-kr", "cp949", "\ub625"),
+        ("x-sjis", "shift_jis", "\u72ac"),
+        ("gb2312", "utf-8-sig", "\u72d7"),  # the mark is right, the declaration was left as it was
+        ("utf-16", "utf-16", "\u72d7"),
+        ("utf-16le", "utf-16-le", "\u72d7"),
+        ("utf-16be", "utf-16-be", "\u72d7"),
+        ("utf-32", "utf-32", "\u72d7"),
+        ("koi8-r", "koi8-r", "\u043a\u043e\u0442"),
+    ],
+)
+def test_encodings_of_xml(tmp_path, declared, encoding, name):
+    root = voc(tmp_path, f'<?xml version="1.0" encoding="{declared}"?>{BODY.format(name)}'.encode(encoding))
+    assert load(root / "JPEGImages", root).classes.names == ("cat", name)
+
+
+@pytest.mark.parametrize("declared", ["GB 2312", "rot13", "zlib", "undefined", "k" * 500, "\0"])
+def test_encodings_that_are_none(tmp_path, declared, capsys):
+    root = voc(tmp_path, f'<?xml version="1.0" encoding="{declared}"?>{BODY.format("dog")}'.encode())
+    assert main(["data", "check", "--labels", str(root), "--out", str(tmp_path / "p.csv")]) == 2
+    told = capsys.readouterr().err
+    assert "b.xml: encoding " in told
+    assert "is not known; save it as UTF-8" in told
+    (root / "Annotations" / "b.xml").write_text(BODY.format("dog"), encoding="utf-8")  # the remedy
+    assert load(root / "JPEGImages", root).items[1].labels
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-7"])
+def test_no_encoding_hides_entities(tmp_path, encoding, capsys):
+    """A document type could hold entities of entities, whose text no memory holds."""
+    entities = '<!DOCTYPE a [<!ENTITY b "lol"><!ENTITY c "&b;&b;&b;&b;">]>' + BODY.format("&c;")
+    data = f'<?xml version="1.0" encoding="{encoding}"?>{entities}'.encode(encoding)
+    if encoding == "utf-7":  # whose own codec leaves these as they are
+        data = data.replace(b"<!", b"+ADwAIQ-").replace(b"+ADwAIQ-xml", b"<?xml")
+    root = voc(tmp_path, data)
+    assert main(["data", "check", "--labels", str(root), "--out", str(tmp_path / "p.csv")]) == 2
+    assert "b.xml: has a document type" in capsys.readouterr().err
+
+
+def test_a_line_of_xml_keeps_its_number(tmp_path, capsys):
+    root = voc(tmp_path, b'<?xml version="1.0"\n encoding="gbk"?>\n<annotation>\n<object>\n</annotation>')
+    assert main(["data", "check", "--labels", str(root)]) == 2
+    assert "b.xml:5: not valid XML" in capsys.readouterr().err
+
+
 # Exports of other tools
 
 CVAT = '<?xml version="1.0"?><annotations><image id="0" name="a.jpg"><tag label="cat"/></image></annotations>'
@@ -217,6 +382,14 @@ CVAT = '<?xml version="1.0"?><annotations><image id="0" name="a.jpg"><tag label=
         ("metadata.json", '{"file_name": "a.jpg"}\n{"file_name": "b.jpg"}\n', "JSON lines"),
         ("other.json", '[{"name": "a.jpg", "kind": "cat"}]', "objects with kind, name"),
         ("other.xml", "<labels/>", "This is XML"),
+        ("onehot.csv", "image,cat,dog\na.jpg,True,False\nb.jpg,False,True\n", "one-hot columns (cat, dog)"),
+        ("onehot.csv", "image,cat,dog\na.jpg,1,-1\nb.jpg,-1,1\n", "one-hot columns (cat, dog)"),
+        ("onehot.csv", "image,cat,dog\na.jpg,x,\nb.jpg,,x\n", "one-hot columns (cat, dog)"),
+        ("onehot.csv", "file,split,width,cat,dog\na.jpg,train,64,1,0\nb.jpg,train,64,0,1\n", "one-hot columns (cat, dog)"),
+        ("ls.csv", "annotation_id,annotator,pets,image,lead_time\n1,1,dog,a.jpg,1.2\n", "Label Studio's CSV"),
+        ("ls.json", '[{"id": 1, "image": "a.jpg", "pets": "cat", "annotator": 1, "lead_time": 2}]', "Label Studio's JSON"),
+        ("lines.jsonl", '["a.jpg", "cat"]\n["b.jpg", "dog"]\n', "JSON lines"),
+        ("voc.xml", "<annotation><object><name>cat</name></object></annotation>", "one file of PASCAL VOC's"),
     ],
 )
 def test_label_exports(images, name, text, said, capsys):
@@ -238,6 +411,43 @@ def test_a_folder_for_each_class(images, tmp_path, capsys):
     assert check(labels(tmp_path / "labels.csv", rows), tmp_path) == 0  # the remedy
 
 
+def test_boxes_of_each_image_are_not_one_hot(images, capsys):
+    """Columns of 0 and 1 beside a class: truncated, difficult."""
+    path = labels(images.parent / "l.csv", "filename,class,xmin,truncated,difficult\na.jpg,cat,3,0,1\nb.jpg,dog,4,1,0\n")
+    assert check(path, images.parent) == 2
+    told = capsys.readouterr().err
+    assert "one-hot" not in told
+    assert "Rename it in the header" in told
+
+
+def test_a_file_without_a_header(images, capsys):
+    path = labels(images.parent / "l.csv", "a.jpg,cat\nb.jpg,dog\n")
+    assert check(path, images.parent) == 2
+    assert "a file without a header: write image,labels in the line before" in capsys.readouterr().err
+    assert check(labels(path, "image,labels\n" + path.read_text()), images.parent) == 0  # the remedy
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "unsaid"),
+    [
+        (("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg"), "each class (cat, dog)", "It holds"),
+        (("cat/1.jpg", "dog/1.jpg", "cat/1.json"), "each class (cat, dog)", "VOC's XML"),
+        (("images/1.jpg", "masks/1.jpg"), "neither Annotations/*.xml nor", "each class"),
+        (("train2017/1.jpg", "val2017/1.jpg", "boxes/all.json"), "It holds boxes/all.json", "each class"),
+        ((".thumbs/1.jpg", "a/.1.jpg"), "neither Annotations/*.xml nor", "each class"),
+        (("1.jpg", "1.xml"), "VOC's XML is read from a folder Annotations in it", "each class"),
+    ],
+)
+def test_folders_as_labels(images, tmp_path, names, said, unsaid, capsys):
+    for name in names:
+        (tmp_path / "given" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "given" / name).write_bytes(b"{}")
+    assert check(tmp_path / "given", tmp_path) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert unsaid not in told
+
+
 def test_a_folder_says_which_json_lies_in_it(images, tmp_path, capsys):
     coco(tmp_path / "labels", USUAL, file="mine.json") if (tmp_path / "labels").mkdir() is None else None
     assert check(tmp_path / "labels", tmp_path) == 2
@@ -257,6 +467,29 @@ def test_coco_area_missing(images, tmp_path, area):
         made |= area
     assert convert(coco(tmp_path, regions), tmp_path / "out") == 0
     assert (pixels(tmp_path / "out", "a", 2), pixels(tmp_path / "out", "a", 1)) == (100, 1500)
+
+
+def test_an_area_that_no_image_has_is_none(images, tmp_path):
+    small, large = [[10, 10, 20, 10, 20, 20, 10, 20]], [[0, 0, 40, 0, 40, 40, 0, 40]]
+    regions = [annotation(1, 1, 2, small, area=1e12), annotation(2, 1, 1, large, area=1600), *USUAL[1:]]
+    assert convert(coco(tmp_path, regions), tmp_path / "out") == 0
+    assert (pixels(tmp_path / "out", "a", 2), pixels(tmp_path / "out", "a", 1)) == (100, 1500)
+
+
+def test_categories_are_matched_by_name_not_by_an_id_of_the_class_list(images, tmp_path, capsys):
+    """A category "1" is not the class with the id 1."""
+    file = coco(tmp_path, USUAL, [{"id": 1, "name": "1"}, {"id": 2, "name": "dog"}])
+    classes = labels(tmp_path / "classes.csv", "id,name\n1,cat\n2,dog\n")
+    for call in (
+        lambda: convert(file, tmp_path / "out", "--classes", classes),
+        lambda: check(file, tmp_path, "--classes", classes),
+    ):
+        assert call() == 2
+        assert "no class is called '1'; known: cat, dog" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    labels(classes, "id,name\n7,1\n8,dog\n")  # the remedy
+    assert convert(file, tmp_path / "out", "--classes", classes) == 0
+    assert (pixels(tmp_path / "out", "a", 7), pixels(tmp_path / "out", "b", 8)) == (384, 384)
 
 
 def test_coco_category_id_0(images, tmp_path, capsys):
@@ -355,11 +588,45 @@ def test_coco_float_and_string_ids(images, tmp_path, change, capsys):
     assert pixels(tmp_path / "out", "b", 2) == 384
 
 
+@pytest.mark.parametrize("change", [int, str], ids=["numbers", "text"])
+def test_ids_of_many_digits_are_not_rounded(images, tmp_path, change):
+    """As time stamps and hashes are: two that differ by one are two."""
+    first = 2**63 - 3
+    file = coco(tmp_path, [annotation(1, first, 1), annotation(2, first + 1, 2), annotation(3, first + 2, 1)])
+    kept = json.loads(file.read_text())
+    for at, entry in enumerate(kept["images"]):
+        entry["id"] = change(first + at)
+    file.write_text(json.dumps(kept))
+    assert convert(file, tmp_path / "out") == 0
+    assert [pixels(tmp_path / "out", name, value) for name, value in (("a", 1), ("b", 2), ("c", 1))] == [384] * 3
+
+
+def test_whatever_an_annotation_is_called_it_is_named(images, tmp_path):
+    for at, name in enumerate(("\ud800", "x\ny", "x" * 5000, [1], None)):
+        out = tmp_path / f"out{at}"
+        assert convert(coco(tmp_path, [annotation(name, 1, 1, []), *USUAL[1:]]), out) == 1
+        (reason,) = reasons(out / "skipped.csv")
+        assert f"annotation {name!r:.50}" in reason
+        assert len(reason) < 400
+
+
+def test_images_that_show_nothing(images, tmp_path):
+    """A split of images without an object is no fault; one alone has nothing to train on."""
+    out = tmp_path / "out"
+    assert convert(coco(tmp_path, []), out) == 0
+    assert [pixels(out, name, 0) for name in "abc"] == [64 * 48] * 3
+    assert check(coco(tmp_path, []), tmp_path) == 2
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
         (1.5, "entry 1 of categories has the id 1.5; expected a whole number"),
         (True, "entry 1 of categories has the id True; expected a whole number"),
+        (-1, "entry 1 of categories has the id -1; expected a whole number from 0"),
+        (-2.0, "entry 1 of categories has the id -2.0; expected a whole number from 0"),
+        ("-1", "entry 1 of categories has the id '-1'; ids of categories must be numbers"),
+        (float("inf"), "entry 1 of categories has the id inf"),
         ("cat", "entry 1 of categories has the id 'cat'; ids of categories must be numbers"),
         (None, "entry 1 of categories has no 'id'; got the keys id, name"),
         ([1], "entry 1 of categories has the id [1]; expected a whole number"),
@@ -407,6 +674,15 @@ def test_coco_same_file_twice(images, tmp_path, capsys):
     file.write_text(json.dumps(kept))
     assert check(file, tmp_path) == 2
     assert "'a.jpg' is image 1 of (height, width) (48, 64) and image 4 of (48, 640)" in capsys.readouterr().err
+    del kept["images"][0]["width"]  # what one does not say the other does
+    kept["images"][3]["width"] = 64
+    file.write_text(json.dumps(kept))
+    assert convert(file, tmp_path / "again") == 0
+    assert (pixels(tmp_path / "again", "a", 1), pixels(tmp_path / "again", "a", 2)) == (384, 100)
+    kept["images"] += [kept["images"][1], kept["images"][1] | {"height": 480}]  # the same entry again, and one that differs
+    file.write_text(json.dumps(kept))
+    assert check(file, tmp_path) == 2
+    assert "'b.jpg' is image 2 of (height, width) (48, 64) and image 2 of (480, 64)" in capsys.readouterr().err
 
 
 def test_coco_roboflow_folder(tmp_path):
@@ -494,6 +770,34 @@ def test_most_of_these_names_survive(tmp_path):
         assert convert(coco(folder, USUAL, [{"id": 1, "name": name}, {"id": 2, "name": "dog"}]), folder / "out") == 0
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("a.png/b.jpg", "a.jpg"), "the mask of 'a.jpg' would be the folder of that of 'a.png/b.jpg'"),
+        (("a.jpg", "a.png"), "'a.jpg' and 'a.png' would have the same mask"),
+        (("x" * 238 + ".jpg", "a.jpg"), "is a name too long for a file"),
+        (("\ufeffa.jpg", "b.jpg"), "cannot stand in a list"),
+        ((".", "a.jpg"), "image 1 has the file_name '.'; expected a name below the folder of images"),
+        (("a\0.jpg", "b.jpg"), "can be no file's; rename it"),
+    ],
+)
+def test_names_of_images_that_cannot_be_written_are_refused_before(tmp_path, names, said, capsys):
+    file = coco(tmp_path, [annotation(1, 1, 1), annotation(2, 2, 2)], names=names)
+    assert convert(file, tmp_path / "out") == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert convert(coco(tmp_path, USUAL, names=("x" * 236 + ".jpg", "b.jpg", "c.jpg")), tmp_path / "out") == 0
+
+
+def test_names_that_are_other_classes_ids_are_named(tmp_path, capsys):
+    file = coco(tmp_path, USUAL, [{"id": 1, "name": "2"}, {"id": 2, "name": "a;1"}])
+    assert convert(file, tmp_path / "out") == 2
+    assert "of the classes '2', 'a;1', rename those that hold ';' or are another's id" in capsys.readouterr().err
+    assert (
+        convert(coco(tmp_path, USUAL, [{"id": 1, "name": "2"}, {"id": 2, "name": "a 1"}]), tmp_path / "out") == 0
+    )  # the remedy
+
+
 # Image files
 
 
@@ -545,9 +849,40 @@ def test_16_bits_of_their_whole_range_are_no_doubt(tmp_path):
     assert read_image(tmp_path / "images" / "a.png").getextrema()[0] == (0, 255)
 
 
+def png16(path, values):
+    """A PNG of 16 bits a channel, which Pillow does not write in colour."""
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_dark_colour_of_16_bits_is_said_whatever_is_behind_it(tmp_path, channels):
+    """White behind a transparent image does not make it bright."""
+    png16(tmp_path / "a.png", np.full((48, 64, channels), 3000))
+    assert "16-bit image" in (said := read_with_doubt(tmp_path / "a.png")[1])
+    assert "read as 11 of 255, nearly black" in said
+    png16(tmp_path / "a.png", np.full((48, 64, channels), 60_000))
+    assert read_with_doubt(tmp_path / "a.png")[1] is None
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("P5", 1), ("P6", 3)])
+@pytest.mark.parametrize(("most", "dark"), [(65535, True), (4095, False)])
+def test_netpbm_of_16_bits(tmp_path, kind, channels, most, dark):
+    """It says its own range: 3000 of 4095 is bright, of 65535 it is nearly black."""
+    pixels = np.full((48, 64, channels), 3000).astype(">u2").tobytes()
+    (tmp_path / "a.ppm").write_bytes(f"{kind} 64 48 {most}\n".encode() + pixels)
+    image, said = read_with_doubt(tmp_path / "a.ppm")
+    assert (said is not None) == dark == (image.getextrema()[0][1] < 20)
+    assert not dark or said.startswith("16-bit image")
+
+
 def test_pictures_avif_jfif(tmp_path, capsys):
     (tmp_path / "images").mkdir()
-    names = ["a.avif", "b.jfif", "c.jpg", "d.JPE", "e.pgm", "f.tga", "g.WebP", "h.jp2"]
+    names = ["a.avif", "b.jfif", "c.jpg", "d.JPE", "e.pgm", "f.tga", "g.WebP", "h.jp2", "i.dib"]
     for name in names:
         form = {"jfif": "JPEG", "jpe": "JPEG", "jpg": "JPEG", "pgm": "PPM", "jp2": "JPEG2000"}
         suffix = name.split(".")[1].lower()

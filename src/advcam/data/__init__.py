@@ -1,6 +1,6 @@
 """Pictures and what is known of them: folders with labels, and scenes made on the spot."""
 
-from .coco import Coco, CocoImage, coco_classes, coco_files, joined, read_coco
+from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
 from .folder import Dataset, Item, Skip, list_images, listed, load, passed_over
 from .images import at_least, fit_within, read_image, read_with_doubt
 from .labels import IGNORE, ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
@@ -30,6 +30,7 @@ __all__ = [
     "TrainingViews",
     "Views",
     "at_least",
+    "by_name",
     "class_indices",
     "coco_classes",
     "coco_files",

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advcam.errors import DataError
+from advcam.errors import DataError, known
 
-from .labels import IGNORE, ClassTable, Row, normal, read_json_file
+from .labels import IGNORE, ClassTable, Row, normal, read_json_file, written
 
 ROBOFLOW = "_annotations.coco.json"
+DIGITS = 4000  # of a whole number that Python reads
 MOST = 1e15  # no number of a file that means pixels or ids is as large
 
 
@@ -102,7 +103,8 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
         raise DataError(f"{path}: expected a COCO annotation file with images, annotations and categories")
     parts = {name: value.get(name) for name in ("images", "annotations", "categories")}
     for name, part in parts.items():
-        if not (isinstance(part, list) and part and all(isinstance(entry, dict) for entry in part)):
+        some = part or name == "annotations"  # of images that all show nothing
+        if not (isinstance(part, list) and some and all(isinstance(entry, dict) for entry in part)):
             raise DataError(
                 f"{path}: expected a list of objects under {name!r}, got {_kind(part)}; is it COCO's instances file?"
             )
@@ -112,19 +114,23 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
     else:
         below = made.split if folder and (folder / made.split).is_dir() else ""
     regions: dict[int | str, list[CocoRegion]] = {}
-    files: dict[int | str, tuple[str, tuple[int, int]]] = {}
+    names: dict[int | str, str] = {}
+    files: dict[str, list[tuple[int | str, tuple[int, int]]]] = {}
     for at, entry in enumerate(parts["images"], 1):
         number, name = _id(path, "images", at, entry, "id"), _file_name(path, at, entry)
-        if files.setdefault(number, (name, _size(entry)))[0] != name:
-            raise DataError(f"{path}: two images have the id {number}: {files[number][0]!r} and {name!r}; give each its own")
+        if names.setdefault(number, name) != name:
+            raise DataError(
+                f"{path}: two images have the id {plain(number)}: {names[number]!r} and {name!r}; give each its own"
+            )
+        files.setdefault(name, []).append((number, _size(entry)))
         regions[number] = []
     for at, entry in enumerate(parts["annotations"], 1):
         image = _id(path, "annotations", at, entry, "image_id")
         category = _category(path, "annotations", at, entry, "category_id")
-        own = entry.get("id", f"number {at}")
+        own = plain(entry["id"]) if "id" in entry else f"number {at}"
         if image not in regions or category not in made.names:
             what, which = ("image", image) if image not in regions else ("category", category)
-            raise DataError(f"{path}: annotation {own} is of {what} {which!r}, which the file does not have")
+            raise DataError(f"{path}: annotation {own} is of {what} {plain(which)}, which the file does not have")
         area = number_of(entry.get("area"))
         region = CocoRegion(own, category, entry.get("segmentation"), area if area and area > 0 else 0.0, entry.get("bbox"))
         regions[image].append(region)
@@ -139,7 +145,7 @@ def _names(path: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
         name = normal(str(name)) if isinstance(name, (str, int)) and not isinstance(name, bool) else ""
         if not name:
             raise DataError(f"{path}: entry {at} of categories has no 'name'; got the keys {', '.join(entry) or 'none'}")
-        _can_be_written(path, f"category {number}", name)
+        _of_file(f"{path}: category {number}", name)
         if names.setdefault(number, name) != name:
             raise DataError(
                 f"{path}: two categories have the id {number}: {names[number]!r} and {name!r}; give each its own id, in the"
@@ -149,23 +155,25 @@ def _names(path: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
 
 
 def _merged(
-    path: Path, below: str, files: dict[int | str, tuple[str, tuple[int, int]]], regions: dict[int | str, list[CocoRegion]]
+    path: Path,
+    below: str,
+    files: dict[str, list[tuple[int | str, tuple[int, int]]]],
+    regions: dict[int | str, list[CocoRegion]],
 ) -> tuple[CocoImage, ...]:
-    """The images; one that stands in the file under several ids has the regions of all."""
-    ids: dict[str, list[int | str]] = {}
-    for number, (name, _) in files.items():
-        ids.setdefault(name, []).append(number)
-    for name, (first, *others) in ids.items():
-        for other in others:
-            if files[other][1] != files[first][1]:
+    """The images; one that stands in the file several times has the regions of all its ids, and the size that any says."""
+    images = []
+    for name, entries in files.items():
+        said = [entry for entry in entries if entry[1] != (0, 0)] or entries
+        (first, size), *others = said
+        for other, differs in others:
+            if differs != size:
                 raise DataError(
-                    f"{path}: {name!r} is image {first} of (height, width) {files[first][1]} and image {other} of"
-                    f" {files[other][1]}; only one can be right"
+                    f"{path}: {name!r} is image {plain(first)} of (height, width) {size} and image {plain(other)} of"
+                    f" {differs}; only one can be right"
                 )
-    return tuple(
-        CocoImage(normal(below + name), files[mine[0]][1], tuple(region for number in mine for region in regions[number]))
-        for name, mine in ids.items()
-    )
+        mine = dict.fromkeys(number for number, _ in entries)
+        images.append(CocoImage(normal(below + name), size, tuple(region for number in mine for region in regions[number])))
+    return tuple(images)
 
 
 def joined(files: Iterable[Coco]) -> list[Row]:
@@ -207,6 +215,19 @@ def coco_classes(files: Iterable[Coco]) -> ClassTable:
     return ClassTable(tuple(number for number, _ in ordered), tuple(name for _, name in ordered))
 
 
+def by_name(rows: list[Row], classes: ClassTable) -> list[Row]:
+    """The rows of annotation files, whose categories are all seen to be called as a class is: no name of theirs is an id.
+
+    Raises:
+        DataError: a category of some region that the class list does not name.
+    """
+    for row in rows:
+        for label in row.labels:
+            if label not in classes.names:
+                raise DataError(f"{row.where}: no class is called {label!r}; {known(label, classes.names)}")
+    return rows
+
+
 def number_of(value: Any) -> float | None:
     """A finite number, such as JSON may hold it; None for anything else."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -214,16 +235,19 @@ def number_of(value: Any) -> float | None:
 
 
 def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int | str:
-    """An id, which is a number: also one that was written with a fraction of zero, or as text; other text is as it is."""
+    """An id, a whole number from 0: also one that was written with a fraction of zero, or as text; other text is as it is."""
     value = entry.get(key)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value  # of any size: a float would round it
     number = number_of(value)
-    if number is not None and number == int(number):
+    if isinstance(value, float) and number is not None and number == int(number) >= 0:
         return int(number)
     if isinstance(value, str) and (text := normal(value)):
-        return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) < 16 else text
+        whole = text.isascii() and text.isdecimal() and len(text) < DIGITS
+        return int(text) if whole else text
     if key not in entry or value is None or value == "":
         raise DataError(f"{path}: entry {at} of {part} has no {key!r}; got the keys {', '.join(entry) or 'none'}")
-    raise DataError(f"{path}: entry {at} of {part} has the {key} {shown(value)}; expected a whole number")
+    raise DataError(f"{path}: entry {at} of {part} has the {key} {shown(value)}; expected a whole number from 0")
 
 
 def _category(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int:
@@ -234,24 +258,18 @@ def _category(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -
 
 
 def _file_name(path: Path, at: int, entry: dict[str, Any]) -> str:
-    name = entry.get("file_name")
+    name, number = entry.get("file_name"), plain(entry.get("id"))
     if name is None or name == "":
         raise DataError(f"{path}: entry {at} of images has no 'file_name'; got the keys {', '.join(entry) or 'none'}")
-    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(
-            f"{path}: image {entry.get('id')} has the file_name {shown(name)}; expected a name below the folder of images"
-        )
-    _can_be_written(path, f"image {entry.get('id')}", name)
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts or not Path(normal(name)).name:
+        raise DataError(f"{path}: image {number} has the file_name {shown(name)}; expected a name below the folder of images")
+    _of_file(f"{path}: image {number}", name)
     return normal(Path(normal(name)).as_posix())
 
 
-def _can_be_written(path: Path, what: str, name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{path}: {what} has the name {name!a}, which is no text; rename it") from None
-    if "\0" in name:
-        raise DataError(f"{path}: {what} has the name {name!a}, which no file can have; rename it")
+def _of_file(where: str, name: str) -> None:
+    if "\0" in written(where, name):
+        raise DataError(f"{where}: the name {name!a} can be no file's; rename it")
 
 
 def _size(entry: dict[str, Any]) -> tuple[int, int]:
@@ -263,6 +281,11 @@ def _size(entry: dict[str, Any]) -> tuple[int, int]:
         sides.append(number_of(int(value) if text else value) or 0.0)  # type: ignore[arg-type]
     whole = all(side == int(side) and side > 0 for side in sides)
     return (int(sides[0]), int(sides[1])) if whole else (0, 0)
+
+
+def plain(value: Any) -> str:
+    """An id as a message shows it: short, on one line, and text whatever it is."""
+    return str(value) if isinstance(value, int) and abs(value) < MOST else shown(value)
 
 
 def shown(value: Any) -> str:

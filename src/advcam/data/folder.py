@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from advcam.errors import DataError, ImageError
 
 from .images import SUFFIXES, read_with_doubt
-from .labels import ClassTable, Row, class_indices, joined_names, normal, read_classes, read_text
-from .sources import read_source
+from .labels import ClassTable, Row, class_indices, normal, read_classes, read_text
+from .sources import read_labels
 
 COMPANIONS = frozenset({"", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".npz", ".db", ".ini"})
 """Suffixes of what lies beside images without being one."""
+
+LONGEST = 4096  # characters: no path is longer
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -90,15 +93,15 @@ def list_images(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     if not found:
-        raise DataError(f"{folder}: no picture in it; known suffixes: {', '.join(sorted(SUFFIXES))}")
+        others = ", ".join(f"{count} of suffix {suffix}" for suffix, count in passed_over(folder).items())
+        held = f", but files that are not read: {others}" if others else ""
+        raise DataError(f"{folder}: no picture in it{held}; known suffixes: {', '.join(sorted(SUFFIXES))}")
     return found
 
 
 def passed_over(folder: Path) -> dict[str, int]:
     """How many files below a folder have each suffix that is not read as an image; hidden files and notes are not counted."""
-    files = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    counts = Counter(path.suffix.lower() for path in files if path.is_file())
-    return {suffix: count for suffix, count in sorted(counts.items()) if suffix not in SUFFIXES | COMPANIONS}
+    return dict(sorted(Counter(path.suffix.lower() for path in _visible(folder) if _is_unread(path)).items()))
 
 
 def load(
@@ -125,20 +128,21 @@ def load(
         DataError: a file that cannot be used, or nothing usable at all.
     """
     files = list_images(images)
-    rows, table = read_source(labels, read_classes(classes) if classes else None)
+    rows, table, several = read_labels(labels, read_classes(classes) if classes else None)
+    near = _Near(files, images)
     found = {key: (row, class_indices(row, table)) for row, key in _matched(rows, files)}
     missing = [
-        Skip(row.name, f"{row.where}: there is no such image in {images}{_meant(row.name, files, images)}")
+        Skip(row.name, f"{row.where}: there is no such image in {images}{near(row.name)}")
         for row in rows
         if _key(row.name, files) is None
     ]
     if not found:
-        hint = _meant(rows[0].name, files, images) or "; check --images and the names"
+        hint = near(rows[0].name) or "; check --images and the names"
         raise DataError(f"{labels}: none of its {len(rows)} images is in {images} (e.g. {rows[0].name!r}){hint}")
 
     lists: dict[str, list[str] | None] = {}
     for name, path in (("train", train_list), ("eval", eval_list)):
-        lists[name], absent = _read_list(path, files, found, images) if path else (None, [])
+        lists[name], absent = _read_list(path, near, found) if path else (None, [])
         missing += absent
     scored = set(lists["eval"] or ())
     trained = set(lists["train"] or set(found) - scored)
@@ -150,10 +154,7 @@ def load(
 
     used = sorted(scored | trained)
     items, broken, dark = _open_all([(key, files[key], found[key][1]) for key in used], track)
-    odd = [
-        Skip(name, f"class {name!r} is made of the names of other classes; labels are separated by ';'")
-        for name in joined_names(table.names)
-    ]
+    odd = [Skip(name, f"class {name!r} is made of the names of other classes; labels are separated by ';'") for name in several]
     if scored and not scored & items.keys():
         raise DataError(f"{eval_list}: none of its pictures can be opened ({broken[0].reason})")
     learnt = {label for key in trained if key in items for label in items[key].labels}
@@ -179,32 +180,78 @@ def listed(path: Path, items: Iterable[Item]) -> tuple[list[Item], list[Skip]]:
     there = {item.id: item for item in items}
     first = next(iter(there.values()))
     folder = first.path.parents[first.id.count("/")]
-    keys, skipped = _read_list(path, {name: item.path for name, item in there.items()}, there, folder)
+    keys, skipped = _read_list(path, _Near({name: item.path for name, item in there.items()}, folder), there)
     return [there[key] for key in dict.fromkeys(keys)], skipped
 
 
 def _key(name: str, files: dict[str, Path]) -> str | None:
     """The id that a name in a list means, with or without suffix."""
-    while name.startswith("./"):
-        name = name[2:].lstrip("/")
+    name = PurePosixPath(name).as_posix()  # without ./ and doubled strokes
     if name in files:
         return name
     stem = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in SUFFIXES else name
     return stem if stem in files and files[stem].suffix.lower() == Path(name).suffix.lower() else None
 
 
-def _meant(name: str, files: dict[str, Path], images: Path) -> str:
-    """What an unknown name may mean, as the end of a message: its end is an image, or it is a file of another kind."""
-    parts = re.split(r"[/\\]+", name)
-    for at in range(1, len(parts)):
-        tail = "/".join(parts[at:])
-        if _key(tail, files) is not None:
-            begin = name[: len(name) - len(tail)]
-            return f"; did you mean {tail!r}? the names begin with {begin!r}: leave that out"
-    suffix = Path(name).suffix.lower()
-    if suffix and suffix not in SUFFIXES and ".." not in parts and (images / name).is_file():
-        return f"; {name}: suffix {suffix} is not read; known: {', '.join(sorted(SUFFIXES))}"
-    return ""
+@dataclass(frozen=True)
+class _Near:
+    """What lies in a folder, for names that are no image of it."""
+
+    files: dict[str, Path]
+    images: Path
+
+    def __call__(self, name: str) -> str:
+        """What an unknown name may mean, as the end of a message; empty where nothing is like it."""
+        return "" if len(name) > LONGEST else self._end(name) or self._other_kind(name) or self._alike(name)
+
+    def _end(self, name: str) -> str:
+        """The end of the name is an image."""
+        for start in (found.start() for found in re.finditer(r"[^/\\]+", name)):
+            begin, tail = name[:start], PurePosixPath(re.sub(r"[/\\]+", "/", name[start:])).as_posix()
+            if _key(tail, self.files) is not None:
+                leave = [f"the names begin with {begin!r}: leave that out"] if begin else []
+                stroke = ["write / between folders"] if "\\" in name[start:] else []
+                return f"; did you mean {tail!r}? {', and '.join(leave + stroke)}"
+        return ""
+
+    def _other_kind(self, name: str) -> str:
+        """It is a file that is not read."""
+        found = self.unread.get(name) or self.unread.get(_stem(name))
+        return f"; {found}: suffix {Path(found).suffix} is not read; known: {', '.join(sorted(SUFFIXES))}" if found else ""
+
+    def _alike(self, name: str) -> str:
+        """One image alone has this name in another folder, with another suffix, or in other case."""
+        stem = _stem(PurePosixPath(name).as_posix()).casefold()
+        same = [key for key in self.last.get(stem.split("/")[-1], ()) if f"/{key}".casefold().endswith(f"/{stem}")]
+        return f"; did you mean {self.files[same[0]].relative_to(self.images).as_posix()!r}?" if len(same) == 1 else ""
+
+    @cached_property
+    def unread(self) -> dict[str, str]:
+        """Files that are no images, by their names with and without suffix."""
+        below = [p.relative_to(self.images).as_posix() for p in _visible(self.images) if _is_unread(p)]
+        return {_stem(name): name for name in below} | {name: name for name in below}
+
+    @cached_property
+    def last(self) -> dict[str, list[str]]:
+        """The ids of images by the last part of them."""
+        found: dict[str, list[str]] = {}
+        for key in self.files:
+            found.setdefault(key.split("/")[-1].casefold(), []).append(key)
+        return found
+
+
+def _stem(name: str) -> str:
+    """A name without the suffix of a file, if it has one; other dots belong to it."""
+    suffix = PurePosixPath(name).suffix
+    return name[: -len(suffix)] if re.fullmatch(r"\.\w{1,6}", suffix) else name
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _is_unread(path: Path) -> bool:
+    return path.suffix.lower() not in SUFFIXES | COMPANIONS and path.is_file()
 
 
 def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
@@ -220,24 +267,29 @@ def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
     return matched
 
 
-def _read_list(path: Path, files: dict[str, Path], labelled: dict[str, Any], images: Path) -> tuple[list[str], list[Skip]]:
+def _read_list(path: Path, near: _Near, labelled: dict[str, Any]) -> tuple[list[str], list[Skip]]:
     """The ids that a list names, one a line, and names that cannot be used.
 
     A line may have more columns, as ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`` and VOC's ``ID -1``: the first is the
-    image; its path may begin at the folder around that of the images.
+    image; its path may begin at the folder around that of the images. Columns are also separated by a comma or semicolon.
     """
     keys, skipped = [], []
+    files, images = near.files, near.images
     for line, text in enumerate(read_text(path, "list of images").splitlines(), 1):
         name = normal(text)
         if not name:
             continue
-        first, *others = name.split()
-        columns = Path(first).suffix.lower() in SUFFIXES or {*others} <= {"-1", "0", "1"}
+        first, *others = re.split(r"[\s,;]+", name)
+        columns = (
+            Path(first).suffix.lower() in SUFFIXES
+            or {*others} <= {"-1", "0", "1"}
+            or {Path(other).stem for other in others} == {Path(first).name}
+        )
         first = first if columns else name  # else it is a name with blanks in it
         within = first.lstrip("/").removeprefix(f"{images.name}/")
         key = next((key for said in (name, first, within) if (key := _key(said, files)) is not None), None)
         if key is None:
-            skipped.append(Skip(name, f"{path}:{line}: there is no such image in {images}{_meant(first, files, images)}"))
+            skipped.append(Skip(name, f"{path}:{line}: there is no such image in {images}{near(first)}"))
         elif key not in labelled:
             skipped.append(Skip(name, f"{path}:{line}: the labels file does not name it"))
         else:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from advcam.errors import ImageError
 
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg"),
     "PNG": (".png",),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
@@ -25,8 +26,12 @@ FORMATS = {
 }
 """What is read, by Pillow's names: pixels alone. Others (PostScript among them) would start another program."""
 
+NEEDS = {"JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}
+"""What Pillow must have been built with to read a format."""
+
 Image.init()
-SUFFIXES = frozenset(suffix for name, suffixes in FORMATS.items() if name in Image.OPEN for suffix in suffixes)
+READ = tuple(name for name in FORMATS if name in Image.OPEN and (name not in NEEDS or features.check(NEEDS[name])))
+SUFFIXES = frozenset(suffix for name in READ for suffix in FORMATS[name])
 DARK = 64  # of 255: an image of more than 8 bits that is read as less is hardly what its camera saw
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -34,7 +39,7 @@ MIN_SIDE = 16
 
 def open_image(path: Path) -> Image.Image:
     """An image file of one of the :data:`FORMATS`, by what it holds, whatever its name; not yet decoded."""
-    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    return Image.open(path, formats=READ)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -62,10 +67,9 @@ def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with open_image(path) as picture:
                 _check_size(path, picture.size)
-                deep = ";16" in str(getattr(picture, "tile", ""))  # Pillow reads 16 bits of colour as 8
+                bits = _bits(picture)
                 turned = ImageOps.exif_transpose(picture)
-                rgb = _rgb(path, turned)
-                return rgb, _doubt(turned, rgb, deep)
+                return _rgb(path, turned), _doubt(turned, bits) if bits > 8 else None
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -86,21 +90,35 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
         raise ImageError(f"{path}: {width}x{height} pixels; a picture needs at least {MIN_SIDE} a side")
 
 
-def _doubt(picture: Image.Image, rgb: Image.Image, deep: bool) -> str | None:
-    """What is odd about the range of an image of more than 8 bits."""
+def _bits(picture: Image.Image) -> int:
+    """8, 16 or 32, of an opened file: of grey, which Pillow keeps so, and of colour, which it reads as 8."""
+    if picture.mode == "I" and picture.format != "PPM":
+        return 32
+    deep = picture.mode.startswith("I") or any(
+        ";16" in str(args) or (codec == "ppm" and isinstance(args, tuple) and args[-1] > 255)
+        for codec, _, _, args in getattr(picture, "tile", ())
+    )
+    return 16 if deep else 8
+
+
+def _doubt(picture: Image.Image, bits: int) -> str | None:
+    """What is odd about the range of an image of more than 8 bits; how opaque it is does not count."""
     grey = picture.mode.startswith("I")
-    if not (grey or deep):
-        return None
-    seen = max(high for _, high in rgb.getextrema())  # type: ignore[misc]
-    low, high = picture.getextrema() if grey else (0, 0)
-    bits = 32 if picture.mode == "I" else 16
+    low, high = picture.getextrema() if grey else (0, _brightest(picture))
     remedy = "rescale it to the whole range of 16 bits, 0 to 65535, or to 8 bits"
     if grey and (high > 65535 or low < 0):  # type: ignore[operator]
         return f"{bits}-bit image with values from {low} to {high}: what is beyond 0 to 65535 is cut off; {remedy}"
+    seen = int(high) // 257 if grey else int(high)  # type: ignore[arg-type]
     if seen >= DARK:
         return None
     largest = f" whose largest value is {high}" if grey else ""
     return f"{bits}-bit image{largest}: read as {seen} of 255{', nearly black' if seen < DARK // 2 else ''}; {remedy}"
+
+
+def _brightest(picture: Image.Image) -> int:
+    """The largest value of any channel but the opaqueness, 0 to 255."""
+    colours = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
+    return max(colours.getextrema()) if colours.mode == "L" else max(high for _, high in colours.getextrema())  # type: ignore
 
 
 def _rgb(path: Path, picture: Image.Image) -> Image.Image:

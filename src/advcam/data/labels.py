@@ -68,16 +68,35 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
+def written(where: str, name: str) -> str:
+    """A name that JSON gave, if a file could hold it.
+
+    Raises:
+        DataError: half a character, which JSON's escapes allow.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: the name {name!a} is no text; rename it") from None
+    return name
+
+
+WIDE = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+"""Byte order marks, the longer first, and what they say."""
+
+
 def read_text(path: Path, what: str) -> str:
-    """A text file in UTF-8, or in UTF-16 with a byte order mark; the mark is dropped.
+    """A text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; the mark is dropped.
 
     Raises:
         DataError: missing, a folder, empty, or in another encoding.
     """
     try:
         data = path.read_bytes()
-        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        text = data.decode(next((name for mark, name in WIDE if data.startswith(mark)), "utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such {what}; check the path") from None
     except IsADirectoryError:
@@ -116,24 +135,38 @@ SEPARATORS = {",": ";", ";": ",|", "\t": ";,|"}
 """What separates the cells of a CSV, seen in its header, and what then separates the labels in a cell."""
 
 
+def _start(text: str, columns: tuple[str, ...]) -> tuple[str, int, str]:
+    """A CSV from its header on, how many lines stand before (blank ones, and ``sep=;``, which spreadsheets write), and what
+    separates cells.
+    """
+    before = re.match(r"(?:[ \t]*\r?\n)*(?:sep=([,;\t])[ \t]*\r?\n)?(?:[ \t]*\r?\n)*", text)
+    start = before[0] if before else ""
+    body = text[len(start) :]
+    headers = {cells: [normal(cell) for cell in "".join(body.splitlines()[:1]).split(cells)] for cells in SEPARATORS}
+    headers = {cells: [cell.strip('"') for cell in header] for cells, header in headers.items()}
+    cells = next((cells for cells, header in headers.items() if set(columns) <= set(header)), None)
+    cells = cells or (before and before[1]) or max(headers, key=lambda cells: len(headers[cells]))
+    return body, start.count("\n"), cells
+
+
 def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[tuple[int, dict[str, str]]], str]:
     """Line and cells of each row, and what separates labels.
 
     Raises:
-        DataError: a column that is not there, a malformed row.
+        DataError: a column that is not there, or there twice, a malformed row.
     """
-    first = text.lstrip().splitlines()[0]
-    headers = {cells: [normal(cell) for cell in next(csv.reader([first], delimiter=cells))] for cells in SEPARATORS}
-    cells = next((cells for cells, header in headers.items() if set(columns) <= set(header)), None)
-    cells = cells or max(headers, key=lambda cells: len(headers[cells]))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=cells, strict=True)
+    body, line, cells = _start(text, columns)
+    reader = csv.reader(io.StringIO(body, newline=""), delimiter=cells, strict=True)
     try:
-        header = [normal(cell) for cell in next(reader)]
+        header = [normal(cell) for cell in next(reader, [])]
+        twice = next((c for c in columns if header.count(c) > 1), None)
+        if twice:
+            raise DataError(f"{path}:{line + 1}: there are {header.count(twice)} columns {twice!r}; keep one")
         missing = [c for c in columns if c not in header]
         if missing:
             others = ", ".join(repr(c) for c in header if c not in columns) or "no other"
             raise DataError(
-                f"{path}:1: expected the columns {','.join(columns)}; there is no column {missing[0]!r}, but {others}."
+                f"{path}:{line + 1}: expected the columns {','.join(columns)}; there is no column {missing[0]!r}, but {others}."
                 f" {of_table(header, list(reader)) or 'Rename it in the header'} (separator: a comma, semicolon or tab)"
             )
         rows = []
@@ -142,12 +175,12 @@ def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[tu
                 continue
             if len(row) != len(header):
                 raise DataError(
-                    f"{path}:{reader.line_num}: expected {len(header)} cells, got {len(row)}; labels are separated by"
+                    f"{path}:{line + reader.line_num}: expected {len(header)} cells, got {len(row)}; labels are separated by"
                     f" {SEPARATORS[cells][0]!r}"
                 )
-            rows.append((reader.line_num, dict(zip(header, row, strict=True))))
+            rows.append((line + reader.line_num, dict(zip(header, row, strict=True))))
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not valid CSV ({error})") from None
+        raise DataError(f"{path}:{line + reader.line_num}: not valid CSV ({error})") from None
     return rows, SEPARATORS[cells]
 
 
@@ -177,7 +210,7 @@ def _split(cell: str, between: str) -> tuple[str, ...]:
 def joined_names(names: Iterable[str]) -> list[str]:
     """The names that are made of other names, with a comma, a bar, a slash or blanks between: several labels read as one."""
     every = set(names)
-    return [name for name in every if len(parts := re.split(r"[,|/;\s]+", name)) > 1 and set(parts) <= every - {name}]
+    return [name for name in sorted(every) if len(parts := re.split(r"[,|/;\s]+", name)) > 1 and set(parts) <= every - {name}]
 
 
 class _Doubled(list[tuple[str, Any]]):
@@ -202,6 +235,8 @@ def read_json_file(path: Path, what: str) -> Any:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}). {of_text(text)}".rstrip()) from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply to be labels") from None
+    except ValueError:  # more digits than Python reads
+        raise DataError(f"{path}: holds a number of thousands of digits; expected ids, names and coordinates") from None
 
 
 def json_rows(path: Path, value: Any) -> list[Row]:
@@ -220,8 +255,9 @@ def json_rows(path: Path, value: Any) -> list[Row]:
         plain = type(labels) is list and all(type(label) in (str, int) for label in labels)
         if not plain:
             raise DataError(f"{path}: image {name!r}: expected a list of names or ids, got {_short(labels)}")
-        found = tuple(dict.fromkeys(normal(str(label)) for label in labels if str(label).strip()))
-        rows.append(Row(normal(name), found, f"{path} (image {name!r})"))
+        where = f"{path} (image {name!r})"
+        found = tuple(dict.fromkeys(normal(written(where, str(label))) for label in labels if str(label).strip()))
+        rows.append(Row(normal(written(str(path), name)), found, where))
     return rows
 
 
@@ -268,7 +304,7 @@ def classes_of(rows: list[Row]) -> ClassTable:
         DataError: no class at all, or more than 254.
     """
     names = {label for row in rows for label in row.labels}
-    ordered = sorted(names, key=int) if all(n.isdecimal() for n in names) else sorted(names)
+    ordered = sorted(names, key=int) if all(n.isdecimal() and len(n) < 19 for n in names) else sorted(names)
     if not ordered:
         raise DataError(f"{rows[0].where}: no image has a label; expected class names separated by ';' in the column labels")
     if len(ordered) >= IGNORE:

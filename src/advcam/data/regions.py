@@ -62,7 +62,9 @@ def draw(image: CocoImage, ids: Mapping[int, int] | None = None) -> Drawn:
         else:
             faults += [f"annotation {made.id}: {fault}" for fault in odd]
             value = made.category if ids is None else ids[made.category]
-            places.append((made.area or float(place.sum()), value, np.packbits(place)))  # an eighth of the memory
+            drawn = float(place.sum())
+            area = made.area if 0 < made.area <= place.size else drawn  # one that no image has is none
+            places.append((area, value, np.packbits(place)))  # an eighth of the memory
     mask: NDArray[np.uint8] = np.zeros(image.size, dtype=np.uint8)
     for _, value, packed in sorted(places, key=lambda entry: -entry[0]):
         mask[np.unpackbits(packed, count=mask.size).reshape(mask.shape).astype(bool)] = value
@@ -166,7 +168,10 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]
         DataError: they do not add up to the picture.
     """
     pixels = size[0] * size[1]
-    if any(not 0 <= count <= pixels for count in counts) or sum(counts) != pixels:
+    odd = next((count for count in counts if not 0 <= count <= pixels), None)
+    if odd is not None:
+        raise DataError(f"run lengths are 0 to {pixels}, got {shown(odd)}")
+    if sum(counts) != pixels:
         raise DataError(f"run lengths must add up to {size[0]} x {size[1]} pixels, got {shown(sum(counts))}")
     lengths = np.asarray(counts, dtype=np.int64)
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)

@@ -6,15 +6,20 @@ from pathlib import Path
 
 from advcam.errors import DataError
 
-from .coco import Coco, coco_classes, coco_files, coco_of, is_coco, joined, read_coco
+from .coco import Coco, by_name, coco_classes, coco_files, coco_of, is_coco, joined, read_coco
 from .exports import of_folder
 from .images import SUFFIXES
-from .labels import ClassTable, Row, classes_of, csv_rows, json_rows, read_json_file, unique
+from .labels import ClassTable, Row, classes_of, csv_rows, joined_names, json_rows, read_json_file, unique
 from .voc import read_voc, voc_files, voc_root
 
 
 def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
-    """What each picture shows, and the classes.
+    """What each picture shows, and the classes; see :func:`read_labels`."""
+    return read_labels(path, classes)[:2]
+
+
+def read_labels(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable, list[str]]:
+    """What each picture shows, the classes, and, where labels alone name these, those whose name looks like several labels.
 
     * CSV with columns ``image,labels`` (labels separated by ``;``, see :func:`~advcam.data.labels.csv_rows`), or JSON
       ``{image: [labels]}``
@@ -31,7 +36,7 @@ def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row
     Raises:
         DataError: none of these, or something in it cannot be used; says file and line.
     """
-    files, own = list[Coco](), classes
+    files, own, odd = list[Coco](), classes, list[str]()
     root = voc_root(path) if path.is_dir() else None
     value = read_json_file(path, "labels file") if path.suffix.lower() == ".json" and not path.is_dir() else None
     if root:
@@ -48,9 +53,11 @@ def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row
         files = [coco_of(path, value)]
     else:
         rows = csv_rows(path) if value is None else json_rows(path, value)
+        odd = [] if own else joined_names({label for row in rows for label in row.labels})
     if files:
-        rows, own = joined(files), own or coco_classes(files)
-    return unique(path, rows), own or classes_of(rows)
+        own = own or coco_classes(files)
+        rows = by_name(joined(files), own)
+    return unique(path, rows), own or classes_of(rows), odd
 
 
 def source_files(path: Path) -> list[Path]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 from advcam.errors import DataError
 
-from .labels import ClassTable, Row, normal
+from .labels import ClassTable, Row, normal, written
 
 NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -16,8 +17,14 @@ NAMES = (
 )  # fmt: skip
 """VOC's classes; their ids in masks are 1 to 20 in this order."""
 
-PARSED = ("utf-8", "utf8", "utf-16", "us-ascii", "ascii", "iso-8859-1", "latin-1")
-"""Encodings that Python's XML parser knows by itself."""
+SIGNS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
+)  # fmt: skip
+"""What a file begins with, and the encoding that this says, whatever the declaration says."""
+
+WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932", "euc-kr": "cp949"}
+"""Encodings that are declared where one that holds more was written."""
 
 CLASSES = ClassTable(tuple(range(1, len(NAMES) + 1)), NAMES)
 
@@ -53,29 +60,29 @@ def read_voc(root: Path) -> tuple[list[Row], ClassTable | None]:
     Raises:
         DataError: a file that is not such XML; says file and line.
     """
-    rows = [Row(normal(path.stem), _objects(path), str(path)) for path in voc_files(root)]
+    rows = [Row(normal(written(str(root), path.stem)), _objects(path), str(path)) for path in voc_files(root)]
     ours = {label for row in rows for label in row.labels} <= set(NAMES)
     return rows, CLASSES if ours else None
 
 
-def _text(path: Path, data: bytes) -> bytes | str:
-    """XML as the parser takes it: decoded where its encoding is one that the parser does not know.
+def _text(path: Path, data: bytes) -> str:
+    """XML as text, without its declaration: by its first bytes, by the encoding that it declares, or UTF-8.
 
     Raises:
         DataError: an encoding that nobody knows or that the file is not in, or a document type, which could hold anything.
     """
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise DataError(f"{path}: has a document type (<!DOCTYPE ...>), which annotations do not need; remove it")
-    said = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[\"'][^>]*\?>", data)
-    name = said[1].decode("ascii") if said else "utf-8"
-    if said is None or name.lower() in PARSED:
-        return data
+    said = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"'>]*)[\"']", data)
+    declared = said[1].decode("ascii", "backslashreplace") if said else "utf-8"
+    name = next((encoding for sign, encoding in SIGNS if data.startswith(sign)), WIDER.get(declared.lower(), declared))
     try:
-        return data[said.end() :].decode("gb18030" if name.lower() in ("gb2312", "gbk") else name)  # what holds both
-    except LookupError:
-        raise DataError(f"{path}: encoding {name} is not known; save it as UTF-8") from None
+        text = data.decode(name)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: encoding {name}, but byte {error.start} is none of it; save it as UTF-8") from None
+        raise DataError(f"{path}: encoding {declared}, but byte {error.start} is none of it; save it as UTF-8") from None
+    except (LookupError, ValueError):
+        raise DataError(f"{path}: encoding {name:.40} is not known; save it as UTF-8") from None
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(f"{path}: has a document type (<!DOCTYPE ...>), which annotations do not need; remove it")
+    return re.sub(r"^\s*<\?xml[^>]*\?>", lambda found: "\n" * found[0].count("\n"), text)  # lines keep their numbers
 
 
 def _objects(path: Path) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from advcam.data import (
     Coco,
     Row,
     Skip,
+    by_name,
     class_indices,
     coco_classes,
     coco_files,
@@ -32,6 +33,8 @@ from advcam.errors import DataError, RunError
 from advcam.progress import Reporter
 from advcam.stages.context import list_skips
 from advcam.store import digest, read_json, save_mask, write_bytes, write_json, write_text
+
+LONGEST = 240  # bytes in a name: file systems take 255, of which a file being written needs some
 
 
 def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = None) -> tuple[list[str], list[Skip]]:
@@ -59,7 +62,11 @@ def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = 
         raise DataError(f"{labels}: expected a VOC or COCO folder, or COCO's instances_*.json; {what}")
     files = [] if root else [read_coco(path, folder) for path in paths]
     given = read_classes(classes) if classes else None
-    rows, table = read_source(labels, given) if root else (unique(labels, joined(files)), given or coco_classes(files))
+    if root:
+        rows, table = read_source(labels, given)
+    else:
+        table = given or coco_classes(files)
+        rows = by_name(unique(labels, joined(files)), table)
     texts = _texts(rows, table, files)
     _begin(out, labels, classes)
     skipped: list[Skip] = []
@@ -82,20 +89,20 @@ def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, s
         DataError: what is read back is not what it was.
     """
     indices = {row.name: class_indices(row, table) for row in rows}
-    masks: dict[str, str] = {}
-    for name in indices:
-        if (other := masks.setdefault(str(Path(name).with_suffix("")), name)) != name:
-            raise DataError(f"{other!r} and {name!r} would have the same mask; rename one")
+    _see_masks(indices)
     texts = {f"{file.split}.txt": "".join(f"{image.name}\n" for image in file.images) for file in files}
     for file in files:
-        for image, line in zip(file.images, texts[f"{file.split}.txt"].splitlines(), strict=False):
+        lines = texts[f"{file.split}.txt"].encode().decode("utf-8-sig").splitlines()  # as a list is read
+        for image, line in zip(file.images, lines, strict=False):
             if normal(line) != image.name or image.name.split() == []:
                 raise DataError(f"{file.path}: {image.name!r} cannot stand in a list, one a line; rename the image")
     texts["classes.csv"] = _csv(("id", "name"), zip(table.ids, table.names, strict=True))
     read = read_classes(Path("classes.csv"), texts["classes.csv"])
+    back: dict[str, Row] = {}
     for ours, name in zip(read.names, table.names, strict=False):
         if ours != name:
             raise DataError(f"class {name!r} is read back as {ours!r}; rename it")
+    wrong: list[str] = []
     for forms in (table.names, tuple(map(str, table.ids))):
         cells = ((name, ";".join(forms[at] for at in labels)) for name, labels in indices.items())
         texts["labels.csv"] = _csv(("image", "labels"), cells)
@@ -103,12 +110,35 @@ def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, s
         try:
             wrong = [name for name in indices if name not in back or class_indices(back[name], table) != indices[name]]
         except DataError:  # a name that is read as another
-            continue
+            wrong = list(indices)
         if not wrong:
             return texts
+    absent = next((name for name in indices if name not in back), None)
+    if absent is not None:
+        raise DataError(f"image {absent!r} cannot stand in a CSV so that it is read back; rename it")
+    names = [name for name in table.names if ";" in name or name.isdecimal()]
     raise DataError(
-        f"the labels of {wrong[0] if wrong else rows[0].name!r} cannot be written so that they are read back; rename"
+        f"the labels of {wrong[0]!r} cannot be written so that they are read back: of the classes"
+        f" {', '.join(map(repr, names[:4]))}, rename those that hold ';' or are another's id"
     )
+
+
+def _see_masks(names: Iterable[str]) -> None:
+    """Sees that each image can have a mask of its own.
+
+    Raises:
+        DataError: two that would have the same, one that would be a folder of another's, a name too long for a file.
+    """
+    masks: dict[str, str] = {}
+    for name in names:
+        if (other := masks.setdefault(f"{Path(name).with_suffix('')}.png", name)) != name:
+            raise DataError(f"{other!r} and {name!r} would have the same mask; rename one")
+    for mask, name in masks.items():
+        for above in map(str, Path(mask).parents):
+            if above in masks:
+                raise DataError(f"the mask of {masks[above]!r} would be the folder of that of {name!r}; rename one")
+        if any(len(part.encode()) > LONGEST for part in Path(mask).parts):
+            raise DataError(f"{name[:40]!r}... is a name too long for a file; rename it")
 
 
 def _masks(file: Coco, ids: dict[int, int], out: Path, reporter: Reporter) -> list[Skip]:
