@@ -1,6 +1,8 @@
 """Seed quality and time of the single-scale presets, side by side, on pictures of a finished run.
 
-    .venv/bin/python benchmarks/presets.py runs/photographs ../shared/photos/masks 60
+    .venv/bin/python benchmarks/presets.py runs/photographs ../shared/photos/masks 60 [float32 bfloat16]
+
+Without precisions: what ``auto`` is here.
 
 One scale and no mirror for all; the first pictures of the run's list for scoring, shuffled by seed 1.
 """
@@ -18,13 +20,14 @@ import advcam
 from advcam.data import Normalisation, read_image
 from advcam.flow import reopen
 from advcam.machine import Machine, settled
+from advcam.metrics.sweep import Sample
 from advcam.progress import Reporter
 from advcam.stages.context import trained_classifier
 from advcam.store import load_mask
 
 
-def main(run: Path, masks: Path, count: int) -> None:
-    """Prints one line a preset."""
+def main(run: Path, masks: Path, count: int, precisions: list[str]) -> None:
+    """Prints one line a preset and precision."""
     context = reopen(run, None, Machine(), Reporter(quiet=True))
     model, record = trained_classifier(context)
     normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
@@ -34,25 +37,32 @@ def main(run: Path, masks: Path, count: int) -> None:
     classes = context.data.classes
     positions = classes.positions(others=0)
     print(f"{len(items)} pictures, best threshold, image labels given")
-    for name in ("plain", "default", "fast", "paper"):
-        changes = {"steps": 1} if name == "plain" else {}
-        climber = advcam.AdvCAM(model, "default" if name == "plain" else name, **changes)
-        samples, seconds = [], 0.0
-        for item in items:
-            image = normalise(read_image(item.path))[None]
+    ways = [(name, precision) for name in ("plain", "default", "fast", "paper") for precision in precisions]
+    climbers = {way: climber(model, *way) for way in ways}
+    samples: dict[tuple[str, str], list[Sample]] = {way: [] for way in ways}
+    seconds = dict.fromkeys(ways, 0.0)
+    for item in items:
+        image = normalise(read_image(item.path))[None]
+        truth = torch.from_numpy(positions[load_mask(masks / f"{item.id}.png")])
+        for way in ways:  # in turns
             start = time.perf_counter()
-            maps = climber(image, [item.labels]).normalised(item.size)
-            seconds += time.perf_counter() - start
-            truth = torch.from_numpy(positions[load_mask(masks / f"{item.id}.png")])
-            samples.append((maps, [label + 1 for label in item.labels], truth))
-        found = advcam.sweep(samples, len(classes) + 1)
+            maps = climbers[way](image, [item.labels]).normalised(item.size)
+            seconds[way] += time.perf_counter() - start
+            samples[way].append((maps, [label + 1 for label in item.labels], truth))
+    for way in ways:
+        found = advcam.sweep(samples[way], len(classes) + 1)
         best = found.best
-        used = settled(climber.settings.precision, torch.device("cpu"))
         print(
-            f"{name:8} {used} mIoU {100 * found.mean_iou[best]:.1f}  noise {100 * found.noise[best]:.1f}"
-            f"  threshold {found.thresholds[best]:.2f}  {seconds / len(items):.3f} s a picture"
+            f"{way[0]:8} {way[1]:9} mIoU {100 * found.mean_iou[best]:.1f}  noise {100 * found.noise[best]:.1f}"
+            f"  threshold {found.thresholds[best]:.2f}  {seconds[way] / len(items):.3f} s a picture"
         )
 
 
+def climber(model: torch.nn.Module, name: str, precision: str) -> advcam.AdvCAM:
+    """A preset, or the plain map, in a precision."""
+    changes = {"steps": 1} if name == "plain" else {}
+    return advcam.AdvCAM(model, "default" if name == "plain" else name, precision=precision, **changes)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] or [settled("auto", torch.device("cpu"))])

@@ -1,4 +1,4 @@
-"""What a run may use of the machine; never part of what a result is."""
+"""What a run may use of the machine: device and limits, which are no part of a result, and precision, which is."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_what_is_wrong_is_listed(tmp_path, capsys):
     assert "the file is empty" in found["2007_000001"]
     assert "val.txt:4: there is no such image" in found["nowhere"]
     assert "to score on: the same file as 2007_000000, which is trained on" in (tmp_path / "problems.csv").read_text()
-    assert capsys.readouterr().out.rstrip().endswith(f"left out, listed with reasons in {tmp_path / 'problems.csv'}")
+    assert capsys.readouterr().out.rstrip().endswith(f" problems, listed with reasons in {tmp_path / 'problems.csv'}")
 
 
 def test_what_no_run_could_start_with(tmp_path, capsys):

@@ -207,12 +207,12 @@ def _reporter(args: Namespace) -> Any:
     return Reporter(args.quiet or not _speaks())
 
 
-def _end(done: str, skipped: int, listed: Path) -> int:
+def _end(done: str, skipped: int, listed: Path, what: str = "left out") -> int:
     """The last line, and the exit status it stands for."""
     if _speaks():
         print(done)
     if skipped and _speaks():
-        print(f"{skipped} left out, listed with reasons in {listed}")
+        print(f"{skipped} {what}, listed with reasons in {listed}")
     return SOME_FAILED if skipped else DONE
 
 
@@ -337,7 +337,7 @@ def _check(args: Namespace) -> int:
     lines, problems = check(CheckConfig(c.data(args), args.masks), _reporter(args))
     list_skips(args.out, problems)
     print("\n".join(lines))
-    return _end(f"problems: {len(problems)}", len(problems), args.out)
+    return _end(f"problems: {len(problems)}", len(problems), args.out, "problems")
 
 
 def _convert(args: Namespace) -> int:
@@ -345,7 +345,7 @@ def _convert(args: Namespace) -> int:
 
     lines, skipped = convert(args.labels, args.out, _reporter(args), args.classes)
     print("\n".join(lines))
-    return _end(f"labels, classes, lists: {args.out}", len(skipped), args.out / "skipped.csv")
+    return _end(f"labels, classes, lists: {args.out}", len(skipped), args.out / "skipped.csv", "faults")
 
 
 def _export(args: Namespace) -> int:

@@ -59,7 +59,7 @@ def add_data(parser: ArgumentParser, required: bool) -> None:
     )
     group.add_argument(
         "--labels", type=Path, required=required, metavar="WHAT",
-        help="CSV image,labels (';' between labels), JSON, a VOC folder, COCO's instances_*.json or a COCO folder",
+        help="CSV image,labels (';' between labels), JSON, a VOC folder, COCO's instances_*.json, a COCO or Roboflow folder",
     )  # fmt: skip
     group.add_argument(
         "--classes", type=Path, metavar="FILE",

@@ -363,22 +363,6 @@ class AdvCAM:
             )
 
 
-@overload
-def cam(model: nn.Module, images: Tensor, targets: Targets = None, **options: Any) -> Maps: ...
-@overload
-def cam(model: nn.Module, images: Sequence[Tensor], targets: Targets = None, **options: Any) -> list[Maps]: ...
-def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) -> Any:
-    """The plain class activation map ``ReLU(sum_d w_c[d] f_d)``: what :class:`AdvCAM` gives with one step.
-
-    Args:
-        model: as for :class:`AdvCAM`.
-        images: as for :class:`AdvCAM`.
-        targets: as for :class:`AdvCAM`.
-        options: as for :class:`AdvCAM`; precision is float32 unless it is said.
-    """
-    return AdvCAM(model, **({"precision": "float32"} | options | {"steps": 1}))(images, targets)
-
-
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Neither the caller's inference mode nor their autocast reaches inside."""

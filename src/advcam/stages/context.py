@@ -54,8 +54,8 @@ class Context:
     def precision(self, step: str, asked: str) -> str:
         """The precision that a step computes in; ``auto`` is what the step was begun with, where it was, on any machine."""
         begun = self.run.settings(step).get("precision") if asked == "auto" else None
-        if begun and self.run.done(step):
-            return str(begun)
+        if self.run.done(step) and (begun or asked) != "auto":
+            return str(begun or asked)  # nothing is computed, so nothing is to be said
         if begun and begun != settled("auto", self.machine.torch_device()):
             self.reporter.say(f"{step}: goes on in {begun}, as it was begun")
         return settled(begun or asked, self.machine.torch_device())
