@@ -40,7 +40,7 @@ def working_copy(run: Path, folder: Path) -> RunFolder:
         for name in ("1-classify", "2-climb"):
             (folder / name).symlink_to((run / name).resolve())
         shutil.copy(run / "data.json", folder / "data.json")
-        state = read_json(run / "run.json")
+        state = read_json(run / "run.json", dict)
         state["steps"] = {name: state["steps"][name] for name in ("classify", "climb")}
         write_json(folder / "run.json", state)
     return RunFolder(folder)
@@ -54,7 +54,7 @@ def measure(context: Context, config: refine.RefineConfig, items: list[Any], mas
     kept = context.run.root / "learning.json"
     if not kept.is_file():
         write_json(kept, time.monotonic() - start)
-    learnt, made, best = float(read_json(kept)), torch.zeros(outputs, outputs, dtype=torch.long), None
+    learnt, made, best = read_json(kept, float), torch.zeros(outputs, outputs, dtype=torch.long), None
     seconds = 0.0
     for item in items:
         truth = torch.from_numpy(positions[load_mask(masks / f"{item.id}.png")])

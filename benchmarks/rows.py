@@ -31,7 +31,7 @@ def copy(run: Path, new: Path, steps: list[str]) -> None:
         folder = RunFolder(run).folder(step)
         (new / folder.name).symlink_to(folder.resolve())
     shutil.copy(run / "data.json", new / "data.json")
-    state = read_json(run / "run.json")
+    state = read_json(run / "run.json", dict)
     state["steps"] = {name: state["steps"][name] for name in steps}
     write_json(new / "run.json", state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ AS_IT_IS = dict(os.environ)
 """The environment for programs that shall see the processor as it is."""
 # oneDNN's units for bfloat16 are hidden from the tests and their processes: precision auto is float32 on every processor.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="advcam-tests-")  # code that tests ask for is kept there
 
 ATTRIBUTION = [f"advcam.attribution.{name}" for name in ("climb", "maps", "objective", "views")]
 with install_import_hook(ATTRIBUTION, "beartype.beartype"):

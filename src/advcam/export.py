@@ -23,6 +23,7 @@ from advcam.errors import AdvcamError, NetworkError, SettingsError
 from advcam.models.encoders import STRIDE
 from advcam.segmenter import Segmenter, read_record
 from advcam.store import whole, write_json
+from advcam.store.records import NetworkRecord
 
 LIBRARIES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": ()}
 """The kinds of files, and what each needs beside torch."""
@@ -97,7 +98,7 @@ def export(model: Path, out: Path, size: tuple[int, int] | None = None) -> list[
     return [*lines, _made(out, last, segmenter, record)]
 
 
-def _made(out: Path, form: Form, segmenter: Segmenter, record: dict[str, Any]) -> str:
+def _made(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord) -> str:
     """Writes both files, or neither; says what was written."""
     try:
         with whole(out) as temporary:
@@ -216,7 +217,7 @@ def _inputs(form: Form, normalise: Normalisation) -> Iterator[Float[Tensor, "n 3
         yield torch.stack([normalise(Image.fromarray(scene(i).image).resize((width, height))) for i in range(n)])
 
 
-def _describe(out: Path, form: Form, segmenter: Segmenter, record: dict[str, Any], pixels: int) -> None:
+def _describe(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord, pixels: int) -> None:
     height, width = form.size or (None, None)
     write_json(
         out.with_name(f"{out.name}.json"),

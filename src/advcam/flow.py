@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import torch
 
-from advcam.data import Item, SceneSettings, Skip, listed, load, source_files, write_dataset
-from advcam.errors import NetworkError, RunError, SettingsError
+from advcam.data import Dataset, Item, SceneSettings, Skip, content_of, listed, load, source_files, write_dataset
+from advcam.errors import DataError, NetworkError, RunError, SettingsError
+from advcam.limits import MAX_NAME_BYTES, MAX_PATH_BYTES
 from advcam.machine import Machine
 from advcam.models import encoders, find
 from advcam.models.classifiers import Backbone
@@ -23,13 +25,23 @@ from advcam.report import write_card, write_report
 from advcam.stages import classify, climb, evaluate, refine, segment, semi
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
-from advcam.stages.context import Context, list_skips, load_data, save_data, trained_elsewhere
+from advcam.stages.context import (
+    Context,
+    classifier_record,
+    list_skips,
+    load_data,
+    maps_of,
+    save_data,
+    trained_classifier,
+    trained_elsewhere,
+)
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.moved import moved
 from advcam.stages.refine import RefineConfig
 from advcam.stages.segment import SegmentConfig
 from advcam.stages.semi import SemiConfig
 from advcam.store import RunFolder, StoredMaps, digest, read_json
+from advcam.store.records import About, Metrics
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
 
@@ -70,10 +82,12 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         DataError: a data set that cannot be used.
         RunError: the folder holds something else.
     """
-    files = {"labels": data.labels, "classes": data.classes, "train_list": data.train_list, "eval_list": data.eval_list}
-    about = {
+    about: About = {
         "images": str(data.images.resolve()),
-        **{name: _content(path) for name, path in files.items()},
+        "labels": _content(data.labels),
+        "classes": _content(data.classes),
+        "train_list": _content(data.train_list),
+        "eval_list": _content(data.eval_list),
         "eval_name": data.eval_list.name if data.eval_list else None,
         "seed": seed,
     }
@@ -83,12 +97,13 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
     if (root / "run.json").is_file():
         begun = RunFolder.open(root)
         old = begun.state()["about"]
-        same = begun.begun("classify") and old | {"images": about["images"]} == about  # but for where the images are
+        same = begun.begun("classify") and {**old, "images": about["images"]} == about  # but for where the images are
         known = RunFolder.create(root, old if same else about, _versions())
     if known and known.begun("classify"):
         context = moved(Context(known, load_data(known), seed, machine, reporter), data.images)
         return _announced(context, trained_elsewhere(context))
     loaded = load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
+    _see_names(root, loaded)
     run = known or RunFolder.create(root, about, _versions())
     save_data(run, loaded)
     list_skips(root / "skipped.csv", loaded.skipped)
@@ -98,6 +113,22 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         more = f"; {len(loaded.doubts)} such doubts are listed in {root / 'doubts.csv'}" if len(loaded.doubts) > 1 else ""
         reporter.warn(first + more)
     return _announced(Context(run, loaded, seed, machine, reporter), given)
+
+
+def _see_names(root: Path, data: Dataset) -> None:
+    """Sees that every image can have files in a run folder.
+
+    Raises:
+        DataError: a name that is too long for that.
+    """
+    longest = root.resolve() / "3-refine" / "confident"
+    for item in data.items:
+        whole = len(os.fsencode(longest / item.id)) + len(".json") > MAX_PATH_BYTES
+        if whole or any(len(part.encode()) > MAX_NAME_BYTES for part in item.id.split("/")):
+            raise DataError(
+                f"{item.path}: the name is too long for the files of a run (most are {MAX_NAME_BYTES} bytes, and"
+                f" {MAX_PATH_BYTES} with all folders); rename it"
+            )
 
 
 def _content(path: Path | None) -> str | None:
@@ -130,8 +161,23 @@ def _announced(context: Context, given: bool) -> Context:
     return context
 
 
-def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter, images: Path | None = None) -> Context:
-    """A run that was started before; ``images`` is where its images are now, if they have moved.
+def reopen(
+    root: Path,
+    seed: int | None,
+    machine: Machine,
+    reporter: Reporter,
+    images: Path | None = None,
+    own: str | None = None,
+) -> Context:
+    """A run that was started before.
+
+    Args:
+        root: the run's folder.
+        seed: None is the run's.
+        machine: what to run on.
+        reporter: shows progress.
+        images: where its images are now, if they have moved.
+        own: ``FILE.py:FUNCTION`` of its classifier, where that was typed.
 
     Raises:
         RunError: no run, another seed than it was started with, or images that are not the run's.
@@ -142,21 +188,34 @@ def reopen(root: Path, seed: int | None, machine: Machine, reporter: Reporter, i
         raise RunError(
             f"{root}: was started with --seed {made_with}, got --seed {seed}; a seed is a whole run's, use another --out"
         )
-    context = Context(run, load_data(run), made_with, machine, reporter)
+    context = Context(run, load_data(run), made_with, machine, reporter, own)
     return moved(context, images) if images else context
 
 
-def need_pictures(context: Context) -> None:
-    """Sees that the run's pictures are still there, before anything is dropped or begun.
+def need_images(context: Context) -> None:
+    """Sees that the run's images are still there, and as they were, before anything is dropped or begun.
 
     Raises:
-        RunError: some are gone.
+        RunError: some are gone, or have changed since the run looked at them; those are listed in changed.csv.
     """
-    gone = [item.path for item in context.data.items if not item.path.is_file()]
+    items, root = context.data.items, context.run.root
+    gone = [item.path for item in items if not item.path.is_file()]
     if gone:
         raise RunError(
-            f"{context.run.root}: {len(gone)} of its {len(context.data.items)} pictures are gone, the first {gone[0]}; put them"
-            " back, or say where they are now: --images DIR"
+            f"{root}: {len(gone)} of its {len(items)} images are gone, the first {gone[0]}; put them back, or say where they"
+            " are now: --images DIR"
+        )
+    changed = [
+        Skip(item.id, f"{item.path}: has changed since this run looked at it")
+        for item in context.reporter.track(items, len(items), "compare the images")
+        if item.content is not None and content_of(item.path) != item.content
+    ]
+    list_skips(root / "changed.csv", changed)
+    if changed:
+        raise RunError(
+            f"{root}: {len(changed)} of its {len(items)} images have changed since it looked at them, the first"
+            f" {changed[0].image} (all are listed in {root / 'changed.csv'}); put back those that were there and give the same"
+            " command again, or make another run of them as they are: advcam run ... --out ANOTHER"
         )
 
 
@@ -166,8 +225,9 @@ def take_all(context: Context, steps: Steps) -> Path:
     Raises:
         AdvcamError: any step's; what is done is kept.
     """
+    context = replace(context, mend=False)
     if not context.run.done("segment"):
-        need_pictures(context)
+        need_images(context)
     if not context.run.done("classify"):
         try_classifier(context, steps.classify)
         try_network(context, steps)
@@ -185,14 +245,29 @@ def make_masks(context: Context, config: RefineConfig) -> None:
     Raises:
         AdvcamError: as :func:`advcam.stages.refine.run`.
     """
-    made = context.run.state()["steps"].get("climb", {}).get("settings", {})
-    climbing = climb.ClimbConfig.from_record(made)
+    climbing = climb.recorded(context.run) or ClimbConfig()
 
     def source(items: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps]]:
         for item, maps, plain in climb.climbed(context, climbing, items):
             yield item, plain if config.maps == "plain" else maps
 
     refine.run(context, config, None if climbing.keep else source)
+
+
+def try_step(context: Context, step: str, config: Any) -> None:
+    """Tries at once what would else fail after a step was dropped, or after hours.
+
+    Raises:
+        AdvcamError: as the step's own.
+    """
+    tries: dict[str, Callable[[Context, Any], None]] = {
+        "classify": try_classifier,
+        "climb": try_climb,
+        "refine": try_refinement,
+        "segment": try_segmentation,
+        "semi": try_segmentation,
+    }
+    tries[step](context, config)
 
 
 def try_classifier(context: Context, config: ClassifyConfig) -> None:
@@ -245,27 +320,39 @@ def try_segmentation(context: Context, config: SegmentConfig | SemiConfig) -> No
     Raises:
         AdvcamError: as :func:`try_network`.
     """
-    if not context.run.done("classify"):
-        return
     if isinstance(config, SegmentConfig):
-        if context.run.done("refine"):
-            segment.check(context)
+        context.run.need("segment")
+        segment.check(context)
         segment.build(context, config)
     else:
-        if config.mode != "weak" or context.run.done("refine"):
-            semi.check(context, config)
+        context.run.need("semi", config.needs)
+        semi.check(context, config)
         semi.build(context, config)
 
 
-def try_refinement(context: Context, config: RefineConfig) -> None:
-    """Tries at once what would else fail after a step was dropped and pictures were gone through.
+def try_climb(context: Context, config: ClimbConfig) -> None:
+    """Tries at once what would else fail after the maps were dropped: the classifier is read.
 
     Raises:
-        AdvcamError: as :func:`advcam.stages.refine.try_network`.
+        AdvcamError: as :func:`advcam.stages.context.trained_classifier`.
     """
-    if not context.run.done("classify"):
-        return
-    made = read_json(context.run.folder("classify") / "model.json")
+    context.run.need("climb")
+    trained_classifier(context)
+
+
+def try_refinement(context: Context, config: RefineConfig) -> None:
+    """Tries at once what would else fail after a step was dropped and images were gone through.
+
+    Raises:
+        AdvcamError: maps that are missing or damaged, or as :func:`advcam.stages.refine.try_network`.
+    """
+    context.run.need("refine")
+    climbing = climb.recorded(context.run)
+    if climbing and not climbing.keep:
+        trained_classifier(context)
+    for item in context.data.items if climbing and climbing.keep else ():
+        maps_of(context, item, config.maps == "plain")
+    made = classifier_record(context.run)
     state = None if made["own"] else load_state(context.run.classifier())
     refine.try_network(config, Backbone.from_record(made["backbone"]), state, made["weights"], made["from_scratch"])
 
@@ -290,7 +377,8 @@ def score(context: Context, masks: Path, instances: Path | None = None, only: Pa
         scored, name = replace(context, data=replace(context.data, eval=tuple(items))), only.name
     skipped = unknown + evaluate.run(scored, EvaluateConfig(masks, name, instances))
     list_skips(context.run.root / "skipped-evaluate.csv", skipped)
-    for what, found in read_json(context.run.root / "metrics.json").items():
+    metrics: dict[str, Any] = dict(read_json(context.run.root / "metrics.json", Metrics))
+    for what, found in metrics.items():
         if "mean_iou" in found:
             at = f", threshold {found['threshold']:.2f}" if "threshold" in found else ""
             numbers = f"mIoU {_percent(found['mean_iou'])}, noise {_percent(found['noise'])}{at}"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from advcam.errors import AdvcamError, AdvcamWarning, SettingsError
+from advcam.kinds import check_kinds
 from advcam.process import usable_cores
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Machine:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if self.device not in ("auto", *there):
             raise SettingsError(f"--device is one of auto, {', '.join(there)}; got {self.device!r}")

@@ -15,8 +15,10 @@ from advcam.data import ClassTable, Normalisation, at_least, fit_within, read_wi
 from advcam.errors import InputError, SettingsError, known
 from advcam.explain import AdvCAM
 from advcam.flow import reopen
+from advcam.kinds import check_kinds
 from advcam.machine import Machine
-from advcam.models.classifiers import Backbone, Ready, own_classifier, ready_classifier
+from advcam.models.classifiers import Backbone, Ready, ready_classifier
+from advcam.models.own import allow, is_code, own_classifier
 from advcam.progress import Reporter
 from advcam.report import grid, heat
 from advcam.stages.climb import LEAST_SIDE
@@ -58,6 +60,7 @@ class PictureConfig:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.top < 1 or self.long_side < 32:
             raise SettingsError(f"top must be at least 1 and long_side at least 32; got {self.top} and {self.long_side}")
         if len(scales := settings(self.preset, **self.changes).scales) > 1:
@@ -121,9 +124,10 @@ def _ready(config: PictureConfig, machine: Machine) -> Ready:
     mean, std = Backbone("resnet50", mean=config.mean, std=config.std).normalisation()
     if Path(config.model).is_dir():
         model, record = trained_classifier(reopen(Path(config.model), None, machine, Reporter(quiet=True)))
-        kept = record["backbone"]
-        return Ready(model, tuple(kept["mean"]), tuple(kept["std"]), ClassTable.from_record(record["classes"]).names)
-    if ".py:" in config.model:
+        normalise = Backbone.from_record(record["backbone"]).normalisation()
+        return Ready(model, *normalise, ClassTable.from_record(record["classes"]).names)
+    if is_code(config.model):
+        allow(config.model)  # typed as --model
         return Ready(own_classifier(config.model).eval(), mean, std)
     raise SettingsError(
         f"--model {config.model}: expected timm:NAME, FILE.py:FUNCTION, or the folder of a run whose classifier is to be used"

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from advcam.data import Skip, list_images, passed_over, read_with_doubt
+from advcam.attribution import PRECISIONS
+from advcam.data import Skip, content_of, list_images, passed_over, read_with_doubt
 from advcam.errors import ImageError, RunError, SettingsError
+from advcam.kinds import check_kinds
 from advcam.machine import Machine
 from advcam.progress import Reporter
 from advcam.segmenter import Segmenter
 from advcam.stages.context import list_skips
-from advcam.store import digest, read_json, save_mask, whole, write_json
+from advcam.store import digest, made_of, read_json, save_mask, sweep, whole, write_json
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class PredictConfig:
     probabilities: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.window is not None and self.long_side is not None:
             raise SettingsError("windows see the picture at its own size, so it has no long side: give --window or --long-side")
 
@@ -61,7 +64,7 @@ class PredictConfig:
 
 
 def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine: Machine, reporter: Reporter) -> list[Skip]:
-    """Masks OUT/ID.png of every picture in a folder; one that is there, and newer than its picture, is not made again.
+    """Masks OUT/ID.png of every image in a folder; one that is there, of the same content, is not made again.
 
     With probabilities also OUT/probabilities/ID.npz: ``probabilities`` float16 [L, H, W] and ``ids`` uint8 [L], without pickle.
 
@@ -83,18 +86,19 @@ def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine
     skipped = []
     for name, path in reporter.track(files.items(), len(files), "predict"):
         mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
-        if all(_newer(file, path) for file in ([kept, mask] if config.probabilities else [mask])):
-            continue
         try:
-            picture, doubt = read_with_doubt(path)
+            content = content_of(path)
+            if made_of(mask) == content and (kept.is_file() or not config.probabilities):
+                continue
+            image, doubt = read_with_doubt(path)
             if doubt:
                 reporter.warn(f"{path}: {doubt}")
             if config.probabilities:
-                found = segmenter.probabilities(picture)
+                found = segmenter.probabilities(image)
                 _save(kept, found, segmenter)
-                save_mask(mask, segmenter.mask(found))
+                save_mask(mask, segmenter.mask(found), content)
             else:
-                save_mask(mask, segmenter(picture))
+                save_mask(mask, segmenter(image), content)
         except ImageError as error:
             skipped.append(Skip(name, str(error)))
     list_skips(out / "skipped.csv", skipped)
@@ -108,13 +112,17 @@ OLDER = {"precision": "float32"}
 def _precision_of(out: Path) -> str:
     """What the masks of a folder were made in, on whatever machine; ``auto`` where there are none."""
     record = out / "predict.json"
-    return str((OLDER | read_json(record))["precision"]) if record.is_file() else "auto"
+    made = (OLDER | read_json(record, dict[str, Any]))["precision"] if record.is_file() else "auto"
+    if made not in PRECISIONS:
+        raise RunError(f"{record}: has precision {made!r}, expected one of {', '.join(PRECISIONS)}; give another --out")
+    return str(made)
 
 
 def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
     """Sees that a folder is free, or holds what the same call made, and writes down what that is."""
     key: dict[str, Any] = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
     key["images"] = str(images.resolve())
+    sweep(out)
     key |= {
         "long_side": None if segmenter.window else segmenter.long_side,
         "scales": list(segmenter.scales),
@@ -124,8 +132,10 @@ def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
         "crf": segmenter.crf,
         "precision": segmenter.precision,
     }
-    known = read_json(out / "predict.json") if (out / "predict.json").is_file() else None
-    if known and (other := [name for name in key if (OLDER | known).get(name) != key[name]]):
+    known: dict[str, Any] = {}
+    if (out / "predict.json").is_file():
+        known = OLDER | read_json(out / "predict.json", dict[str, Any])
+    if known and (other := [name for name in key if known.get(name) != key[name]]):
         raise RunError(f"{out}: holds masks {_made_otherwise(other, known, key)}; give another --out")
     if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):
         raise RunError(f"{out}: holds pictures that `advcam predict` did not make; give another --out")
@@ -138,10 +148,6 @@ def _made_otherwise(names: list[str], old: dict[str, Any], new: dict[str, Any]) 
     if "images" in names:
         return "of another folder of pictures"
     return f"made with other options ({', '.join(f'{name}: {old.get(name)} -> {new[name]}' for name in names)})"
-
-
-def _newer(file: Path, picture: Path) -> bool:
-    return file.is_file() and file.stat().st_mtime > max(picture.stat().st_mtime, picture.stat().st_ctime)
 
 
 def _save(path: Path, probabilities: Tensor, segmenter: Segmenter) -> None:

@@ -24,6 +24,7 @@ from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import fill, load_state
 from advcam.refinement import dense_crf, label, unary_from_probabilities
 from advcam.store import read_json
+from advcam.store.records import NetworkRecord
 
 MERGES = ("mean", "max")
 LEAST = 32
@@ -100,7 +101,7 @@ class Segmenter:
             np.array([0, *ClassTable.from_record(record["classes"]).ids], dtype=np.uint8),
             Normalisation(*Backbone.from_record(record["backbone"]).normalisation()),
             record["long_side"],
-            tuple(record["predict_scales"]),
+            record["predict_scales"],
             record["predict_mirror"],
             record.get("predict_merge", "mean"),
             crf=record.get("predict_crf", False),
@@ -188,7 +189,7 @@ class Segmenter:
         return next(self.network.parameters()).device
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> NetworkRecord:
     """What model.json says of a trained segmentation network.
 
     Raises:
@@ -199,25 +200,23 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise RunError(
             f"{folder}: expected model.json and model.safetensors of a trained network; `--model RUN/4-segment` has them"
         )
+    remedy = "copy the folder from its run again, or train anew: advcam segment (or semi) --run RUN --redo"
     try:
-        record: dict[str, Any] = read_json(path)
+        record = read_json(path, NetworkRecord, remedy)
+    except StoreError as error:
+        raise RunError(str(error)) from None
+    ids = [one["id"] for one in record["classes"]]
+    try:
+        if len({*ids}) < len(ids):
+            raise SettingsError(f"class ids are different ones, got {ids}")
+        check_views(record["predict_scales"], record.get("predict_merge", "mean"), record["long_side"])
         Backbone.from_record(record["backbone"])
-        ids = ClassTable.from_record(record["classes"]).ids
-        for name, kind in (("network", str), ("long_side", int), ("predict_scales", list), ("predict_mirror", bool)):
-            if not isinstance(record[name], kind):
-                raise TypeError(f"{name} is {record[name]!r}")
-        if not ids or len({*ids}) < len(ids) or not all(isinstance(i, int) and 0 < i < 255 for i in ids):
-            raise ValueError(f"class ids {list(ids)}, expected different ones from 1 to 254")
-    except (StoreError, LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(
-            f"{path}: does not describe a trained network ({reason}); copy the folder from its run again, or train anew:"
-            " advcam segment (or semi) --run RUN --redo"
-        ) from None
+    except SettingsError as error:
+        raise RunError(f"{path}: does not describe a trained network ({error}); {remedy}") from None
     return record
 
 
-def build_network(record: dict[str, Any]) -> nn.Module:
+def build_network(record: NetworkRecord) -> nn.Module:
     """The network that a record describes, not yet filled: images [N, 3, H, W] to scores [N, L, H, W].
 
     Raises:
@@ -227,7 +226,7 @@ def build_network(record: dict[str, Any]) -> nn.Module:
     if record["network"] == "cct":
         from advcam.models.cct import CCT
 
-        return CCT(backbone, outputs, record.get("output_stride", 8), auxiliary={})
+        return CCT(backbone, outputs, record.get("output_stride") or 8, auxiliary={})
     return segmentation_network(record["network"], backbone, outputs, record.get("output_stride"))
 
 

@@ -357,4 +357,4 @@ def test_maps_of_another_picture(run, capsys):
     stored = load_maps(first)
     save_maps(second, StoredMaps((1, 2, 3, 4, 5), stored.maps[:1].expand(5, -1, -1), (70, 80)))
     assert refine(run, "--method", "threshold") == 2
-    assert "are not this picture's: expected classes" in capsys.readouterr().err
+    assert "are not the maps of this image: expected classes" in capsys.readouterr().err

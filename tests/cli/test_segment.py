@@ -50,7 +50,7 @@ def segment(run, *more):
 @pytest.mark.parametrize("network", ["deeplabv2", "unet"])
 def test_networks_by_name(run, scenes, network, tmp_path):
     assert segment(run, "--network", network) == 0
-    record = read_json(run / "4-segment" / "model.json")
+    record = read_json(run / "4-segment" / "model.json", dict)
     assert record["network"] == network
     assert len(list((run / "4-segment" / "predictions").iterdir())) == 8
     assert main(["predict", "--model", str(run / "4-segment"), "--images", str(scenes / "images"), "--out",
@@ -152,7 +152,7 @@ def test_masks_that_cannot_be_learnt_from(run, scenes, spoil, said, capsys):
 
 
 def test_a_class_list_that_changed(run, capsys):
-    data = read_json(run / "data.json")
+    data = read_json(run / "data.json", dict)
     data["classes"][0]["name"] = "other"
     write_json(run / "data.json", data)
     assert segment(run) == 2
@@ -160,7 +160,7 @@ def test_a_class_list_that_changed(run, capsys):
 
 
 def test_a_checkpoint_of_another_network(run, scenes, tmp_path, capsys):
-    record = read_json(run / "4-segment" / "model.json")
+    record = read_json(run / "4-segment" / "model.json", dict)
     write_json(run / "4-segment" / "model.json", record | {"network": "unet"})
     words = ["predict", "--model", str(run / "4-segment"), "--images", str(scenes / "images"), "--out", str(tmp_path / "out")]
     assert main([*words, "--quiet"]) == 2
@@ -218,11 +218,13 @@ def test_semi(run, scenes, few, method, mode):
     words = ["semi", "--run", str(run), "--pixel-labels", str(few), "--masks", str(scenes / "masks"), *SMALL]
     assert main([*words, "--method", method, "--mode", mode]) == 0
     folder = run / "5-semi"
-    assert read_json(folder / "metrics.json")["labelled"] == 4
+    assert read_json(folder / "metrics.json", dict)["labelled"] == 4
     assert len(list((folder / "predictions").iterdir())) == 8
     assert f"4 pictures with masks made by hand; mode `{mode}`" in (folder / "README.md").read_text()
     assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--quiet"]) == 0
-    assert read_json(run / "metrics.json")["semi"]["rule"].startswith(f"as written by the network of {method}, mode {mode}")
+    assert read_json(run / "metrics.json", dict)["semi"]["rule"].startswith(
+        f"as written by the network of {method}, mode {mode}"
+    )
     assert "Predictions, semi-supervised" in (run / "report.html").read_text()
 
 
@@ -338,7 +340,7 @@ def test_names_that_are_no_pictures_are_listed(run, scenes, few, tmp_path, capsy
 
 def test_nothing_held_out_keeps_the_last_epoch(run):
     assert segment(run, "--segment-option", "holdout=0", "--epochs", "2") == 0
-    metrics = read_json(run / "4-segment" / "metrics.json")
+    metrics = read_json(run / "4-segment" / "metrics.json", dict)
     assert (metrics["held_out"], metrics["epoch_kept"]) == (0, "the last")
 
 
@@ -367,7 +369,7 @@ def test_semi_from_the_network_that_segment_trained(run, scenes, few, capsys):
     state["steps"].pop("segment")
     write_json(run / "run.json", state)
     assert main([*words, "--redo", "--semi-option", "start=segment"]) == 2
-    assert "start=segment needs it; `advcam segment --run" in capsys.readouterr().err
+    assert "semi needs segment, which is not done; `advcam segment --run" in capsys.readouterr().err
 
 
 def test_another_encoder_with_weights_of_its_own(run, tmp_path, capsys):
@@ -376,7 +378,7 @@ def test_another_encoder_with_weights_of_its_own(run, tmp_path, capsys):
     torch.save(timm.create_model("mobilenetv2_050").state_dict(), tmp_path / "mobile.pt")
     words = ["--segment-option", "encoder=mobilenetv2_050", "--segment-option"]
     assert segment(run, *words, f"encoder_weights={tmp_path / 'mobile.pt'}") == 0
-    assert read_json(run / "4-segment" / "model.json")["backbone"]["name"] == "mobilenetv2_050"
+    assert read_json(run / "4-segment" / "model.json", dict)["backbone"]["name"] == "mobilenetv2_050"
     assert f"The encoder started from `{tmp_path / 'mobile.pt'}`" in (run / "4-segment" / "README.md").read_text()
     assert segment(run, *words, f"encoder_weights={run / '1-classify' / 'model.safetensors'}") == 2
     assert "option encoder_weights=FILE" in capsys.readouterr().err

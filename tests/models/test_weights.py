@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from advcam.errors import NetworkError, SettingsError
-from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
+from advcam.models.classifiers import Backbone, new_classifier, saved_classifier
 from advcam.models.encoders import start_encoder
+from advcam.models.own import allow, own_classifier
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state
 
@@ -98,6 +99,8 @@ def test_own_network(tmp_path):
     file.write_text(
         "from torch import nn\ndef build():\n    return nn.Flatten()\ndef wrong():\n    return 3\ndef bad():\n    1 / 0\n"
     )
+    for function in ("build", "biuld", "wrong", "bad"):
+        allow(f"{file}:{function}")
     assert isinstance(own_classifier(f"{file}:build"), torch.nn.Flatten)
     for function, message in (
         ("biuld", "did you mean build"),

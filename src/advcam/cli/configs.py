@@ -13,6 +13,7 @@ from advcam.errors import SettingsError
 from advcam.flow import DataConfig, Steps
 from advcam.machine import Machine
 from advcam.models.classifiers import Backbone
+from advcam.models.own import is_code
 from advcam.picture import PictureConfig
 from advcam.prediction import PredictConfig
 from advcam.stages.classify import ClassifyConfig
@@ -141,6 +142,18 @@ def absolute(reference: str | None) -> str | None:
     return reference and str(Path(reference).resolve())
 
 
+def own(args: Namespace) -> str | None:
+    """The code of the run's classifier, where it was typed.
+
+    Raises:
+        SettingsError: something else was typed.
+    """
+    typed = vars(args).get("classifier")
+    if typed and not is_code(typed):
+        raise SettingsError(f"--classifier {typed}: expected FILE.py:FUNCTION; weights belong to advcam classify")
+    return absolute(typed)
+
+
 def _table(args: Namespace, step: str) -> recipes.Table:
     """A recipe's settings of a step. That of a whole run may have none for it; --segment-recipe is the step's own."""
     own = vars(args).get("segment_recipe") if step == "segment" else None
@@ -171,5 +184,5 @@ def _tuples(table: recipes.Table) -> recipes.Table:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: nested by the thousand
         return text

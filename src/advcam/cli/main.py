@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -21,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from advcam.machine import bound_threads
     from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal has no signs for
     parser = _parser()
     args = parser.parse_args(argv)
     process.keep_memory()
@@ -40,7 +44,7 @@ def _only_our_warnings() -> None:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if _speaks() and str(message) not in said:
             said.add(str(message))
-            print(f"advcam: warning: {message}", file=sys.stderr)
+            _print(f"advcam: warning: {message}", sys.stderr)
 
     warnings.simplefilter("ignore")
     warnings.filterwarnings("always", category=AdvcamWarning)
@@ -56,23 +60,44 @@ def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None)
     try:
         if several() and vars(args).get("step") != "segment":
             raise SettingsError("advcam segment alone runs in several processes; start this command without a launcher")
+        _allow_what_was_typed(args)
         if "step" in args:
             args = _as_the_run_has_it(parser, args, argv)
         return int(args.call(args))
     except KeyboardInterrupt:
-        print("advcam: stopped; the same command goes on from here", file=sys.stderr)
+        _print("advcam: stopped; the same command goes on from here", sys.stderr)
         return 130
     except Exception as error:
         if args.debug:
             traceback.print_exc()
         ours = isinstance(error, AdvcamError)
         line = str(error) if ours else f"unexpected {type(error).__name__}: {error}; --debug shows where. What is done is kept"
-        print("advcam:", " ".join(line.split()), file=sys.stderr)
+        _print(f"advcam: {' '.join(line.split())}", sys.stderr)
         return COULD_NOT_START
+
+
+def _allow_what_was_typed(args: Namespace) -> None:
+    """Code of the user's own may be run where it was typed now, not where a run folder names it."""
+    typed = vars(args).get("classifier")
+    if typed and ".py:" in typed:
+        from advcam.models.own import allow
+
+        allow(typed)
+
+
+def _print(line: str, stream: Any = None) -> None:
+    """Prints a line; that nobody reads it any more, as behind ``| head``, undoes nothing that was done."""
+    stream = stream or sys.stdout
+    try:
+        print(line, file=stream, flush=True)
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _as_the_run_has_it(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None) -> Namespace:
     """The options of a step's verb again, those not typed as the run was given them."""
+    from advcam.errors import RunError, SettingsError
     from advcam.store import RunFolder
 
     from . import memory
@@ -80,6 +105,10 @@ def _as_the_run_has_it(parser: ArgumentParser, args: Namespace, argv: Sequence[s
     if not (args.run / "run.json").is_file():
         return args
     options = RunFolder.open(args.run).state().get("options", {}).get(args.step, {})
+    try:
+        memory.check(args.step, options)
+    except SettingsError as error:
+        raise RunError(f"{args.run / 'run.json'}: {error}; put back what advcam wrote, or start another run") from None
     args.verb.set_defaults(**memory.remembered(args, options))
     return parser.parse_args(argv)
 
@@ -138,6 +167,8 @@ def _parser() -> ArgumentParser:
             o.add_data(step, required=False)
         else:
             o.add_moved(step)
+        if name in ("climb", "refine"):
+            o.add_own(step)
         o.ADD[name](step)
 
     report = verb("report", _report, "Write the page of a run.", "--run runs/first")
@@ -149,6 +180,7 @@ def _parser() -> ArgumentParser:
     )
     judge.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder")
     o.add_moved(judge)
+    o.add_own(judge)
     judge.add_argument(
         "--masks", type=Path, required=True, metavar="DIR", help="ground truth, ID.png with class ids, 255 ignored"
     )
@@ -210,9 +242,9 @@ def _reporter(args: Namespace) -> Any:
 def _end(done: str, skipped: int, listed: Path, what: str = "left out") -> int:
     """The last line, and the exit status it stands for."""
     if _speaks():
-        print(done)
+        _print(done)
     if skipped and _speaks():
-        print(f"{skipped} {what}, listed with reasons in {listed}")
+        _print(f"{skipped} {what}, listed with reasons in {listed}")
     return SOME_FAILED if skipped else DONE
 
 
@@ -227,6 +259,7 @@ def _demo(args: Namespace) -> int:
 
 def _run(args: Namespace) -> int:
     from advcam import flow
+    from advcam.store import alone
 
     from . import configs as c
     from . import memory
@@ -234,9 +267,10 @@ def _run(args: Namespace) -> int:
 
     steps = c.steps(args)
     given = bool(steps.classify.classifier)
-    context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args), given)
-    context.run.remember({step: memory.given(args, step) for step in ADD if step != "semi"})
-    report = flow.take_all(context, steps)
+    with alone(args.out):
+        context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args), given)
+        context.run.remember({step: memory.given(args, step) for step in ADD if step != "semi"})
+        report = flow.take_all(context, steps)
     return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
 
 
@@ -244,6 +278,7 @@ def _step(args: Namespace) -> int:
     from advcam import flow
     from advcam.report import write_card
     from advcam.stages import classify, climb, segment, semi
+    from advcam.store import alone
 
     from . import configs as c
     from . import memory
@@ -258,26 +293,26 @@ def _step(args: Namespace) -> int:
     }
     call, config = configs[args.step]
     made = config(args)
-    if args.step == "classify" and args.labels:
-        context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter, bool(made.classifier))
-    else:
-        context = flow.reopen(args.run, args.seed, machine, reporter, args.images)
-    if args.redo or not context.run.done(args.step):
-        flow.need_pictures(context)
-    if args.step == "classify" and (args.redo or not context.run.done("classify")):
-        flow.try_classifier(context, made)
-    if args.step == "refine" and (args.redo or not context.run.done("refine")):
-        flow.try_refinement(context, made)
-    if args.step in ("segment", "semi") and (args.redo or not context.run.done(args.step)):
-        flow.try_segmentation(context, made)
-    if args.redo:
-        gone = machine.once(lambda: context.run.drop(args.step))
-        reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
-    machine.once(lambda: context.run.remember({args.step: memory.given(args, args.step)}))
-    skipped = call(context, made)
-    if args.step in ("segment", "semi"):
-        machine.once(lambda: write_card(context.run, context.data, args.step))
-    machine.leave()
+    starts = args.step == "classify" and args.labels
+    with contextlib.ExitStack() as held:
+        if starts or (args.run / "run.json").is_file():
+            machine.once(lambda: held.enter_context(alone(args.run)))
+        if starts:
+            context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter, bool(made.classifier))
+        else:
+            own = None if args.step == "classify" else c.own(args)
+            context = flow.reopen(args.run, args.seed, machine, reporter, args.images, own)
+        if args.redo or not context.run.done(args.step):
+            machine.once(lambda: flow.need_images(context))
+            flow.try_step(context, args.step, made)
+        if args.redo:
+            gone = machine.once(lambda: context.run.drop(args.step))
+            reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
+        machine.once(lambda: context.run.remember({args.step: memory.given(args, args.step)}))
+        skipped = call(context, made)
+        if args.step in ("segment", "semi"):
+            machine.once(lambda: write_card(context.run, context.data, args.step))
+        machine.leave()
     folder = context.run.folder(args.step)
     if skipped:
         return _end(f"{args.step}: {folder}", len(skipped), folder / "skipped.csv")
@@ -299,7 +334,7 @@ def _evaluate(args: Namespace) -> int:
 
     from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images, c.own(args))
     skipped = flow.score(context, args.masks, args.instances, args.list)
     return _end(f"metrics: {args.run / 'metrics.json'}", len(skipped), args.run / "skipped-evaluate.csv")
 
@@ -311,7 +346,7 @@ def _study(args: Namespace) -> int:
     from . import configs as c
     from .study import config
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
+    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images, c.own(args))
     others = [flow.reopen(run, args.seed, c.machine(args), _reporter(args)) for run in args.runs]
     folder, skipped = studies.run(args.name, context, config(args, context), others)
     context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
@@ -336,7 +371,7 @@ def _check(args: Namespace) -> int:
 
     lines, problems = check(CheckConfig(c.data(args), args.masks), _reporter(args))
     list_skips(args.out, problems)
-    print("\n".join(lines))
+    _print("\n".join(lines))
     return _end(f"problems: {len(problems)}", len(problems), args.out, "problems")
 
 
@@ -344,7 +379,7 @@ def _convert(args: Namespace) -> int:
     from advcam.preparation import convert
 
     lines, skipped = convert(args.labels, args.out, _reporter(args), args.classes)
-    print("\n".join(lines))
+    _print("\n".join(lines))
     return _end(f"labels, classes, lists: {args.out}", len(skipped), args.out / "skipped.csv", "faults")
 
 
@@ -352,7 +387,7 @@ def _export(args: Namespace) -> int:
     from advcam.export import export
 
     for line in export(args.model, args.out, args.size):
-        print(line)
+        _print(line)
     return _end(f"network: {args.out}", 0, args.out)
 
 
@@ -362,5 +397,5 @@ def _climb_image(args: Namespace) -> int:
     from . import configs as c
 
     for line in climb_image(args.image, c.picture(args), args.out, c.machine(args), _reporter(args)):
-        print(line)
+        _print(line)
     return _end(f"overlay, maps, animations: {args.out}", 0, args.out)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
+
+from advcam.errors import SettingsError
 
 from . import recipes
 from .configs import absolute, pairs
@@ -42,14 +44,47 @@ DECIDES["recipe"] = (
 def given(args: Namespace, step: str) -> dict[str, Any]:
     """The options of a step as plain data, under the names that the step's own verb has for them."""
     prefix = "segment_" if step == "segment" and "segment_epochs" in args else ""
-    parser = ArgumentParser()
-    ADD[step](parser)
-    flags = [action.dest for action in parser._actions if action.dest != "help"]
-    found = {flag: getattr(args, _prefixed(flag, prefix)) for flag in flags}
+    found = {flag: getattr(args, _prefixed(flag, prefix)) for flag in _options(step)}
     if "step" not in args:
         own = found["recipe"] if prefix else None
         found["recipe"] = own or (args.recipe if step in recipes.tables(args.recipe) else None)
     return {flag: _remembered_as(flag, value) for flag, value in found.items()}
+
+
+def check(step: str, options: dict[str, Any]) -> None:
+    """Sees that a run's options for a step are such as its verb takes.
+
+    Raises:
+        SettingsError: one that the verb does not have, or a value of another kind.
+    """
+    known = _options(step)
+    for name, value in options.items():
+        if name not in known:
+            raise SettingsError(f"options of {step}: {name!r} is none")
+        if value is not None and not _fits(known[name], value):
+            raise SettingsError(f"options of {step}: {name} cannot be {value!r:.60}")
+
+
+def _options(step: str) -> dict[str, Action]:
+    """What a step's own verb can be told, by name."""
+    parser = ArgumentParser()
+    ADD[step](parser)
+    return {action.dest: action for action in parser._actions if action.dest != "help"}
+
+
+def _fits(action: Action, value: Any) -> bool:
+    """Whether a value is of the kind that an option has once it is parsed."""
+    if isinstance(action.default, list):
+        return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    if action.nargs == 0:
+        return isinstance(value, bool)
+    if action.choices:
+        return value in action.choices
+    if action.type in (int, float):
+        return type(value) is int or type(value) is action.type
+    if action.type in (None, Path):
+        return isinstance(value, str)
+    return isinstance(value, list) and all(type(entry) in (int, float) for entry in value)
 
 
 def remembered(args: Namespace, options: dict[str, Any]) -> dict[str, Any]:

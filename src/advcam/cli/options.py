@@ -76,6 +76,14 @@ def add_moved(parser: ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the run's images are now, if they have moved")
 
 
+def add_own(parser: ArgumentParser) -> None:
+    """The classifier's code, where it is the user's own."""
+    parser.add_argument(
+        "--classifier", metavar="FILE.py:FUNCTION",
+        help="run this code where the run's classifier is code; asked for once, as long as the file is the same",
+    )  # fmt: skip
+
+
 def add_recipe(parser: ArgumentParser) -> None:
     """Settings under a name."""
     parser.add_argument(

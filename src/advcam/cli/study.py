@@ -9,7 +9,7 @@ from typing import Any
 
 from advcam.attribution import ClimbSettings
 from advcam.machine import settled
-from advcam.stages.climb import ClimbConfig
+from advcam.stages.climb import ClimbConfig, recorded
 from advcam.stages.context import Context
 from advcam.studies import STUDIES, StudyConfig
 
@@ -22,6 +22,7 @@ def add_study(parser: ArgumentParser) -> None:
     parser.add_argument("name", choices=list(STUDIES), metavar="NAME", help=f"one of {', '.join(STUDIES)}")
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="the run folder, its classifier done")
     o.add_moved(parser)
+    o.add_own(parser)
     about = (f"  {name}: {(study.__doc__ or '').splitlines()[0]}" for name, study in STUDIES.items())
     group = parser.add_argument_group("study", "\n".join(about))
     group.add_argument(
@@ -60,8 +61,7 @@ def config(args: Namespace, context: Context) -> StudyConfig:
 
 def _climb(args: Namespace, context: Context) -> ClimbSettings:
     typed = c.climb(args)
-    made = context.run.state()["steps"].get("climb", {}).get("settings")
-    if args.preset or made is None:
+    own = recorded(context.run)
+    if args.preset or own is None:
         return typed.settings()
-    own = ClimbConfig.from_record(made)
     return ClimbConfig(own.preset, own.changes | typed.changes).settings()

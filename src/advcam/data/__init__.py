@@ -2,7 +2,7 @@
 
 from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
 from .folder import Dataset, Item, Skip, list_images, listed, load, passed_over
-from .images import at_least, fit_within, read_image, read_with_doubt
+from .images import at_least, content_of, fit_within, look_at, read_image, read_with_doubt
 from .labels import IGNORE, ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
 from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
@@ -34,6 +34,7 @@ __all__ = [
     "class_indices",
     "coco_classes",
     "coco_files",
+    "content_of",
     "csv_rows",
     "draw",
     "fit_within",
@@ -41,6 +42,7 @@ __all__ = [
     "list_images",
     "listed",
     "load",
+    "look_at",
     "normal",
     "passed_over",
     "pictures_of",

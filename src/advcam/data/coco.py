@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from advcam.errors import DataError, known
+from advcam.limits import MAX_DIGITS, MAX_NUMBER
 
 from .labels import IGNORE, ClassTable, Row, normal, read_json_file, written
 
 ROBOFLOW = "_annotations.coco.json"
-DIGITS = 4000  # of a whole number that Python reads
-MOST = 1e15  # no number of a file that means pixels or ids is as large
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ def by_name(rows: list[Row], classes: ClassTable) -> list[Row]:
 def number_of(value: Any) -> float | None:
     """A finite number, such as JSON may hold it; None for anything else."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number and abs(value) < MOST else None
+    return float(value) if number and abs(value) < MAX_NUMBER else None
 
 
 def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int | str:
@@ -243,7 +242,7 @@ def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int 
     if isinstance(value, float) and number is not None and number == int(number) >= 0:
         return int(number)
     if isinstance(value, str) and (text := normal(value)):
-        whole = text.isascii() and text.isdecimal() and len(text) < DIGITS
+        whole = text.isascii() and text.isdecimal() and len(text) < MAX_DIGITS
         return int(text) if whole else text
     if key not in entry or value is None or value == "":
         raise DataError(f"{path}: entry {at} of {part} has no {key!r}; got the keys {', '.join(entry) or 'none'}")
@@ -285,7 +284,7 @@ def _size(entry: dict[str, Any]) -> tuple[int, int]:
 
 def plain(value: Any) -> str:
     """An id as a message shows it: short, on one line, and text whatever it is."""
-    return str(value) if isinstance(value, int) and abs(value) < MOST else shown(value)
+    return str(value) if isinstance(value, int) and abs(value) < MAX_NUMBER else shown(value)
 
 
 def shown(value: Any) -> str:

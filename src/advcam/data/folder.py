@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from advcam.errors import DataError, ImageError
+from PIL import Image
 
-from .images import SUFFIXES, read_with_doubt
+from advcam.errors import DataError, ImageError
+from advcam.limits import MAX_PATH_BYTES, MAX_PIXELS_AT_ONCE
+from advcam.process import usable_cores
+
+from .images import SUFFIXES, look_at, pixels_of, read_image
 from .labels import ClassTable, Row, class_indices, normal, read_classes, read_text
 from .sources import read_labels
 
 COMPANIONS = frozenset({"", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".npz", ".db", ".ini"})
 """Suffixes of what lies beside images without being one."""
 
-LONGEST = 4096  # characters: no path is longer
-
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: its id (path below the folder, without suffix), file, class positions and size (height, width)."""
+    """One image of a data set.
+
+    Args:
+        id: path below the folder, without suffix.
+        path: of the file.
+        labels: class positions.
+        size: (H, W) in pixels.
+        content: hash of the file when it was looked at; None is not known.
+    """
 
     id: str
     path: Path
     labels: tuple[int, ...]
     size: tuple[int, int]
+    content: str | None = None
+
+    def read(self) -> Image.Image:
+        """The image as 8-bit RGB; see :func:`~advcam.data.images.read_image`.
+
+        Raises:
+            ImageError: it cannot be read, or is not the image any more that was looked at.
+        """
+        return read_image(self.path, self.content)
 
 
 @dataclass(frozen=True)
@@ -202,7 +223,7 @@ class _Near:
 
     def __call__(self, name: str) -> str:
         """What an unknown name may mean, as the end of a message; empty where nothing is like it."""
-        return "" if len(name) > LONGEST else self._end(name) or self._other_kind(name) or self._alike(name)
+        return "" if len(name) > MAX_PATH_BYTES else self._end(name) or self._other_kind(name) or self._alike(name)
 
     def _end(self, name: str) -> str:
         """The end of the name is an image."""
@@ -302,18 +323,41 @@ def _read_list(path: Path, near: _Near, labelled: dict[str, Any]) -> tuple[list[
     return keys, skipped
 
 
+class _Room:
+    """So many pixels may be decoded at once; an image that alone has more waits for all others to be done."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = self.free = pixels
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        pixels = min(pixels, self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
 def _open_all(named: list[tuple[str, Path, tuple[int, ...]]], track: Track) -> tuple[dict[str, Item], list[Skip], list[Skip]]:
     """Opens every image; the ones that cannot be read become skips, and what is odd about the others doubts."""
 
     def look(entry: tuple[str, Path, tuple[int, ...]]) -> tuple[Item | Skip, Skip | None]:
         key, path, labels = entry
         try:
-            image, doubt = read_with_doubt(path)
+            with room.taken(pixels_of(path)):
+                seen = look_at(path)
         except ImageError as error:
             return Skip(key, str(error)), None
-        return Item(key, path, labels, (image.height, image.width)), Skip(key, f"{path}: {doubt}") if doubt else None
+        return Item(key, path, labels, seen.size, seen.content), Skip(key, f"{path}: {seen.doubt}") if seen.doubt else None
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    room = _Room(MAX_PIXELS_AT_ONCE)
+    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
         looked = list(track(pool.map(look, named), len(named), "look at the pictures"))
     good = {item.id: item for item, _ in looked if isinstance(item, Item)}
     return good, [skip for skip, _ in looked if isinstance(skip, Skip)], [doubt for _, doubt in looked if doubt]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from advcam.errors import ImageError
+from advcam.limits import MAX_IMAGE_BYTES, MAX_PIXELS, MIN_SIDE
 
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg"),
@@ -33,45 +37,116 @@ Image.init()
 READ = tuple(name for name in FORMATS if name in Image.OPEN and (name not in NEEDS or features.check(NEEDS[name])))
 SUFFIXES = frozenset(suffix for name in READ for suffix in FORMATS[name])
 DARK = 64  # of 255: an image of more than 8 bits that is read as less is hardly what its camera saw
-MAX_PIXELS = 100_000_000
-MIN_SIDE = 16
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(file: Path | io.BytesIO) -> Image.Image:
     """An image file of one of the :data:`FORMATS`, by what it holds, whatever its name; not yet decoded."""
-    return Image.open(path, formats=READ)
+    return Image.open(file, formats=READ)
 
 
-def read_image(path: Path) -> Image.Image:
-    """The picture as 8-bit RGB, the way a viewer shows it.
+def read_image(path: Path, content: str | None = None) -> Image.Image:
+    """The image as 8-bit RGB, the way a viewer shows it.
 
     EXIF rotation is applied; palettes, greyscale and CMYK are converted; 16-bit grey is divided by 257; transparency
     goes on white; of an animation the first frame is taken.
 
+    Args:
+        path: of the file.
+        content: what :func:`content_of` gave of it before; another content is refused.
+
     Raises:
-        ImageError: missing, empty, not a picture, truncated, float pixels, under 16 pixels a side or over 100 megapixels.
+        ImageError: missing, empty, not an image, truncated, float pixels, under 16 pixels a side or over 100 megapixels, or
+            another content.
     """
-    return read_with_doubt(path)[0]
+    data = _bytes(path)
+    if content is not None and _hash(data) != content:
+        raise ImageError(f"{path}: has changed since this run looked at it; put the image back that was there")
+    return _decoded(path, data)[0]
 
 
-def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
-    """The image as :func:`read_image` gives it, and what is to be said where its range makes it nearly black or cuts it off.
+@dataclass(frozen=True)
+class Look:
+    """What is to be known of an image file before it is used.
+
+    Args:
+        size: (H, W) in pixels, as a viewer shows it.
+        content: of the file; see :func:`content_of`.
+        doubt: what is to be said where the range of its values makes it nearly black or cuts it off.
+    """
+
+    size: tuple[int, int]
+    content: str
+    doubt: str | None
+
+
+def look_at(path: Path) -> Look:
+    """Decodes an image once, so that what cannot be used is known before hours are spent.
 
     Raises:
         ImageError: as :func:`read_image`.
     """
+    data = _bytes(path)
+    picture, doubt = _decoded(path, data)
+    return Look((picture.height, picture.width), _hash(data), doubt)
+
+
+def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
+    """The image, and what is to be said where the range of its values makes it nearly black or cuts it off.
+
+    Raises:
+        ImageError: as :func:`read_image`.
+    """
+    return _decoded(path, _bytes(path))
+
+
+def content_of(path: Path) -> str:
+    """A hash of an image file's bytes, whatever its name and time stamp.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return _hash(_bytes(path))
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def pixels_of(path: Path) -> int:
+    """How many pixels an image says it has, without decoding it; 0 where it cannot be read."""
     try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with open_image(path) as picture:
+                return picture.width * picture.height
+    except Exception:  # whatever is wrong is said where the image is read
+        return 0
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
+        if size > MAX_IMAGE_BYTES:
+            raise ImageError(f"{path}: has more than {MAX_IMAGE_BYTES} bytes; save it in a smaller format")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from None
+
+
+def _decoded(path: Path, data: bytes) -> tuple[Image.Image, str | None]:
+    """The image, and what is to be said of its range."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with open_image(io.BytesIO(data)) as picture:
                 _check_size(path, picture.size)
                 bits = _bits(picture)
                 turned = ImageOps.exif_transpose(picture)
                 return _rgb(path, turned), _doubt(turned, bits) if bits > 8 else None
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not a picture that Pillow can read; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
@@ -125,7 +200,7 @@ def _rgb(path: Path, picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise ImageError(f"{path}: float pixels have no fixed range; save it as 8- or 16-bit")
     if picture.mode.startswith("I"):
-        grey: NDArray[np.uint8] = np.clip(np.asarray(picture, dtype=np.int64) // 257, 0, 255).astype(np.uint8)
+        grey: NDArray[np.uint8] = np.clip(np.asarray(picture) // 257, 0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         rgba = picture.convert("RGBA")

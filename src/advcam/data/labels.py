@@ -8,7 +8,7 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from advcam.cells import as_read
 from advcam.errors import DataError, known
 
 from .exports import of_json, of_table, of_text
@@ -44,12 +45,12 @@ class ClassTable:
         table[[0, *self.ids, IGNORE]] = [*range(len(self) + 1), IGNORE]
         return table
 
-    def record(self) -> list[dict[str, Any]]:
+    def record(self) -> list[Any]:
         """Plain data, for a file; :meth:`from_record` reads it."""
         return [{"id": i, "name": name} for i, name in zip(self.ids, self.names, strict=True)]
 
     @classmethod
-    def from_record(cls, record: list[dict[str, Any]]) -> ClassTable:
+    def from_record(cls, record: Sequence[Any]) -> ClassTable:
         """The classes that :meth:`record` described."""
         return cls(tuple(c["id"] for c in record), tuple(c["name"] for c in record))
 
@@ -178,7 +179,7 @@ def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[tu
                     f"{path}:{line + reader.line_num}: expected {len(header)} cells, got {len(row)}; labels are separated by"
                     f" {SEPARATORS[cells][0]!r}"
                 )
-            rows.append((line + reader.line_num, dict(zip(header, row, strict=True))))
+            rows.append((line + reader.line_num, dict(zip(header, map(as_read, row), strict=True))))
     except csv.Error as error:
         raise DataError(f"{path}:{line + reader.line_num}: not valid CSV ({error})") from None
     return rows, SEPARATORS[cells]

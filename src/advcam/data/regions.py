@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcam.errors import DataError
+from advcam.limits import MAX_PIXELS
 
 from .coco import CocoImage, number_of, shown
-from .images import MAX_PIXELS
 from .labels import IGNORE
 
 AT_ONCE = 2**24  # pairs of a row and an edge that are looked at together

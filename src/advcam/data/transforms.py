@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from advcam.errors import SettingsError
+from advcam.limits import MIN_SIDE
 
 from .folder import Item
-from .images import MIN_SIDE, fit_within, open_image, read_image
+from .images import fit_within, open_image
 from .labels import IGNORE
 
 
@@ -138,7 +139,7 @@ class TrainingViews(Dataset[Any]):
             mask = Image.fromarray(self.remap[ids] if self.remap is not None else ids)
         elif self.masks is not None:
             mask = Image.new("L", (item.size[1], item.size[0]))
-        view, labels = self.augment(read_image(item.path), mask, self.normalise, rng)
+        view, labels = self.augment(item.read(), mask, self.normalise, rng)
         if labels is None:
             labels = torch.zeros(self.classes)
             labels[list(item.labels)] = 1

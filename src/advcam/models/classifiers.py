@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from advcam.errors import NetworkError, SettingsError, known
+from advcam.kinds import check_kinds
 
 from .weights import State, fill, has, load_state, without_prefix
 
@@ -40,8 +40,12 @@ class Backbone:
     dilated: bool = True
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.output_stride not in (8, 16, 32):
             raise SettingsError(f"output_stride is 8, 16 or 32 pixels a cell, got {self.output_stride}")
+        for option in self.options:
+            if option.startswith(("pretrained", "checkpoint", "cache")):  # timm would load any file, pickles too
+                raise SettingsError(f"backbone option {option!r} is not taken: give the file of weights, --weights FILE")
 
     def create(self, **more: Any) -> nn.Module:
         """The network from timm.
@@ -89,10 +93,10 @@ class Backbone:
         return asdict(self)
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Backbone:
+    def from_record(cls, record: Mapping[str, Any]) -> Backbone:
         """The backbone that :meth:`record` described."""
         triples = {name: tuple(record[name]) if record[name] else None for name in ("mean", "std")}
-        return cls(**(record | triples))
+        return cls(**{**record, **triples})
 
 
 def licence(name: str) -> str:
@@ -200,34 +204,6 @@ def _names_alone(backbone: Backbone) -> nn.Module:
             return backbone.create()
     except Exception:  # one that computes with values while it is built; what is wrong otherwise is said below
         return backbone.create()
-
-
-def own_classifier(reference: str) -> nn.Module:
-    """The user's network from ``FILE.py:FUNCTION``; the function takes nothing and returns a trained module.
-
-    Raises:
-        NetworkError: no such file or function, or it fails, or returns something else.
-    """
-    file, _, function = reference.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise NetworkError(f"{reference}: expected FILE.py:FUNCTION; there is no file {file!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise NetworkError(f"{reference}: {file!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        build: Callable[[], nn.Module] = getattr(module, function)
-        model = build()
-    except AttributeError as error:
-        names = [name for name in vars(module) if not name.startswith("_")]
-        raise NetworkError(f"{reference}: {error}; {known(function, names)}") from error
-    except Exception as error:  # whatever the user's file raises
-        raise NetworkError(f"{reference}: failed with {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise NetworkError(f"{reference}: expected a torch.nn.Module, got {type(model).__name__}")
-    return model
 
 
 def _drop_bias(model: nn.Module) -> None:

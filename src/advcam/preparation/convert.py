@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from advcam.data import (
     ClassTable,
@@ -30,11 +28,10 @@ from advcam.data import (
     voc_root,
 )
 from advcam.errors import DataError, RunError
+from advcam.limits import MAX_NAME_BYTES
 from advcam.progress import Reporter
 from advcam.stages.context import list_skips
-from advcam.store import digest, read_json, save_mask, write_bytes, write_json, write_text
-
-LONGEST = 240  # bytes in a name: file systems take 255, of which a file being written needs some
+from advcam.store import csv_text, digest, read_json, save_mask, write_bytes, write_json, write_text
 
 
 def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = None) -> tuple[list[str], list[Skip]]:
@@ -96,7 +93,7 @@ def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, s
         for image, line in zip(file.images, lines, strict=False):
             if normal(line) != image.name or image.name.split() == []:
                 raise DataError(f"{file.path}: {image.name!r} cannot stand in a list, one a line; rename the image")
-    texts["classes.csv"] = _csv(("id", "name"), zip(table.ids, table.names, strict=True))
+    texts["classes.csv"] = csv_text(("id", "name"), zip(table.ids, table.names, strict=True))
     read = read_classes(Path("classes.csv"), texts["classes.csv"])
     back: dict[str, Row] = {}
     for ours, name in zip(read.names, table.names, strict=False):
@@ -105,7 +102,7 @@ def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, s
     wrong: list[str] = []
     for forms in (table.names, tuple(map(str, table.ids))):
         cells = ((name, ";".join(forms[at] for at in labels)) for name, labels in indices.items())
-        texts["labels.csv"] = _csv(("image", "labels"), cells)
+        texts["labels.csv"] = csv_text(("image", "labels"), cells)
         back = {row.name: row for row in csv_rows(Path("labels.csv"), texts["labels.csv"])}
         try:
             wrong = [name for name in indices if name not in back or class_indices(back[name], table) != indices[name]]
@@ -137,7 +134,7 @@ def _see_masks(names: Iterable[str]) -> None:
         for above in map(str, Path(mask).parents):
             if above in masks:
                 raise DataError(f"the mask of {masks[above]!r} would be the folder of that of {name!r}; rename one")
-        if any(len(part.encode()) > LONGEST for part in Path(mask).parts):
+        if any(len(part.encode()) > MAX_NAME_BYTES for part in Path(mask).parts):
             raise DataError(f"{name[:40]!r}... is a name too long for a file; rename it")
 
 
@@ -163,14 +160,20 @@ def _masks(file: Coco, ids: dict[int, int], out: Path, reporter: Reporter) -> li
     return skipped
 
 
+class Converted(TypedDict):
+    """``convert.json``."""
+
+    source: str
+
+
 def _begin(out: Path, labels: Path, classes: Path | None) -> None:
     """Sees that the folder is new, or this conversion taken up again."""
     read = [*source_files(labels), *([classes] if classes else [])]
     record, source = out / "convert.json", digest([_stamp(path) for path in read])
     if record.is_file():
-        if read_json(record)["source"] != source:
+        if read_json(record, Converted)["source"] != source:
             raise RunError(f"{out}: was converted from other files than {labels} holds now; give another --out")
-    elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".convert.json.") for path in out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".advcam-") for path in out.iterdir())):
         raise RunError(f"{out}: exists and is no conversion; give another --out")
     write_json(record, {"labels": labels.resolve(), "source": source})
 
@@ -178,9 +181,3 @@ def _begin(out: Path, labels: Path, classes: Path | None) -> None:
 def _stamp(path: Path) -> tuple[str, int, int]:
     found = path.stat()
     return path.name, found.st_size, found.st_mtime_ns
-
-
-def _csv(header: tuple[str, str], rows: Iterable[tuple[Any, Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+import html
+import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from advcam.data import Dataset
 from advcam.models.classifiers import licence
+from advcam.stages.context import classifier_record, redo
 from advcam.store import RunFolder, read_json, write_text
+from advcam.store.records import Metrics, NetworkRecord, TrainingMetrics
+
+_SIGNS = re.compile(r"[\\`*\[\]|#~!]|(?<!\w)_|_(?!\w)")
+
+
+def text(value: object) -> str:
+    r"""Text that Markdown shows as it is, and no HTML.
+
+    Example:
+        >>> text("<b>cat</b> in my_dog")
+        '&lt;b&gt;cat&lt;/b&gt; in my_dog'
+    """
+    return _SIGNS.sub(r"\\\g<0>", html.escape(" ".join(str(value).split()), quote=False))
+
+
+def code(value: object) -> str:
+    """Text that stays within the backticks around it."""
+    return " ".join(str(value).replace("`", "'").split())
+
 
 MEASURED = {"segment": "predictions", "semi": "semi"}
 
@@ -16,10 +37,12 @@ MEASURED = {"segment": "predictions", "semi": "semi"}
 def write_card(run: RunFolder, data: Dataset, step: str) -> None:
     """Writes ``README.md`` into the folder of a step that trained a network; numbers of an evaluation, where there was one."""
     folder, state = run.folder(step), run.state()
-    made: dict[str, Any] = read_json(folder / "model.json")
-    classifier = read_json(run.folder("classify") / "model.json")
+    made = read_json(folder / "model.json", NetworkRecord, redo(run, step))
+    classifier = classifier_record(run)
     scored = run.root / "metrics.json"
+    measured = dict(read_json(scored, Metrics, "`advcam evaluate` writes it anew")) if scored.is_file() else {}
     environment = Environment(loader=PackageLoader("advcam.report"), undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"text": text, "code": code}
     card = environment.get_template("card.md.j2").render(
         step=step,
         folder=folder.name,
@@ -28,8 +51,8 @@ def write_card(run: RunFolder, data: Dataset, step: str) -> None:
         settings=state["steps"][step]["settings"],
         seconds=state["steps"][step]["seconds"],
         train=len(data.train),
-        training=read_json(folder / "metrics.json"),
-        found=read_json(scored).get(MEASURED[step]) if scored.is_file() else None,
+        training=read_json(folder / "metrics.json", TrainingMetrics, redo(run, step)),
+        found=measured.get(MEASURED[step]),
         weights=classifier["weights"],
         from_scratch=classifier["from_scratch"],
         licence=licence(made["backbone"]["name"]),

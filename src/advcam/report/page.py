@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from advcam.cells import as_read
 from advcam.data import Dataset, Item
+from advcam.errors import ImageError, StoreError
+from advcam.stages.context import redo
 from advcam.stages.truth import KINDS
 from advcam.store import STEPS, RunFolder, read_json, whole, write_text
+from advcam.store.records import ClassifyMetrics, Metrics, TrainingMetrics
 
 from .pictures import PANELS, data_url, grid, panels
 from .studies import finished
@@ -34,9 +39,11 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
     scored = _scored(run, data)
     environment = Environment(loader=PackageLoader("advcam.report"), autoescape=True, undefined=StrictUndefined)
     state = run.state()
-    metrics = _optional(run.root / "metrics.json")
-    classify = _optional(run.folder("classify") / "metrics.json")
-    segment, semi = (_optional(run.folder(step) / "metrics.json") for step in ("segment", "semi"))
+    metrics = _optional(run.root / "metrics.json", Metrics, "`advcam evaluate` writes it anew")
+    classify = _optional(run.folder("classify") / "metrics.json", ClassifyMetrics, redo(run, "classify"))
+    segment, semi = (
+        _optional(run.folder(step) / "metrics.json", TrainingMetrics, redo(run, step)) for step in ("segment", "semi")
+    )
     page = environment.get_template("page.html.j2").render(
         name=run.root.resolve().name,
         state=state,
@@ -55,9 +62,13 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
     write_text(path, page)
     ordered = [item for item, _ in scored]
     chosen = [ordered[round(at * (len(ordered) - 1) / (SHEET - 1))] for at in range(SHEET)] if ordered else []
-    if chosen:
+    rows = []
+    for item in chosen:
+        with contextlib.suppress(ImageError):
+            rows.append(panels(run, item, SHEET_SIDE))
+    if rows:
         with whole(run.root / "report.png") as temporary:
-            grid([panels(run, item, SHEET_SIDE) for item in chosen]).save(temporary, optimize=True)
+            grid(rows).save(temporary, optimize=True)
     return path
 
 
@@ -66,8 +77,8 @@ def _doubts(truth: dict[str, int]) -> list[str]:
     return [f"{truth[kind]} of {truth['masks']} masks {words}" for kind, words in KINDS.items() if truth.get(kind)]
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return dict(read_json(path)) if path.is_file() else {}
+def _optional(path: Path, form: type[Any], remedy: str) -> dict[str, Any]:
+    return dict(read_json(path, form, remedy)) if path.is_file() else {}
 
 
 Scored = list[tuple[Item, dict[str, str]]]
@@ -81,9 +92,13 @@ def _scored(run: RunFolder, data: Dataset) -> Scored:
     path = run.root / "per-image.csv"
     if not path.is_file():
         return [(item, {}) for item in items.values()]
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["image"] in items and (row["advcam"] or row["masks"])]
-    best = sorted(rows, key=lambda row: float(row["advcam"] or row["masks"]), reverse=True)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: as_read(cell) for name, cell in row.items()} for row in csv.DictReader(file, strict=True)]
+        known = [row for row in rows if row["image"] in items and (row["advcam"] or row["masks"])]
+        best = sorted(known, key=lambda row: float(row["advcam"] or row["masks"]), reverse=True)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error):
+        raise StoreError(f"{path}: is not what `advcam evaluate` writes; delete it, or evaluate again") from None
     return [(items[row["image"]], row) for row in best]
 
 
@@ -97,7 +112,10 @@ def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
 
 
 def _row(run: RunFolder, item: Item, scores: dict[str, str]) -> dict[str, Any]:
-    shown = [data_url(panel) if panel else None for panel in panels(run, item, SIDE)]
+    try:
+        shown = [data_url(panel) if panel else None for panel in panels(run, item, SIDE)]
+    except ImageError:  # gone, or changed since the run looked at it
+        shown = [None] * len(PANELS)
     under = ["", *(scores.get(name, "") for name in ("plain", "advcam", "masks", "predictions"))]
     return {"id": item.id, "cells": list(zip(PANELS, shown, under, strict=True))}
 
@@ -105,10 +123,10 @@ def _row(run: RunFolder, item: Item, scores: dict[str, str]) -> dict[str, Any]:
 def _curves(metrics: dict[str, Any], *trainings: dict[str, Any]) -> list[dict[str, Any]]:
     """Lines to draw, each [(x, y)]: seeds against the threshold, trainings against the epoch."""
     curves = []
-    seeds = {n: metrics[f"seed_{n}"]["curve"] for n in ("plain", "advcam") if f"seed_{n}" in metrics}
+    seeds = {n: metrics[f"seed_{n}"]["curve"] for n in ("plain", "advcam") if "curve" in metrics.get(f"seed_{n}", {})}
     for key, title in (("mean_iou", "Seed mIoU against background threshold"), ("noise", "Noise against background threshold")):
         if seeds:
-            curves.append(_curve(title, {n: list(zip(c["threshold"], c[key], strict=True)) for n, c in seeds.items()}))
+            curves.append(_curve(title, {n: list(zip(c["threshold"], c[key], strict=False)) for n, c in seeds.items()}))
     shown = (
         ("Classifier: loss", ("loss",)),
         ("Segmentation: loss and held-out mIoU (pseudo masks)", ("loss", "held_out_mean_iou")),
@@ -117,7 +135,9 @@ def _curves(metrics: dict[str, Any], *trainings: dict[str, Any]) -> list[dict[st
     for (title, keys), made in zip(shown, trainings, strict=True):
         history = made.get("history") or []
         if history:
-            curves.append(_curve(title, {k: [(row["epoch"], row[k]) for row in history] for k in keys if k in history[0]}))
+            drawn = [k for k in keys if k in history[0]]
+            lines = {k: [(row.get("epoch") or at, row.get(k)) for at, row in enumerate(history, 1)] for k in drawn}
+            curves.append(_curve(title, lines))
     return curves
 
 

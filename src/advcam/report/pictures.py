@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from advcam.data import Item, read_image
+from advcam.data import Item
 from advcam.store import RunFolder, load_maps, load_mask
 from advcam.store.masks import voc_palette
 
@@ -22,7 +22,7 @@ _PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
 
 def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
     """What there is of :data:`PANELS` for one picture, longer side ``side``; None for what was not made."""
-    picture = read_image(item.path)
+    picture = item.read()
     factor = side / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * factor)), max(1, round(picture.height * factor))))
     return [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from advcam.errors import StoreError
 from advcam.store import RunFolder, read_json
+from advcam.store.records import StudyRecord
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,18 @@ class Shown:
 
 def finished(run: RunFolder) -> list[Shown]:
     """The studies of the run's present classifier that are done, by name; what speaks of another, or is damaged, is not."""
-    key = run.state()["steps"].get("classify", {}).get("key")
+    classify = run.state()["steps"].get("classify")
+    key = classify["key"] if classify else None
     shown = []
     for path in sorted((run.root / "studies").glob("*/study.json")):
         try:
-            shown += _shown(path.parent, dict(read_json(path)), key)
-        except (OSError, KeyError, ValueError, StoreError):
+            shown += _shown(path.parent, read_json(path, StudyRecord), key)
+        except (OSError, ValueError, StoreError):
             continue
     return shown
 
 
-def _shown(folder: Path, about: dict[str, Any], key: str | None) -> list[Shown]:
+def _shown(folder: Path, about: StudyRecord, key: str | None) -> list[Shown]:
     if about["classifier"] != key:
         return []
     picture = base64.b64encode((folder / "figure.png").read_bytes()).decode()

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within, read_image
+from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within
 from advcam.errors import NetworkError, SettingsError, known
 from advcam.explain import AdvCAM
-from advcam.models.classifiers import Backbone, new_classifier, own_classifier, saved_classifier
+from advcam.kinds import check_kinds
+from advcam.models.classifiers import Backbone, new_classifier, saved_classifier
+from advcam.models.own import is_code, key_of, own_classifier
 from advcam.store import digest, write_bytes, write_json
 from advcam.training import OfPictures, Plan, fit
 
@@ -63,7 +65,8 @@ class ClassifyConfig:
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.plan(), self.augmentation()  # what cannot work is said before hours are spent on what comes first
+        check_kinds(self)  # what cannot work is said before hours are spent on what comes first
+        self.plan(), self.augmentation()
 
     def plan(self) -> Plan:
         """How the training goes."""
@@ -87,7 +90,7 @@ class ClassifyConfig:
     @property
     def own(self) -> str | None:
         """``FILE.py:FUNCTION`` where the classifier is a network of the user's own."""
-        return self.classifier if self.classifier and ".py:" in self.classifier else None
+        return self.classifier if is_code(self.classifier) else None
 
 
 def run(context: Context, config: ClassifyConfig) -> None:
@@ -99,10 +102,11 @@ def run(context: Context, config: ClassifyConfig) -> None:
         NetworkError: weights or a network that do not fit.
     """
     config = replace(config, precision=context.precision("classify", config.precision))
-    with context.step("classify", config.record()) as todo:
+    folder, classes = context.run.folder("classify"), context.data.classes
+    files = [folder / name for name in ("model.safetensors", "model.json", "metrics.json")]
+    with context.step("classify", config.record(), files) as todo:
         if not todo:
             return
-        folder, classes = context.run.folder("classify"), context.data.classes
         train, scored, split = split_for_scoring(context, config.holdout, bool(config.classifier))
         mean, std = config.backbone.normalisation()
         normalise = Normalisation(mean, std)
@@ -205,7 +209,7 @@ def average_precision(
     rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
     classifier = AdvCAM(model)
     for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
-        image = normalise(fit_within(read_image(item.path), long_side))[None]
+        image = normalise(fit_within(item.read(), long_side))[None]
         rows.append(classifier.scores(image.to(device)).float().cpu()[0])
         truth[at, list(item.labels)] = 1
     logits = torch.stack(rows)
@@ -233,6 +237,7 @@ def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Conte
         {
             "backbone": backbone,
             "own": config.own,
+            "code": key_of(config.own) if config.own else None,
             "classes": context.data.classes.record(),
             "long_side": config.long_side,
             "weights": config.weights,
@@ -245,7 +250,7 @@ def _content(reference: str | None) -> str | None:
     """What a file holds, as a hash: a result depends on its contents (and the function called), not on its name."""
     if reference is None:
         return None
-    file, _, function = reference.rpartition(":") if ".py:" in reference else (reference, "", "")
+    file, _, function = reference.rpartition(":") if is_code(reference) else (reference, "", "")
     if not Path(file).is_file():
         raise NetworkError(f"{file}: there is no such file; check --weights or --classifier")
     return digest([Path(file).read_bytes().hex(), function])

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 
 from advcam.attribution import ClimbSettings, settings, strided_size
-from advcam.data import Item, Normalisation, at_least, fit_within, read_image
+from advcam.data import Item, Normalisation, at_least, fit_within
+from advcam.errors import SettingsError, StoreError
 from advcam.explain import AdvCAM, Maps
-from advcam.store import StoredMaps, save_maps
+from advcam.kinds import check_kinds
+from advcam.models.classifiers import Backbone
+from advcam.store import RunFolder, StoredMaps, save_maps
 
-from .context import Context, trained_classifier
+from .context import RESTORE, Context, trained_classifier
 
 LEAST_SIDE = 64  # pixels: smaller pictures are enlarged for the network, whose map of them would have a single cell
 
@@ -34,7 +37,8 @@ class ClimbConfig:
     keep: bool = True
 
     def __post_init__(self) -> None:
-        self.settings()  # what cannot work is said before hours are spent on what comes first
+        check_kinds(self)  # what cannot work is said before hours are spent on what comes first
+        self.settings()
 
     def settings(self) -> ClimbSettings:
         """The preset's settings with the changes."""
@@ -57,6 +61,19 @@ class ClimbConfig:
         return cls(changes=changes, keep=record.get("keep", True))
 
 
+def recorded(run: RunFolder) -> ClimbConfig | None:
+    """How a run climbs; None where that step was not taken up.
+
+    Raises:
+        StoreError: settings that no climb has.
+    """
+    made = run.recorded("climb")
+    try:
+        return ClimbConfig.from_record(made) if made else None
+    except SettingsError as error:
+        raise StoreError(f"{run.root / 'run.json'}: of the climb: {error}; {RESTORE}") from None
+
+
 def run(context: Context, config: ClimbConfig) -> None:
     """Climbs every class that a picture has; writes maps/ID.npz and, of the same views, the plain maps cam/ID.npz.
 
@@ -66,10 +83,11 @@ def run(context: Context, config: ClimbConfig) -> None:
         NetworkError: a classifier without a class activation map.
     """
     config = config.at(context.precision("climb", config.settings().precision))
-    with context.step("climb", config.record()) as todo:
+    everything = context.data.items
+    files = [context.run.maps(item.id, plain) for item in everything for plain in (True, False)] if config.keep else []
+    with context.step("climb", config.record(), files) as todo:
         if not todo or not config.keep:
             return
-        everything = context.data.items
         left = [item for item in everything if not _done(context, item)]
         with context.reporter.bar("climb", len(everything), done=len(everything) - len(left)) as advance:
             for item, maps, plain in climbed(context, config, left):
@@ -90,7 +108,7 @@ def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> It
     if not wanted:
         return
     model, record = trained_classifier(context)
-    normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
+    normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
     climber = AdvCAM(model, config.preset, max_pixels=context.machine.max_pixels, **config.changes)
     names = {item.id for item in wanted}
     for batch in _batches(context.data.items, context.machine.max_pixels or 2**20):
@@ -119,7 +137,7 @@ def _climb_batch(
     shown = [item for item in items if item.labels]
     found: Maps | None = None
     if shown:
-        images = torch.stack([normalise(at_least(fit_within(read_image(item.path), long_side), LEAST_SIDE)) for item in shown])
+        images = torch.stack([normalise(at_least(fit_within(item.read(), long_side), LEAST_SIDE)) for item in shown])
         found = climber(images.to(context.machine.torch_device()), [item.labels for item in shown])
     rows = {item.id: row for row, item in enumerate(shown)}
     return [

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from advcam.data import ClassTable, Dataset, Item, Skip
-from advcam.errors import RunError
+from advcam.errors import NetworkError, RunError, SettingsError, StoreError
 from advcam.machine import Machine, settled
-from advcam.models.classifiers import Backbone, own_classifier, saved_classifier
+from advcam.models.classifiers import Backbone, saved_classifier
+from advcam.models.own import own_classifier
 from advcam.models.weights import fill, load_state
 from advcam.progress import Reporter
-from advcam.store import RunFolder, StoredMaps, load_maps, read_json, write_json, write_text
+from advcam.store import RunFolder, StoredMaps, load_maps, read_json, write_csv, write_json
+from advcam.store.records import ClassifierRecord, DataRecord, ItemRecord, is_below
+
+RESTORE = "put back what advcam wrote, or start another run"
 
 MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
 """Pictures -> each with its maps, in any order."""
@@ -25,23 +29,50 @@ MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its folder, its data, what it may use of the machine, and where it reports."""
+    """One run: its folder, its data, what it may use of the machine, and where it reports.
+
+    Args:
+        run: its folder.
+        data: its data set.
+        seed: of everything random.
+        machine: what may be used.
+        reporter: shows progress.
+        own: ``FILE.py:FUNCTION`` of the classifier as it was typed, in place of where the run has it.
+        mend: whether a step that is done makes files again that are gone, also where a later step was made of them already.
+    """
 
     run: RunFolder
     data: Dataset
     seed: int
     machine: Machine
     reporter: Reporter
+    own: str | None = None
+    mend: bool = True
 
     @contextmanager
-    def step(self, name: str, settings: dict[str, Any], needs: str | None = None) -> Iterator[bool]:
-        """Takes up a step; gives False where it is done already. Time is added up over resumptions. Of several processes the
-        first does so for all. ``needs`` is the step that it is applied to, where that is another than usual.
+    def step(self, name: str, settings: dict[str, Any], files: Iterable[Path], needs: str | None = None) -> Iterator[bool]:
+        """Takes up a step; gives False where it is done already and all its files are there. Time is added up over
+        resumptions. Of several processes the first does so for all.
+
+        Args:
+            name: of the step.
+            settings: what it is made with.
+            files: that it leaves; a step that is done and lacks some is taken up again.
+            needs: the step that it is applied to, where that is another than usual.
 
         Raises:
             RunError: made with other settings, or an earlier step is not done.
         """
-        todo = self.machine.once(lambda: self.run.begin(name, settings, needs))
+        threads = torch.get_num_threads()
+        todo = self.machine.once(lambda: self.run.begin(name, settings, needs, threads))
+        if not todo and (self.mend or not self.run.built_upon(name)):
+            todo = self.machine.once(lambda: self._mending(name, files))
+        begun = self.run.state()["steps"][name].get("threads", threads)
+        if todo and begun != threads:
+            self.reporter.say(
+                f"{name}: was begun with {begun} threads and goes on with {threads}, so the last digits may differ;"
+                f" OMP_NUM_THREADS={begun} keeps them"
+            )
         start, done = time.monotonic(), False
         try:
             yield todo
@@ -50,6 +81,18 @@ class Context:
             if todo and self.machine.first and self.run.root.is_dir():
                 self.run.end(name, time.monotonic() - start, done)
         self.reporter.say(f"{name}: {'done' if todo else 'was done already'}")
+
+    def _mending(self, name: str, files: Iterable[Path]) -> bool:
+        """Takes a step up again that is done, where files of it are gone."""
+        wanted = list(files)
+        gone = [path for path in wanted if not path.is_file()]
+        if gone:
+            self.reporter.say(
+                f"{name}: {len(gone)} of its {len(wanted)} files are gone, the first {gone[0]}; it makes them again"
+            )
+            self.run.see_no_links(self.run.folder(name))
+            self.run.end(name, 0, done=False)
+        return bool(gone)
 
     def precision(self, step: str, asked: str) -> str:
         """The precision that a step computes in; ``auto`` is what the step was begun with, where it was, on any machine."""
@@ -70,10 +113,7 @@ def save_data(run: RunFolder, data: Dataset) -> None:
         run.root / "data.json",
         {
             "classes": classes,
-            **{
-                name: [{"id": i.id, "path": i.path, "labels": i.labels, "size": i.size} for i in items]
-                for name, items in parts.items()
-            },
+            **{name: [asdict(item) for item in items] for name, items in parts.items()},
             "skipped": [{"image": s.image, "reason": s.reason} for s in data.skipped],
         },
     )
@@ -83,20 +123,32 @@ def load_data(run: RunFolder) -> Dataset:
     """What :func:`save_data` kept.
 
     Raises:
-        RunError: the run was stopped before its pictures had been looked at.
+        RunError: the run was stopped before its images had been looked at.
+        StoreError: a damaged file, or one that no run of this machine wrote.
     """
     path = run.root / "data.json"
     if not path.is_file():
         raise RunError(
-            f"{run.root}: its pictures were not looked at yet; give `advcam run` with the same --images and --labels again"
+            f"{run.root}: its images were not looked at yet; give `advcam run` with the same --images and --labels again"
         )
-    kept = read_json(path)
+    kept = read_json(path, DataRecord, RESTORE)
     classes = ClassTable.from_record(kept["classes"])
-    train, scored = (
-        tuple(Item(i["id"], Path(i["path"]), tuple(i["labels"]), (i["size"][0], i["size"][1])) for i in kept[name])
-        for name in ("train", "eval")
-    )
+    train, scored = (tuple(_item(path, one, len(classes)) for one in part) for part in (kept["train"], kept["eval"]))
+    numbers = [len({value.casefold() for value in part}) for part in (map(str, classes.ids), classes.names)]
+    ids = [{item.id for item in part} for part in (train, scored)]
+    if min(numbers) < len(classes) or [len(part) for part in ids] != [len(train), len(scored)] or not train:
+        raise StoreError(f"{path}: names a class or an image twice, or no image to train on; {RESTORE}")
     return Dataset(classes, train, scored, tuple(Skip(s["image"], s["reason"]) for s in kept["skipped"]))
+
+
+def _item(path: Path, record: ItemRecord, classes: int) -> Item:
+    """An image of ``data.json``, whose files can only lie where those of a run do."""
+    name, file = record["id"], Path(record["path"])
+    if not is_below(name) or not file.is_absolute() or len(file.parts) < 2 + name.count("/"):
+        raise StoreError(f"{path}: image {name!r} with path {record['path']!r} is none that a run can have; {RESTORE}")
+    if any(label >= classes for label in record["labels"]):
+        raise StoreError(f"{path}: image {name!r} has label {max(record['labels'])}, of {classes} classes; {RESTORE}")
+    return Item(name, file, record["labels"], record["size"], record.get("content"))
 
 
 def list_skips(path: Path, skips: Sequence[Skip]) -> None:
@@ -104,14 +156,33 @@ def list_skips(path: Path, skips: Sequence[Skip]) -> None:
     if not skips:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("image", "reason"), *((s.image, s.reason) for s in skips)])
-    write_text(path, text.getvalue())
+    write_csv(path, ("image", "reason"), [(s.image, s.reason) for s in skips])
+
+
+def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
+    """The maps that the climb wrote of an image, seen to be this image's.
+
+    Raises:
+        RunError: missing, damaged, or another image's; says how they are made again.
+    """
+    climb = f"`advcam climb --run {context.run.root}`"
+    try:
+        stored = load_maps(context.run.maps(item.id, plain=plain))
+    except StoreError as error:
+        raise RunError(f"{error}, and {climb} makes what is missing") from None
+    wanted = {context.data.classes.ids[at] for at in item.labels}
+    if set(stored.classes) != wanted or tuple(stored.size) != tuple(item.size):
+        raise RunError(
+            f"{context.run.maps(item.id, plain=plain)}: are not the maps of this image: expected classes {sorted(wanted)} and"
+            f" size {item.size}, got {sorted(stored.classes)} and {tuple(stored.size)}; delete it, and {climb} makes what is"
+            " missing"
+        )
+    return stored
 
 
 def stored_maps(context: Context, plain: bool) -> MapSource:
-    """The maps that the climb wrote, one picture at a time."""
-    return lambda items: ((item, load_maps(context.run.maps(item.id, plain=plain))) for item in items)
+    """The maps that the climb wrote, one image at a time."""
+    return lambda items: ((item, maps_of(context, item, plain)) for item in items)
 
 
 def trained_elsewhere(context: Context) -> bool:
@@ -119,13 +190,38 @@ def trained_elsewhere(context: Context) -> bool:
     return bool(context.run.settings("classify").get("classifier"))
 
 
-def trained_classifier(context: Context) -> tuple[Any, dict[str, Any]]:
-    """The classifier that the classify step left, in eval mode, and its record."""
-    record = read_json(context.run.folder("classify") / "model.json")
+def classifier_record(run: RunFolder) -> ClassifierRecord:
+    """What is known of the run's classifier.
+
+    Raises:
+        StoreError: missing or damaged; says how it is made again.
+    """
+    return read_json(run.folder("classify") / "model.json", ClassifierRecord, redo(run, "classify"))
+
+
+def redo(run: RunFolder, step: str) -> str:
+    """What to do where a step's own files are damaged, for a message."""
+    return f"`advcam {step} --run {run.root} --redo` makes it anew"
+
+
+def trained_classifier(context: Context) -> tuple[Any, ClassifierRecord]:
+    """The classifier that the classify step left, in eval mode, and its record.
+
+    Raises:
+        RunError: its files are missing or damaged; says how they are made again.
+        NetworkError: it is code that nobody here has asked to run, see :mod:`advcam.models.own`.
+    """
+    record = classifier_record(context.run)
     backbone, path = Backbone.from_record(record["backbone"]), context.run.classifier()
+    if context.own and not record["own"]:
+        raise SettingsError(f"{context.run.root}: its classifier is no code, so there is no --classifier {context.own} to run")
+    own = None
     if record["own"]:
-        model = own_classifier(record["own"])
-        fill(model, load_state(path), str(path))  # what was measured, whatever has become of the user's files
-    else:
-        model = saved_classifier(backbone, len(record["classes"]), path)
+        own = own_classifier(context.own) if context.own else own_classifier(record["own"], record.get("code"))
+    try:
+        if own:
+            fill(own, load_state(path), str(path))  # what was measured, whatever has become of the user's files
+        model = own or saved_classifier(backbone, len(record["classes"]), path)
+    except NetworkError as error:
+        raise RunError(f"{error}. {redo(context.run, 'classify')}") from None
     return model.eval().to(context.machine.torch_device()), record

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within, read_image
+from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within
 from advcam.errors import AdvcamError, DataError, RunError, StoreError
 from advcam.explain import AdvCAM
 from advcam.metrics import (
@@ -35,9 +33,11 @@ from advcam.metrics import (
     pixel_counts,
     sweep_counts,
 )
-from advcam.store import load_maps, load_mask, read_json, write_json, write_text
+from advcam.models.classifiers import Backbone
+from advcam.store import load_mask, read_json, write_csv, write_json
+from advcam.store.records import ClassifyMetrics, ObjectRecord
 
-from .context import Context, list_skips, trained_classifier
+from .context import Context, list_skips, maps_of, redo, trained_classifier
 from .truth import look_at_truth, read_truth
 
 PLACES = (
@@ -111,7 +111,7 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
         context.reporter.warn(f"{config.masks}: {line}; all listed in {listed}")
     truth_record = {"split": f"{config.name}, {check.masks} images", "rule": TRUTH} | check.record()
     write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(wanted)) | {"ground_truth": truth_record})
-    write_text(context.run.root / "per-image.csv", scores.table())
+    scores.write(context.run.root / "per-image.csv")
     return skipped
 
 
@@ -126,11 +126,11 @@ def _classified(context: Context, items: Sequence[Item]) -> dict[str, bool]:
         return found
     try:
         model, record = trained_classifier(context)
-        normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
+        normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
         device = context.machine.torch_device()
         classifier = AdvCAM(model)
         for item in context.reporter.track(single, len(single), "top-1"):
-            image = normalise(fit_within(read_image(item.path), record["long_side"]))[None]
+            image = normalise(fit_within(item.read(), record["long_side"]))[None]
             found[item.id] = int(classifier.scores(image.to(device))[0].argmax()) == item.labels[0]
     except AdvcamError as error:
         context.reporter.warn(f"top-1 localisation is left out: {error}")
@@ -205,9 +205,8 @@ class _Scores:
         run, size = self.context.run, (truth.shape[0], truth.shape[1])
         row: dict[str, Any] = {"image": item.id}
         for name in ("plain", "advcam"):
-            path = run.maps(item.id, plain=name == "plain")
-            if path.is_file():
-                stored = load_maps(path)
+            if run.maps(item.id, plain=name == "plain").is_file():
+                stored = maps_of(self.context, item, name == "plain")
                 maps = stored.maps.new_zeros(0, *size)
                 if len(stored.maps):
                     maps = F.interpolate(stored.maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
@@ -235,7 +234,8 @@ class _Scores:
         """Matches the objects found in a picture with those that are there."""
         path = self.context.run.instances(item.id)
         found = load_mask(path) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
-        listed = read_json(path.with_suffix(".json")) if path.is_file() else []
+        remedy = redo(self.context.run, "refine")
+        listed = read_json(path.with_suffix(".json"), list[ObjectRecord], remedy) if path.is_file() else []
         ours = torch.from_numpy(found.copy())
         known = truth != IGNORE
         ids = [number for number in numbers[known].unique().tolist() if number not in (0, IGNORE)]
@@ -294,7 +294,8 @@ class _Scores:
             numbers["localisation"] = places | {"split": f"{split}, {shown} images", "rule": PLACES}
         if self.objects is not None:
             numbers["instances"] = self._of_objects(split, self.objects)
-        made = read_json(self.context.run.folder("classify") / "metrics.json")
+        path = self.context.run.folder("classify") / "metrics.json"
+        made: dict[str, Any] = dict(read_json(path, ClassifyMetrics, redo(self.context.run, "classify")))
         numbers["average_precision"] = {k: made[k] for k in ("split", "images", "rule")} | made["average_precision"]
         return numbers
 
@@ -314,14 +315,14 @@ class _Scores:
         }
 
     def _rule(self, name: str) -> str:
-        refine = self.context.run.state()["steps"].get("refine", {}).get("settings", {})
+        refine = self.context.run.recorded("refine")
         if name == "masks":
             maps = "" if refine.get("maps", "advcam") == "advcam" else f" of {refine.get('maps')} maps"
             threshold = f", background threshold {refine['threshold']} as given" if "threshold" in refine else ""
             return f"{refine.get('method')}{maps}{threshold}; image labels given"
         if name == "semi":
-            semi = self.context.run.state()["steps"]["semi"]["settings"]
-            how = f"{semi['method']}, mode {semi['mode']}"
+            semi = self.context.run.recorded("semi")
+            how = f"{semi.get('method')}, mode {semi.get('mode')}"
             return f"as written by the network of {how}; no threshold, no image labels{self._seen()}"
         return f"as written by the network, no threshold, no image labels{self._seen()}"
 
@@ -329,12 +330,11 @@ class _Scores:
         trained = {item.id for item in self.context.data.train}
         return "; pictures it was trained on" if any(row["image"] in trained for row in self.rows) else ""
 
-    def table(self) -> str:
-        """MIoU of every picture by itself, as CSV."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["image", *self.images], restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows:
-            scores = {name: value for name, value in row.items() if value == value}  # nan: nothing of the picture counts
-            writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in scores.items()})
-        return text.getvalue()
+    def write(self, path: Path) -> None:
+        """Writes the mIoU of every image by itself, as CSV."""
+
+        def cell(value: Any) -> str:
+            return "" if value != value else f"{value:.4f}" if isinstance(value, float) else value  # nan: nothing counts
+
+        columns = ["image", *self.images]
+        write_csv(path, columns, [[cell(row.get(name, "")) for name in columns] for row in self.rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from advcam.data import Dataset, Item, list_images, pictures_of, read_image
+from advcam.data import Dataset, Item, list_images, look_at, pictures_of
 from advcam.errors import RunError
 
 from .context import Context, save_data
@@ -18,14 +18,14 @@ def folder_of(data: Dataset) -> Path:
 
 
 def moved(context: Context, images: Path) -> Context:
-    """The same run with its images in another folder, where all of them must be, by name and size; the run keeps that.
+    """The same run with its images in another folder, where all of them must be, by name and content; the run keeps that.
 
     Args:
         context: the run.
         images: the folder (or a VOC folder around it).
 
     Raises:
-        RunError: an image is missing there, or has another size.
+        RunError: an image is missing there, or is another.
         DataError: no such folder, or no image in it.
     """
     folder = pictures_of(images, images).resolve()
@@ -40,12 +40,12 @@ def moved(context: Context, images: Path) -> Context:
             f" that holds all that were in {folder_of(context.data)}"
         )
     for item in context.reporter.track(items, len(items), "look at the images"):
-        width, height = read_image(files[item.id]).size
-        if (height, width) != item.size:
-            was = f"{item.size[1]}x{item.size[0]}"
+        found = look_at(files[item.id])
+        if found.size != item.size or (item.content and found.content != item.content):
+            was, now = (f"{size[1]}x{size[0]}" for size in (item.size, found.size))
             raise RunError(
-                f"{files[item.id]}: is {width}x{height}, the run's image of this name was {was}; --images takes the images that"
-                " the run was made of"
+                f"{files[item.id]}: is {now}, the run's image of this name was {was if now != was else 'another of that size'};"
+                " --images takes the images that the run was made of"
             )
 
     def here(part: tuple[Item, ...]) -> tuple[Item, ...]:

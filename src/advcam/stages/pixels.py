@@ -12,21 +12,26 @@ import torch
 from PIL import Image
 from torch import nn
 
-from advcam.data import IGNORE, Augmentation, Item, Normalisation, Skip, fit_within, read_image
+from advcam.data import IGNORE, Augmentation, Item, Normalisation, Skip, fit_within
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError
+from advcam.kinds import check_kinds
 from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import start
 from advcam.models.weights import State, load_state
 from advcam.segmenter import Segmenter, check_views
-from advcam.store import load_mask, read_json, save_mask, whole
+from advcam.store import load_mask, save_mask, whole
 from advcam.store.masks import voc_palette
+from advcam.store.records import ClassifierRecord
 from advcam.training import Plan
 
-from .context import Context, list_skips
+from .context import Context, classifier_record, list_skips
 
 LOOK = 4
-"""Pictures in the early look."""
+"""Images in the early look."""
+
+NETWORK = ("model.safetensors", "model.json", "metrics.json")
+"""The files of a trained network."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class NetworkConfig:
     predict_crf: bool = False
 
     def __post_init__(self) -> None:
-        self.plan(), self.augmentation()  # what cannot work is said before hours are spent
+        check_kinds(self)  # what cannot work is said before hours are spent
+        self.plan(), self.augmentation()
         check_views(self.predict_scales, self.predict_merge, self.long_side)
         if self.batch < 2:
             raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
@@ -147,13 +153,13 @@ def check_masks(items: Sequence[Item], mask: Callable[[Item], Path], positions: 
     return {int(i) for i in np.flatnonzero(held)}
 
 
-def check_classes(context: Context) -> dict[str, Any]:
+def check_classes(context: Context) -> ClassifierRecord:
     """The record of the run's classifier, whose classes must be the run's.
 
     Raises:
         RunError: the class list is another one since.
     """
-    made: dict[str, Any] = read_json(context.run.folder("classify") / "model.json")
+    made = classifier_record(context.run)
     now = context.data.classes.record()
     if made["classes"] != now:
         names = [", ".join(f"{c['id']} {c['name']}" for c in listed) for listed in (made["classes"], now)]
@@ -218,7 +224,7 @@ def against_masks(
         counts = torch.zeros(outputs, outputs, dtype=torch.long)
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         for item in context.reporter.track(held, len(held), "held-out masks"):
-            picture, target = read_image(item.path), load_mask(mask(item))
+            picture, target = item.read(), load_mask(mask(item))
             try:
                 predicted = segmenter(picture)
             except ImageError:  # what was trained is worth more than a look
@@ -248,6 +254,18 @@ def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[An
     return table
 
 
+def has_network(folder: Path) -> bool:
+    """Whether a training in this folder is done."""
+    return all((folder / name).is_file() for name in NETWORK)
+
+
+def network_files(context: Context, step: str) -> list[Path]:
+    """The files that a step that trains a network leaves; predictions unless some could not be made."""
+    run, folder = context.run, context.run.folder(step)
+    wanted = [] if (folder / "skipped.csv").is_file() else context.data.eval or context.data.items
+    return [*(folder / name for name in NETWORK), *(run.prediction(item.id, step) for item in wanted)]
+
+
 def predict(context: Context, step: str, precision: str) -> list[Skip]:
     """Writes predictions/ID.png of the pictures for scoring (of all, where no list names them); each process its share.
 
@@ -260,7 +278,7 @@ def predict(context: Context, step: str, precision: str) -> list[Skip]:
     left = [item for item in wanted if not context.run.prediction(item.id, step).is_file()]
     with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
         for item in left:
-            picture = read_image(item.path)
+            picture = item.read()
             try:
                 ids = segmenter(picture)
             except ImageError as error:

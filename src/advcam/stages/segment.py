@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews, read_image
+from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews
 from advcam.errors import SettingsError
 from advcam.models.segmentation import segmentation_network
 from advcam.segmenter import Segmenter
@@ -19,7 +19,17 @@ from advcam.store import digest, save_mask, write_bytes, write_json
 from advcam.training import OfPixels, fit
 
 from .context import Context
-from .pixels import LOOK, NetworkConfig, against_masks, check_masks, encoder_of, network_record, predict
+from .pixels import (
+    LOOK,
+    NetworkConfig,
+    against_masks,
+    check_masks,
+    encoder_of,
+    has_network,
+    network_files,
+    network_record,
+    predict,
+)
 
 STARTS = ("classifier", "backbone")
 
@@ -76,10 +86,10 @@ def run(context: Context, config: SegmentConfig) -> list[Skip]:
         RunError: masks that do not fit the pictures or the classes.
     """
     config = replace(config, precision=context.precision("segment", config.precision))
-    with context.step("segment", asdict(config)) as todo:
+    with context.step("segment", asdict(config), network_files(context, "segment")) as todo:
         if not todo:
             return []
-        if not (context.run.folder("segment") / "model.safetensors").is_file():
+        if not has_network(context.run.folder("segment")):
             _train(context, config)
         context.machine.wait()
         return predict(context, "segment", config.precision)
@@ -127,7 +137,7 @@ def _train(context: Context, config: SegmentConfig) -> None:
 
 def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path], folder: Path) -> None:
     """One training, on masks of ids; writes model.json, metrics.json and, last, model.safetensors."""
-    if (folder / "model.safetensors").is_file():
+    if has_network(folder):
         return
     torch.manual_seed(context.seed)
     started, outputs = encoder_of(context, config), len(context.data.classes) + 1
@@ -169,7 +179,7 @@ def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callabl
     left = [i for i in context.machine.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]
     for item in context.reporter.track(left, len(left), "own masks"):
         shown = [0, *(at + 1 for at in sorted(item.labels))]
-        best, which = segmenter.probabilities(read_image(item.path))[shown].max(0)
+        best, which = segmenter.probabilities(item.read())[shown].max(0)
         mask = np.where(best.cpu() >= config.sure, ids[shown][which.cpu()], IGNORE).astype(np.uint8)
         save_mask(folder / f"{item.id}.png", mask)
     context.machine.wait()

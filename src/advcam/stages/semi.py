@@ -36,7 +36,17 @@ from advcam.store import digest, write_bytes, write_json
 from advcam.training import fit
 
 from .context import Context, list_skips
-from .pixels import LOOK, NetworkConfig, against_masks, check_masks, encoder_of, network_record, predict
+from .pixels import (
+    LOOK,
+    NetworkConfig,
+    against_masks,
+    check_masks,
+    encoder_of,
+    has_network,
+    network_files,
+    network_record,
+    predict,
+)
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -101,6 +111,11 @@ class SemiConfig(NetworkConfig):
         if self.method == "unimatch" and self.network in UNFIT:
             raise SettingsError(f"unimatch cannot perturb the features of {self.network}; take another --network")
 
+    @property
+    def needs(self) -> str:
+        """The step that this one is applied to."""
+        return "segment" if self.start == "segment" else "refine" if self.mode == "weak" else "classify"
+
     def truth(self) -> Path:
         """The folder of masks made by hand."""
         return Path(self.masks) if self.masks else Path(self.pixel_labels).parent / "masks"
@@ -125,9 +140,8 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     settings = asdict(config) | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": str(config.truth())}
     if config.start not in ("backbone", "classifier"):
         settings["start"] = f"{config.start} {crc32(_trained(context, config).read_bytes()):x}"
-    needs = "segment" if config.start == "segment" else "refine" if config.mode == "weak" else "classify"
-    with context.step("semi", settings, needs) as todo:
-        if todo and not (context.run.folder("semi") / "model.safetensors").is_file():
+    with context.step("semi", settings, network_files(context, "semi"), config.needs) as todo:
+        if todo and not has_network(context.run.folder("semi")):
             _train(context, config)
         if todo:
             skipped += predict(context, "semi", config.precision)

@@ -1,23 +1,30 @@
-"""Files: whole or not at all, no pickle."""
+"""Files: whole or not at all, no pickle, read by what they must hold."""
 
-from .atomic import read_json, whole, write_bytes, write_json, write_text
-from .maps import StoredMaps, load_maps, save_maps
-from .masks import load_mask, only_value, save_mask
+from .alone import alone
+from .atomic import csv_text, read_json, sweep, whole, write_bytes, write_csv, write_json, write_text
+from .maps import StoredMaps, load_maps, read_arrays, save_maps
+from .masks import load_mask, made_of, only_value, save_mask
 from .run import STEPS, RunFolder, digest
 
 __all__ = [
     "STEPS",
     "RunFolder",
     "StoredMaps",
+    "alone",
+    "csv_text",
     "digest",
     "load_maps",
     "load_mask",
+    "made_of",
     "only_value",
+    "read_arrays",
     "read_json",
     "save_maps",
     "save_mask",
+    "sweep",
     "whole",
     "write_bytes",
+    "write_csv",
     "write_json",
     "write_text",
 ]

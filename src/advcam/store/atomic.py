@@ -3,46 +3,96 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
-import tempfile
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
+
+from advcam.cells import as_text
 from advcam.errors import StoreError
+from advcam.limits import MAX_RECORD_BYTES
+
+from .lock import locked
+
+T = TypeVar("T")
+
+BEGINNING = ".advcam-"
+"""Of the names of files that are being written."""
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; it takes that name when the block ends well, else it vanishes.
 
+    The file has the rights that the umask leaves. It is locked while it is written, so that :func:`sweep` knows it is in use.
+
     Raises:
         StoreError: the disk is full or refuses; what was there before is untouched.
     """
-    temporary = None
+    temporary = path.parent / f"{BEGINNING}{secrets.token_hex(4)}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with _being_written(temporary):
+            yield temporary
+            with temporary.open("r+b") as written:  # Windows syncs only what is open for writing
+                os.fsync(written.fileno())
+            if os.name != "nt":
+                temporary.replace(path)
+        if os.name == "nt":  # where nothing that is open can be renamed
+            temporary.replace(path)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _refused(path: Path, error: OSError) -> StoreError:
+@contextlib.contextmanager
+def _being_written(path: Path) -> Iterator[None]:
+    """A new file, locked."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    try:
+        with locked(handle):
+            yield
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path, below: bool = True) -> None:
+    """Removes what processes that were killed left half written in a folder, and in those below it; links are not followed."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(BEGINNING):
+                _remove_if_left(Path(root, name))
+        if not below:
+            return
+
+
+def _remove_if_left(path: Path) -> None:
+    """Removes a file that nobody holds a lock on."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDWR)
+        try:
+            with locked(handle) as free:
+                if free:
+                    path.unlink()
+        finally:
+            os.close(handle)
+
+
+def refused(path: Path, error: OSError) -> StoreError:
+    """What to raise where the disk refused: the error of ours for one of the system's, with what to do."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     what = "the disk is full" if full else (error.strerror or str(error))
-    remedy = "free some space" if full else "make the folder writable"
+    remedies = {errno.ENAMETOOLONG: "shorten the name"}
+    remedy = "free some space" if full else remedies.get(error.errno or 0, "make the folder writable")
     return StoreError(f"{path}: cannot be written ({what}); {remedy} and give the same command again: what is done is kept")
 
 
@@ -55,7 +105,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
     with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,18 +113,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Reads JSON.
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV file, whole or not at all; see :func:`csv_text`."""
+    write_text(path, csv_text(header, rows))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV; cells that a spreadsheet would run as formulas are marked as text, see :mod:`advcam.cells`."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[as_text(cell) for cell in row] for row in (header, *rows)])
+    return text.getvalue()
+
+
+def read_json(path: Path, form: type[T], remedy: str = "copy it again from where it came, or delete it") -> T:
+    """Reads JSON of a form: a type that msgspec knows, such as those of :mod:`advcam.store.records`.
+
+    Args:
+        path: of the file.
+        form: what it holds; whatever else it holds is left out.
+        remedy: what to do about a damaged one, for the message.
 
     Raises:
-        StoreError: missing or malformed.
+        StoreError: missing, malformed, or of another form; says where in the file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_RECORD_BYTES:
+            raise StoreError(f"{path}: has more than {MAX_RECORD_BYTES} bytes; {remedy}")
+        return msgspec.json.decode(path.read_bytes(), type=form)
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such file") from None
+    except RecursionError:
+        raise StoreError(f"{path}: cannot be read: nested too deeply; {remedy}") from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read as JSON ({error})") from None
+        raise StoreError(f"{path}: cannot be read ({str(error).replace('`', '')}); {remedy}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from advcam.errors import StoreError
+from advcam.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
 from .atomic import whole
+
+MADE_OF = "advcam-image"
+"""The text chunk of a mask that says which image it is of."""
 
 
 def voc_palette() -> list[int]:
@@ -27,28 +33,60 @@ def voc_palette() -> list[int]:
     return colours
 
 
-def save_mask(path: Path, ids: NDArray[np.uint8]) -> None:
-    """Writes class ids [H, W] as an 8-bit palette PNG, 0 background, 255 ignore; whole or not at all."""
+def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None) -> None:
+    """Writes class ids [H, W] as an 8-bit palette PNG, 0 background, 255 ignore; whole or not at all.
+
+    Args:
+        path: of the file.
+        ids: the mask.
+        made_of: the content of the image that it is of, kept in the file; :func:`made_of` reads it.
+    """
     image = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8), mode="P")
     image.putpalette(voc_palette())
+    notes = PngInfo()
+    if made_of:
+        notes.add_text(MADE_OF, made_of)
     with whole(path) as temporary:
-        image.save(temporary, format="PNG", optimize=True)
+        image.save(temporary, format="PNG", optimize=True, pnginfo=notes)
+
+
+def made_of(path: Path) -> str | None:
+    """The content of the image that a mask was made of; None where there is no mask, or none that says so."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            found = image.info.get(MADE_OF)
+    except Exception:  # a damaged file makes Pillow raise anything; it is made again
+        return None
+    return found if isinstance(found, str) else None
 
 
 def load_mask(path: Path) -> NDArray[np.uint8]:
     """Reads class ids [H, W] from a palette or greyscale PNG.
 
     Raises:
-        StoreError: missing, damaged, or an RGB picture.
+        StoreError: missing, damaged, an RGB image, or of more than 100 megapixels.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise StoreError(f"{path}: has more than {MAX_IMAGE_BYTES} bytes, which no mask has")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=["PNG"])
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise StoreError(
+                    f"{path}: {image.width}x{image.height} is more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first"
+                )
             if image.mode not in ("P", "L", "1"):
                 raise StoreError(f"{path}: a mask is a palette or greyscale PNG of class ids, this is {image.mode}")
             return np.asarray(image if image.mode != "1" else image.convert("L").point(bool), dtype=np.uint8)
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such mask") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except StoreError:
+        raise
+    except Image.DecompressionBombError:
+        raise StoreError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first") from None
+    except Exception as error:  # a damaged file makes Pillow raise anything, struct.error and TypeError among it
         raise StoreError(f"{path}: cannot be read as a mask ({error})") from None
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from advcam.errors import RunError, StoreError
 
-from .atomic import read_json, write_json
+from .alone import LOCK
+from .atomic import BEGINNING, read_json, sweep, write_json
+from .records import About, ClassRecord, RunRecord
 
 STEPS = ("classify", "climb", "refine", "segment", "semi")
 """The steps in order. The command line, the folder names and the report read it from here."""
@@ -43,10 +47,13 @@ class RunFolder:
             raise RunError(
                 f"{root}: not a run folder (no run.json); `advcam run --images DIR --labels FILE --out {root}` makes one"
             )
-        return cls(root)
+        run = cls(root)
+        run.state()
+        sweep(root)
+        return run
 
     @classmethod
-    def create(cls, root: Path, about: dict[str, Any], versions: dict[str, str]) -> RunFolder:
+    def create(cls, root: Path, about: About, versions: dict[str, str]) -> RunFolder:
         """A new run, or the same one again; one that was refused before its first step gives way to another.
 
         Args:
@@ -59,14 +66,16 @@ class RunFolder:
         """
         run, key = cls(root), digest(about)
         if (root / "run.json").is_file():
-            state = run.state()
+            run, state = cls.open(root), run.state()
             if state["key"] == key:
                 return run
             if state["steps"]:
                 raise RunError(
                     f"{root}: holds a run made from other data ({_difference(state['about'], about)}); give another --out"
                 )
-        elif root.exists() and (not root.is_dir() or any(not p.name.startswith(".run.json.") for p in root.iterdir())):
+        elif root.exists() and (
+            not root.is_dir() or any(not p.name.startswith((BEGINNING, LOCK, ".run.json.")) for p in root.iterdir())
+        ):
             raise RunError(f"{root}: exists and is not a run folder; give another --out")
         write_json(
             root / "run.json",
@@ -74,45 +83,71 @@ class RunFolder:
         )
         return run
 
+    def see_no_links(self, folder: Path) -> None:
+        """Sees that what is written into a folder of the run lands there and nowhere else.
+
+        Raises:
+            RunError: it, or a folder in it, is a link.
+        """
+        below = (Path(root, name) for root, names, _ in os.walk(folder) for name in names)
+        for path in (folder, *below):
+            if path.is_symlink():
+                raise RunError(
+                    f"{path}: is a link to {path.readlink()}, which could lead anywhere, and advcam writes through no links in"
+                    f" a run: put a folder there, or move all of {self.root} and link that"
+                )
+
     def remember(self, options: dict[str, dict[str, Any]]) -> None:
         """Records the options given for steps that were not taken up yet; they outlive a drop of the step."""
         state = self.state()
         new = {step: given for step, given in options.items() if not self._made(state, step)}
         write_json(self.root / "run.json", state | {"options": state.get("options", {}) | new})
 
-    def name_classes(self, classes: list[dict[str, Any]]) -> None:
+    def name_classes(self, classes: list[ClassRecord]) -> None:
         """Records the classes, each with id and name."""
         write_json(self.root / "run.json", self.state() | {"classes": classes})
 
-    def state(self) -> dict[str, Any]:
-        """The contents of ``run.json``."""
-        return dict(read_json(self.root / "run.json"))
+    def state(self) -> RunRecord:
+        """The contents of ``run.json``.
+
+        Raises:
+            StoreError: missing, or not what advcam writes; says where.
+        """
+        return read_json(self.root / "run.json", RunRecord, "put back what advcam wrote, or start another run")
 
     def folder(self, step: str) -> Path:
         """A step's folder, ``RUN/2-climb``."""
         return self.root / f"{STEPS.index(step) + 1}-{step}"
 
-    def begin(self, step: str, settings: dict[str, Any], needs: str | None = None) -> bool:
+    def need(self, step: str, needs: str | None = None) -> str | None:
+        """The step that one is applied to, seen to be done; ``needs`` where that is another than usual.
+
+        Raises:
+            RunError: it is not done.
+        """
+        before = needs or NEEDS.get(step)
+        if before and not self.done(before):
+            raise RunError(
+                f"{self.root}: {step} needs {before}, which is not done; `advcam {before} --run {self.root}` does it"
+            )
+        return before
+
+    def begin(self, step: str, settings: dict[str, Any], needs: str | None = None, threads: int = 0) -> bool:
         """Takes up a step; False where it is done already with the same settings.
 
         Args:
             step: its name.
             settings: what it is made with.
             needs: the step that it is applied to with these settings; None is the usual one.
+            threads: that compute it; recorded.
 
         Raises:
             RunError: an earlier step is not done, or this one was made with other settings.
         """
-        state, before = self.state(), needs or NEEDS.get(step)
-        if before and state["steps"].get(before, {}).get("state") != "done":
-            raise RunError(
-                f"{self.root}: {step} needs {before}, which is not done; `advcam {before} --run {self.root}` does it"
-            )
+        state, before = self.state(), self.need(step, needs)
         source = state["steps"][before]["key"] if before else state["key"]
         key = digest({"settings": settings, "source": source})
-        made = state["steps"].get(step)
-        if not self._made(state, step):
-            made = None
+        made = state["steps"][step] if self._made(state, step) else None
         if made and made["key"] != key:
             what = _difference(made["settings"], settings) if made["settings"] != settings else f"another {before}"
             raise RunError(
@@ -121,19 +156,29 @@ class RunFolder:
             )
         if made and made["state"] == "done":
             return False
-        for left in self.folder(step).rglob(".*.*"):
-            if left.is_file():
-                left.unlink()  # temporary files of a run that was killed
+        self.see_no_links(self.folder(step))
         if not made:
             _remove(self.folder(step))  # what a dropped step may have left
-            state["steps"][step] = {"state": "running", "key": key, "settings": settings, "needs": before, "seconds": 0.0}
+            state["steps"][step] = {
+                "state": "running", "key": key, "settings": settings, "needs": before, "seconds": 0.0, "threads": threads
+            }  # fmt: skip
             write_json(self.root / "run.json", state)
         return True
 
-    def _made(self, state: dict[str, Any], step: str) -> bool:
+    def _made(self, state: RunRecord, step: str) -> bool:
         """Whether a step has made anything; one that was stopped before, by an error, may be given other settings."""
         made = state["steps"].get(step)
-        return bool(made) and (made["state"] == "done" or any(path.is_file() for path in self.folder(step).rglob("*")))
+        files = (path.is_file() for path in self.folder(step).rglob("*"))
+        return made is not None and (made["state"] == "done" or any(files))
+
+    def built_upon(self, step: str) -> bool:
+        """Whether a step that is applied to this one is done."""
+        return any(made["needs"] == step and made["state"] == "done" for made in self.state()["steps"].values())
+
+    def recorded(self, step: str) -> dict[str, Any]:
+        """The settings that a step was taken up with; nothing where it was not."""
+        made = self.state()["steps"].get(step)
+        return dict(made["settings"]) if made else {}
 
     def settings(self, step: str) -> dict[str, Any]:
         """What a step was made with, or is being made with; nothing where it has made nothing yet."""
@@ -152,9 +197,11 @@ class RunFolder:
         state = self.state()
         following = [step]
         for name in STEPS:
-            needs = state["steps"].get(name, {}).get("needs", NEEDS.get(name))
+            needs = state["steps"][name]["needs"] if name in state["steps"] else NEEDS.get(name)
             following += [name] if needs in following else []
         gone = [name for name in STEPS if name in following and (name in state["steps"] or self.folder(name).exists())]
+        for name in gone:
+            self.see_no_links(self.folder(name))
         for name in reversed(gone):
             state["steps"].pop(name, None)
             write_json(self.root / "run.json", state)
@@ -169,7 +216,8 @@ class RunFolder:
 
     def done(self, step: str) -> bool:
         """Whether a step is done."""
-        return bool(self.state()["steps"].get(step, {}).get("state") == "done")
+        made = self.state()["steps"].get(step)
+        return made is not None and made["state"] == "done"
 
     # Files of the steps.
 
@@ -212,10 +260,12 @@ def _machine() -> dict[str, str]:
     return {"python": platform.python_version(), "platform": platform.platform()}
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     plain_new = json.loads(json.dumps(new, default=str))
     changed = [
-        f"{k}: {_short(old.get(k))} -> {_short(plain_new.get(k))}" for k in sorted(old | new) if old.get(k) != plain_new.get(k)
+        f"{name}: {_short(old.get(name))} -> {_short(plain_new.get(name))}"
+        for name in sorted({*old, *new})
+        if old.get(name) != plain_new.get(name)
     ]
     return "; ".join(changed[:4]) or "nothing that is recorded"
 

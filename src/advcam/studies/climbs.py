@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advcam.attribution import ClimbSettings, strided_size
-from advcam.data import Item, Normalisation, at_least, fit_within, read_image
+from advcam.data import Item, Normalisation, at_least, fit_within
 from advcam.explain import AdvCAM, Maps
+from advcam.models.classifiers import Backbone
 from advcam.stages.climb import LEAST_SIDE
 from advcam.stages.context import Context, trained_classifier
 
@@ -30,8 +31,7 @@ class Climber:
 
     def __post_init__(self) -> None:
         self.model, self.record = trained_classifier(self.context)
-        backbone = self.record["backbone"]
-        self.normalise = Normalisation(tuple(backbone["mean"]), tuple(backbone["std"]))
+        self.normalise = Normalisation(*Backbone.from_record(self.record["backbone"]).normalisation())
 
     def image(self, item: Item) -> Float[Tensor, "1 3 y x"]:
         """The picture as the climb step gives it to the network.
@@ -39,7 +39,7 @@ class Climber:
         Raises:
             ImageError: it cannot be read.
         """
-        picture = at_least(fit_within(read_image(item.path), self.record["long_side"]), LEAST_SIDE)
+        picture = at_least(fit_within(item.read(), self.record["long_side"]), LEAST_SIDE)
         return self.normalise(picture)[None].to(self.context.machine.torch_device())
 
     def at(self, s: ClimbSettings) -> AdvCAM:

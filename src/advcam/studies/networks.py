@@ -7,8 +7,7 @@ from dataclasses import asdict
 from functools import partial
 
 from advcam.errors import SettingsError
-from advcam.stages.context import Context
-from advcam.store import read_json
+from advcam.stages.context import Context, classifier_record
 
 from . import words
 from .seeds import RULE
@@ -45,7 +44,7 @@ def networks(study: Study) -> Outcome:
 
 def _names(contexts: Sequence[Context]) -> list[str]:
     """Each run's network: its backbone, or the file of the user's own; with the run's name where two are the same."""
-    records = [read_json(context.run.folder("classify") / "model.json") for context in contexts]
+    records = [classifier_record(context.run) for context in contexts]
     names = [str(record["own"] or record["backbone"]["name"]) for record in records]
     runs = [context.run.root.resolve().name for context in contexts]
     return [f"{name} ({run})" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)]

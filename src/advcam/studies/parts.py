@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from advcam.data import Item, Skip
 from advcam.errors import ImageError, InputError, StoreError
 from advcam.progress import Reporter
-from advcam.store import digest, whole, write_json
+from advcam.store import digest, read_arrays, whole, write_json
 
 Part = dict[str, NDArray[Any]]
 
@@ -77,7 +77,6 @@ def _save(path: Path, part: Part) -> None:
 
 def _load(path: Path) -> Part:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # a damaged zip raises anything from KeyError to zlib.error
-        raise StoreError(f"{path}: not a part of a study ({type(error).__name__}: {error}); delete it and go on") from error
+        return read_arrays(path)
+    except (FileNotFoundError, StoreError) as error:
+        raise StoreError(f"{error}, and give the same command again") from None

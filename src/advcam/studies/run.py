@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from advcam.data import Skip
 from advcam.stages.context import Context, list_skips
-from advcam.store import write_json, write_text
+from advcam.store import csv_text, write_json, write_text
 from advcam.version import __version__
 
 from . import growth, landscape, networks, sweeps
@@ -50,6 +48,7 @@ def run(name: str, context: Context, config: StudyConfig, others: Sequence[Conte
     """
     from . import figures
 
+    context.run.see_no_links(context.run.root / "studies")
     key, study = classifier_key(context), Study(name, context, config, tuple(others))
     found = STUDIES[name](study)
     folder = study.folder
@@ -78,11 +77,8 @@ def _about(study: Study, found: Outcome, classifier: str) -> dict[str, Any]:
 
 def _table(rows: Sequence[Row]) -> str:
     """Rows as CSV: numbers to six digits, nothing where there is no number."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    columns = list(rows[0])
+    return csv_text(columns, [[_cell(row.get(name, "")) for name in columns] for row in rows])
 
 
 def _cell(value: Any) -> Any:

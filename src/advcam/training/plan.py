@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from advcam.attribution import PRECISIONS
 from advcam.errors import SettingsError
+from advcam.kinds import check_kinds
 
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
@@ -62,6 +63,7 @@ class Plan:
     bias_factor: float = 1.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.epochs < 1 or self.batch < 1 or (self.steps is not None and self.steps < 1):
             raise SettingsError(f"epochs and batch must be at least 1; got {self.epochs} and {self.batch}, steps {self.steps}")
         for name, choices in CHOICES.items():

@@ -14,8 +14,8 @@ from PIL.Image import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from advcam.data import IGNORE, Normalisation, TrainingViews, fit_within, read_image
-from advcam.errors import RunError
+from advcam.data import IGNORE, Normalisation, TrainingViews, fit_within
+from advcam.errors import NetworkError, RunError
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import Encoder, start
 from advcam.models.pairs import AffinityNet, BoundaryNet
@@ -31,8 +31,8 @@ from advcam.refinement import (
     psa_loss,
     random_walk,
 )
-from advcam.stages.context import Context, MapSource
-from advcam.store import load_mask, read_json, save_mask, write_bytes, write_json
+from advcam.stages.context import Context, MapSource, classifier_record, redo
+from advcam.store import load_mask, save_mask, write_bytes, write_json
 from advcam.training import OfPictures, fit
 
 from .settings import Irn, Learnt, Psa, RefineConfig
@@ -136,7 +136,7 @@ def _trained(
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Encoder, Normalisation]:
     """The network, trained on the confident labels of the training pictures; its weights lie in the step's folder."""
-    folder, made = context.run.folder("refine"), read_json(context.run.folder("classify") / "model.json")
+    folder, made = context.run.folder("refine"), classifier_record(context.run)
     backbone = Backbone.from_record(made["backbone"])
     normalise = Normalisation(*backbone.normalisation())
     torch.manual_seed(context.seed)
@@ -146,7 +146,10 @@ def _trained(
         start(network, backbone, classifier, made["weights"], made["from_scratch"])
         _write_confident(context, config, source, confident)
         _train(context, config, settings, network, loss, normalise)
-    fill(network, load_state(path), str(path))
+    try:
+        fill(network, load_state(path), str(path))
+    except NetworkError as error:
+        raise RunError(f"{error}. {redo(context.run, 'refine')}") from None
     return network.eval().to(context.machine.torch_device()), normalise
 
 
@@ -182,7 +185,7 @@ def _write_confident(context: Context, config: RefineConfig, source: MapSource, 
     left = [item for item in train if not run.confident(item.id).is_file()]
     with context.reporter.bar("confident labels", len(train), done=len(train) - len(left)) as advance:
         for item, stored in source(left):
-            picture = fit_within(read_image(item.path), config.long_side)
+            picture = fit_within(item.read(), config.long_side)
             ids = np.zeros((picture.height, picture.width), dtype=np.uint8)
             if stored.classes:
                 maps = resize(stored.maps.to(device), ids.shape)

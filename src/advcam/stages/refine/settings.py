@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from advcam.data import Augmentation
 from advcam.errors import SettingsError, known
+from advcam.kinds import check_kinds
 from advcam.training import Plan
 
 
@@ -181,6 +182,7 @@ class RefineConfig:
     long_side: int = 640
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.method not in METHODS:
             raise SettingsError(f"no refinement is called {self.method!r}; {known(self.method, METHODS)}")
         if self.maps not in MAPS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advcam.data import IGNORE, Item, Skip, fit_within, read_image
-from advcam.errors import RunError
+from advcam.data import IGNORE, Item, Skip, fit_within
 from advcam.refinement import label
 from advcam.stages.context import Context, MapSource, list_skips, stored_maps
 from advcam.store import StoredMaps, only_value, save_mask, write_json
@@ -33,16 +31,16 @@ def run(context: Context, config: RefineConfig, source: MapSource | None = None)
         source: where maps come from, where not from the climb's files.
 
     Raises:
-        RunError: maps that do not belong to their picture, or nothing to learn from.
+        RunError: maps that are missing, damaged or another image's, or nothing to learn from.
     """
     asked = config.record().get("precision")
     if asked:  # of the methods that learn
         config = replace(config, changes=config.changes | {"precision": context.precision("refine", asked)})
-    with context.step("refine", config.record()) as todo:
+    everything = context.data.items
+    with context.step("refine", config.record(), [context.run.mask(item.id) for item in everything]) as todo:
         if not todo:
             return
-        source = _checked(context, source or stored_maps(context, plain=config.maps == "plain"))
-        everything = context.data.items
+        source = source or stored_maps(context, plain=config.maps == "plain")
         left = [item for item in everything if not context.run.mask(item.id).is_file()]
         refiner = refiner_of(context, config, source)
         with context.reporter.bar("refine", len(everything), done=len(everything) - len(left)) as advance:
@@ -75,7 +73,7 @@ def refine(
     """The mask of one picture, class ids uint8 [H, W], and what it was made of; None for a picture that shows no class."""
     if not stored.classes:
         return np.zeros(item.size, dtype=np.uint8), None
-    picture = fit_within(read_image(item.path), config.long_side)
+    picture = fit_within(item.read(), config.long_side)
     found = refiner(picture, stored.maps.to(context.machine.torch_device()), stored.classes)
     ids: Tensor = label(found.maps, found.ids, found.threshold, item.size)
     if not ids.any():
@@ -84,27 +82,6 @@ def refine(
         ids = label(found.maps, found.ids, found.threshold, item.size, config.margin)
     mask: np.ndarray[Any, Any] = ids.cpu().numpy()
     return mask, found
-
-
-def _checked(context: Context, source: MapSource) -> MapSource:
-    """The same maps, each seen to be its picture's."""
-
-    def checked(items: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps]]:
-        for item, stored in source(items):
-            _see_that_they_belong(context, item, stored)
-            yield item, stored
-
-    return checked
-
-
-def _see_that_they_belong(context: Context, item: Item, stored: StoredMaps) -> None:
-    wanted = {context.data.classes.ids[at] for at in item.labels}
-    if set(stored.classes) != wanted or tuple(stored.size) != tuple(item.size) or not bool(stored.maps.isfinite().all()):
-        raise RunError(
-            f"{context.run.root}: the maps of {item.id} are not this picture's: expected classes {sorted(wanted)},"
-            f" size {item.size} and finite values, got {sorted(stored.classes)}, {tuple(stored.size)};"
-            f" `advcam climb --run {context.run.root} --redo` makes them anew"
-        )
 
 
 def _write_instances(context: Context, item: Item, found: Instances) -> None:

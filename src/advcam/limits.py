@@ -1,0 +1,36 @@
+"""What a file from somebody else may ask of this machine, in one place. More is refused with a message before it is read."""
+
+from __future__ import annotations
+
+MIN_SIDE = 16
+"""Pixels: shortest side of an image."""
+
+MAX_PIXELS = 100_000_000
+"""Pixels of an image, a mask, or a mask drawn from regions."""
+
+MAX_PIXELS_AT_ONCE = 50_000_000
+"""Pixels that are decoded at once while a data set is looked at; a larger image is decoded alone."""
+
+MAX_IMAGE_BYTES = 2**30
+"""Bytes of an image or mask file."""
+
+MAX_CLASSES = 254
+"""Classes of a run: ids of an 8-bit mask without 0, background, and 255, ignored."""
+
+MAX_MAP_VALUES = 2**29
+"""Values of an array in a map file or a part of a study: 254 maps at stride 4 of 30 megapixels."""
+
+MAX_RECORD_BYTES = 2**30
+"""Bytes of a JSON file of a run."""
+
+MAX_NAME_BYTES = 240
+"""Bytes of one part of an image's name without its suffix: file systems take 255, of which the masks' suffix needs some."""
+
+MAX_PATH_BYTES = 4096
+"""Bytes of a path: no file system takes more."""
+
+MAX_DIGITS = 4000
+"""Digits of a whole number in COCO's JSON."""
+
+MAX_NUMBER = 1e15
+"""No number of a file that means pixels or ids is as large."""

@@ -1,0 +1,254 @@
+"""What the JSON files of a run hold: each is checked against one of these when it is read, wherever the run came from."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from advcam.limits import MAX_CLASSES, MAX_PIXELS, MIN_SIDE
+
+Count = Annotated[int, Meta(ge=0)]
+Side = Annotated[int, Meta(ge=MIN_SIDE, le=MAX_PIXELS)]
+Number = float | None
+Channels = tuple[float, float, float]
+Step = Annotated[str, Meta(pattern=r"\A(classify|climb|refine|segment|semi)\Z")]
+History = list[dict[str, int | float | None]]
+
+
+class ClassRecord(TypedDict):
+    """A class and its id in masks."""
+
+    id: Annotated[int, Meta(ge=1, le=MAX_CLASSES)]
+    name: str
+
+
+class About(TypedDict):
+    """What a run is of: its images, hashes of the files that say what they show, and the seed."""
+
+    images: str
+    labels: str | None
+    classes: str | None
+    train_list: str | None
+    eval_list: str | None
+    eval_name: str | None
+    seed: Count
+
+
+class StepRecord(TypedDict):
+    """How a step was made, and how far it is."""
+
+    state: Literal["running", "done"]
+    key: str
+    settings: dict[str, Any]
+    needs: Step | None
+    seconds: float
+    threads: NotRequired[Count]
+
+
+class RunRecord(TypedDict):
+    """``run.json``."""
+
+    key: str
+    about: About
+    versions: dict[str, str]
+    classes: list[ClassRecord]
+    steps: dict[Step, StepRecord]
+    options: NotRequired[dict[Step, dict[str, Any]]]
+
+
+class ItemRecord(TypedDict):
+    """An image of a run."""
+
+    id: str
+    path: str
+    labels: tuple[Count, ...]
+    size: tuple[Side, Side]
+    content: NotRequired[str | None]
+
+
+class SkipRecord(TypedDict):
+    """What was left out, and why."""
+
+    image: str
+    reason: str
+
+
+class DataRecord(TypedDict):
+    """``data.json``."""
+
+    classes: Annotated[list[ClassRecord], Meta(min_length=1, max_length=MAX_CLASSES)]
+    train: list[ItemRecord]
+    eval: list[ItemRecord]
+    skipped: list[SkipRecord]
+
+
+class BackboneRecord(TypedDict):
+    """A timm network."""
+
+    name: str
+    options: dict[str, Any]
+    output_stride: int
+    mean: Channels | None
+    std: Channels | None
+    dilated: NotRequired[bool]
+
+
+class ClassifierRecord(TypedDict):
+    """``1-classify/model.json``."""
+
+    backbone: BackboneRecord
+    own: str | None
+    code: NotRequired[str | None]
+    classes: Annotated[list[ClassRecord], Meta(min_length=1)]
+    long_side: Annotated[int, Meta(ge=MIN_SIDE)]
+    weights: str | None
+    from_scratch: bool
+
+
+class NetworkRecord(TypedDict):
+    """``model.json`` of a segmentation network."""
+
+    network: str
+    backbone: BackboneRecord
+    output_stride: NotRequired[int | None]
+    classes: Annotated[list[ClassRecord], Meta(min_length=1)]
+    long_side: int
+    predict_scales: tuple[float, ...]
+    predict_mirror: bool
+    predict_merge: NotRequired[str]
+    predict_crf: NotRequired[bool]
+
+
+class Precision(TypedDict):
+    """Average precision of a classifier."""
+
+    mean: Number
+    micro: Number
+    per_class: dict[str, Number]
+
+
+class ClassifyMetrics(TypedDict):
+    """``1-classify/metrics.json``."""
+
+    average_precision: Precision
+    split: str
+    images: Count
+    rule: str
+    history: History
+
+
+class TrainingMetrics(TypedDict):
+    """``metrics.json`` of a step that trained a network."""
+
+    history: History
+    epoch_kept: NotRequired[str]
+    held_out: NotRequired[Count]
+    labelled: NotRequired[Count]
+    others: NotRequired[Count]
+    mode: NotRequired[str]
+
+
+class Curve(TypedDict):
+    """Seed quality at each background threshold."""
+
+    threshold: list[float]
+    mean_iou: list[Number]
+    noise: list[Number]
+
+
+class Measured(TypedDict):
+    """Masks or seeds against ground truth."""
+
+    mean_iou: Number
+    noise: Number
+    split: str
+    rule: str
+    per_class: dict[str, Number]
+    threshold: NotRequired[float]
+    curve: NotRequired[Curve]
+
+
+class Best(TypedDict):
+    """A number at its best threshold; of ``top1`` also how many images were classified right."""
+
+    value: Number
+    threshold: NotRequired[float]
+    classification: NotRequired[Number]
+    images: NotRequired[Count]
+
+
+class Places(TypedDict):
+    """Where maps say that objects are."""
+
+    max_box_acc: Best
+    max_box_acc_v2: Best
+    pxap: Number
+    top1: Best | None
+    maps: Count
+    split: str
+
+
+class Localisation(TypedDict):
+    """Localisation of both kinds of maps."""
+
+    plain: NotRequired[Places]
+    advcam: NotRequired[Places]
+    split: str
+    rule: str
+
+
+class OfObjects(TypedDict):
+    """Average precision of objects at an overlap."""
+
+    mean: Number
+    per_class: dict[str, Number]
+
+
+class Objects(TypedDict):
+    """Instance masks against ground truth."""
+
+    average_precision: dict[str, OfObjects]
+    found: Count
+    there: Count
+    split: str
+    rule: str
+
+
+class Metrics(TypedDict, total=False):
+    """``metrics.json`` of a run."""
+
+    seed_plain: Measured
+    seed_advcam: Measured
+    masks: Measured
+    predictions: Measured
+    semi: Measured
+    localisation: Localisation
+    instances: Objects
+    average_precision: dict[str, Any]
+    ground_truth: dict[str, Any]
+
+
+_Id = Annotated[int, Meta(ge=1, le=MAX_CLASSES)]
+ObjectRecord = TypedDict("ObjectRecord", {"id": _Id, "class": _Id, "score": float})
+"""An object in an instance mask."""
+
+
+class StudyRecord(TypedDict):
+    """``studies/NAME/study.json``."""
+
+    study: str
+    classifier: str
+    rule: str
+
+
+_PART = r"(?!\.{1,2}(?:/|\Z))[^/\0]+"
+_BELOW = re.compile(rf"{_PART}(?:/{_PART})*\Z")
+
+
+def is_below(name: str) -> bool:
+    """Whether an image's id names a file below a folder, whichever the folder is: relative, and without ``..``."""
+    windows = os.name == "nt" and any(sign in name for sign in "\\:")
+    return bool(_BELOW.match(name)) and not windows
