@@ -173,8 +173,13 @@ def bound_threads() -> None:
 
 
 def several() -> bool:
-    """Whether ``accelerate launch`` or ``torchrun`` started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether ``accelerate launch`` or ``torchrun`` started this process as one of several.
+
+    A cluster's own ``WORLD_SIZE``, without a rank and a place to meet, says nothing of that.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    launched = {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    return launched and size.isdecimal() and int(size) > 1
 
 
 def _state(machine: Machine) -> Any:

@@ -230,7 +230,9 @@ def _parser() -> ArgumentParser:
 
 def _speaks() -> bool:
     """Whether this process, of several, is the one that a person reads."""
-    return os.environ.get("RANK", "0") == "0"
+    from advcam.machine import several
+
+    return not several() or os.environ["RANK"] == "0"
 
 
 def _reporter(args: Namespace) -> Any:

@@ -94,11 +94,12 @@ def list_images(folder: Path) -> dict[str, Path]:
     """The pictures below a folder, by id.
 
     Raises:
-        DataError: no such folder, no picture in it, two files with one id, or a name that is not UTF-8.
+        DataError: no such folder, no image in it, two files with one id (upper and lower case taken for the same), or a name
+            that is not UTF-8.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of images; check --images")
-    found: dict[str, Path] = {}
+    found, alike = dict[str, Path](), dict[str, Path]()
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
         if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in below.parts) or not path.is_file():
@@ -108,9 +109,11 @@ def list_images(folder: Path) -> dict[str, Path]:
             name.encode()
         except UnicodeEncodeError:
             raise DataError(f"{str(path)!a}: its name is not UTF-8; rename the file") from None
-        if name in found:
+        other = alike.setdefault(name.casefold(), path)
+        if other is not path:
+            same = "" if name in found else ", but for upper and lower case, which some systems do not tell apart"
             raise DataError(
-                f"{path}: {found[name].name} has the same name without suffix, and would have the same mask; rename one"
+                f"{path}: {other.name} has the same name without suffix, and would have the same mask{same}; rename one"
             )
         found[name] = path
     if not found:

@@ -43,7 +43,22 @@ def load_state(path: Path) -> State:
         raise
     except Exception as error:  # a damaged file raises anything from EOFError to IndexError
         raise NetworkError(f"{path}: {_why_not(path, error)}") from None
-    return _chosen(held, path)
+    state = _chosen(held, path)
+    for name, value in state.items():
+        if odd := _odd(value):
+            raise NetworkError(f"{path}: {name!r} is {odd}, expected a plain tensor with values; save the weights as such")
+    return state
+
+
+def _odd(value: Tensor) -> str:
+    """What kind of tensor this is that no weights are; empty for plain ones."""
+    if value.is_nested or value.layout is not torch.strided:
+        return f"a {'nested' if value.is_nested else value.layout} tensor"
+    if value.is_meta:
+        return "on the meta device, without values"
+    if value.is_quantized or value.is_complex():
+        return f"of {value.dtype}"
+    return ""
 
 
 def _torch_load(path: Path) -> Any:
@@ -191,7 +206,7 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
         new: prefixes of what may be missing or of another shape, and is then left as it is (a new head).
 
     Raises:
-        NetworkError: a tensor is missing or of another shape; says which, how many, and what was expected.
+        NetworkError: a tensor is missing, of another shape or not finite; says which, how many, and what was expected.
     """
     own = model.state_dict()
     wanted = {name: value for name, value in own.items() if not name.endswith(_SUFFIX)}
@@ -212,6 +227,12 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
         raise NetworkError(
             f"{source}: {name!r} has shape {tuple(state[name].shape)}, the model expects {tuple(wanted[name].shape)}"
             f" ({len(other)} such tensors); these are weights of another network, or of another number of classes"
+        )
+    broken = [name for name, _ in model.named_parameters() if name in state and not state[name].isfinite().all()]
+    if broken:
+        raise NetworkError(
+            f"{source}: {broken[0]!r} holds NaN or infinite values ({len(broken)} such tensors): a training that went wrong, or"
+            " a damaged file"
         )
     model.load_state_dict({n: state[n] for n in own if n in state and n not in fresh}, strict=False)
 

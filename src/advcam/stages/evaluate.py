@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within
-from advcam.errors import AdvcamError, DataError, RunError, StoreError
+from advcam.errors import AdvcamError, DataError, ImageError, RunError, StoreError
 from advcam.explain import AdvCAM
 from advcam.metrics import (
     MAP_THRESHOLDS,
@@ -95,7 +95,8 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
             f"{context.run.root}: has no objects to score; `advcam refine --run {context.run.root} --redo --method irn"
             " --refine-option instances=True` finds them"
         )
-    scores.classified = _classified(context, [item for item in items if context.run.maps(item.id).is_file()])
+    scores.classified, unread = _classified(context, [item for item in items if context.run.maps(item.id).is_file()])
+    skipped += unread
     for item in context.reporter.track(items, len(items), "evaluate"):
         truth = read_truth(config.masks, item)
         scores.add(item, torch.from_numpy(positions[truth]), positions)
@@ -115,27 +116,32 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
     return skipped
 
 
-def _classified(context: Context, items: Sequence[Item]) -> dict[str, bool]:
-    """Of each picture with exactly one class, whether the classifier's highest logit is that class.
+def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool], list[Skip]]:
+    """Of each image with exactly one class, whether the classifier's highest logit is that class; and the images that are not
+    what the run was made of any more.
 
-    For none of them where the classifier or one of the pictures cannot be read any more.
+    For none of them where the classifier cannot be read.
     """
-    found: dict[str, bool] = {}
+    found, skipped = dict[str, bool](), list[Skip]()
     single = [item for item in items if len(item.labels) == 1]
     if not single:
-        return found
+        return found, skipped
     try:
         model, record = trained_classifier(context)
         normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
         device = context.machine.torch_device()
         classifier = AdvCAM(model)
         for item in context.reporter.track(single, len(single), "top-1"):
-            image = normalise(fit_within(item.read(), record["long_side"]))[None]
+            try:
+                image = normalise(fit_within(item.read(), record["long_side"]))[None]
+            except ImageError as error:
+                skipped.append(Skip(item.id, f"top-1: {error}"))
+                continue
             found[item.id] = int(classifier.scores(image.to(device))[0].argmax()) == item.labels[0]
     except AdvcamError as error:
         context.reporter.warn(f"top-1 localisation is left out: {error}")
-        return {}
-    return found
+        return {}, skipped
+    return found, skipped
 
 
 class _Places:

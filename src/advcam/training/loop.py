@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import math
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from accelerate import Accelerator
 from accelerate.utils import convert_to_fp32, recursively_apply, send_to_device
@@ -22,9 +24,16 @@ from advcam.machine import Machine, settled
 from advcam.models.weights import State
 from advcam.progress import Reporter
 from advcam.store import write_bytes
+from advcam.store.records import History
 
 from .losses import Objective
 from .plan import Plan, batch_norms
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Where processes leave batches for one another; Docker gives it 64 MB."""
+
+AHEAD = 3
+"""Batches of each worker that lie there at once: two that it prepares, and one that is taken."""
 
 Look = Callable[[nn.Module], dict[str, Any]]
 
@@ -96,6 +105,7 @@ def fit(
     state = _Progress(folder, parts | ({"average": average} if average else {}))
     writer = _Writer(folder if machine.tensorboard and machine.first else None)
     epochs = math.ceil(steps / per_epoch)
+    workers = _workers(machine.workers, views, batch // shares, reporter) if len(state.history) < epochs else 0
     for epoch in range(len(state.history), epochs):
         views.epoch = epoch
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
@@ -105,7 +115,7 @@ def fit(
         todo = min(per_epoch, steps - first)
         mine = torch.tensor(order[: todo * batch]).view(todo, accelerator.num_processes, -1)[:, accelerator.process_index]
         ordered = _WithErrors(views, mine.flatten().tolist())
-        loader = DataLoader(ordered, batch // shares, num_workers=machine.workers, collate_fn=ordered.collate)
+        loader = DataLoader(ordered, batch // shares, num_workers=workers, collate_fn=ordered.collate)
         plan.set_mode(model, body)
         total = 0.0
         try:
@@ -120,6 +130,11 @@ def fit(
                 total += value
                 writer.numbers(at + 1, {"step/loss": value, "step/lr": float(schedule.get_last_lr()[0])})
         except (RuntimeError, MemoryError) as error:
+            if workers and ("shared memory" in str(error) or "DataLoader worker" in str(error)):
+                raise SettingsError(
+                    f"{what}: a process that reads images ended ({str(error).splitlines()[0]:.120}); {epoch} of {epochs} epochs"
+                    f" are kept in {folder}; give the same command, without --redo, with --workers 0"
+                ) from None
             if not out_of_memory(error):
                 raise
             raise SettingsError(
@@ -160,6 +175,22 @@ def _step(
             accelerator.backward(value * accelerator.num_processes)  # gradients of processes are averaged
             total = total + value.detach()
     return float(accelerator.reduce(total, "sum"))
+
+
+def _workers(wanted: int, views: Views, batch: int, reporter: Reporter) -> int:
+    """So many processes as are wanted, or none where shared memory has no room for the batches that they would leave there."""
+    if not wanted or not SHARED_MEMORY.is_dir():
+        return wanted
+    values = [value for part in views[0] for value in (part.values() if isinstance(part, dict) else [part])]
+    each = batch * sum(value.nbytes for value in values)
+    needed, free = AHEAD * wanted * each, shutil.disk_usage(SHARED_MEMORY).free
+    if needed <= free:
+        return wanted
+    reporter.say(
+        f"images are read in the training process: {wanted} workers need {needed / 2**20:.0f} MB of shared memory,"
+        f" {SHARED_MEMORY} has {free / 2**20:.0f} MB free (docker run --shm-size=1g gives more)"
+    )
+    return 0
 
 
 def _remedy(batch: int, processes: int, parts: int) -> str:
@@ -221,15 +252,31 @@ class _Progress:
         self.history: list[dict[str, Any]] = []
         self.best: State = {}
         if self.path.is_file():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Takes up what the file holds.
+
+        Raises:
+            RunError: it is damaged, or the state of another network.
+        """
+        remedy = f"delete {self.path} and give the same command again: this training then starts anew"
+        try:
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            try:
-                for name, part in self.parts.items():
-                    part.load_state_dict(kept[name])
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise RunError(
-                    f"{self.path}: the state of another network ({str(error).splitlines()[0]}); --redo starts the step anew"
-                ) from None
-            self.history, self.best = kept["history"], kept["best"]
+            history = msgspec.convert(kept["history"], History)
+            best = msgspec.convert(kept["best"], dict[str, Any])
+            if len(history) < 1 or not all(isinstance(value, Tensor) for value in best.values()):
+                raise ValueError("no epoch, or no weights")
+        except Exception as error:  # a damaged file raises anything from EOFError to zipfile's
+            said = " ".join(str(error).split())[:160]
+            raise RunError(f"{self.path}: damaged ({type(error).__name__}: {said}); {remedy}") from None
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(kept[name])
+        except Exception as error:  # optimizers and schedules raise whatever comes
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunError(f"{self.path}: the state of another network ({said}); {remedy}") from None
+        self.history, self.best = history, best
 
     def save(self, record: dict[str, Any], best_by: str | None, model: nn.Module, write: bool) -> None:
         score, *past = (-1.0 if best_by is None or math.isnan(r[best_by]) else r[best_by] for r in (record, *self.history))
