@@ -7,6 +7,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,8 +146,8 @@ def _decoded(path: Path, data: bytes) -> tuple[Image.Image, str | None]:
             with open_image(io.BytesIO(data)) as picture:
                 _check_size(path, picture.size)
                 bits = _bits(picture)
-                turned = ImageOps.exif_transpose(picture)
-                return _rgb(path, turned), _doubt(turned, bits) if bits > 8 else None
+                ImageOps.exif_transpose(picture, in_place=True)
+                return _rgb(path, picture), _doubt(picture, bits) if bits > 8 else None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not a picture that Pillow can read; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
@@ -200,8 +201,8 @@ def _rgb(path: Path, picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise ImageError(f"{path}: float pixels have no fixed range; save it as 8- or 16-bit")
     if picture.mode.startswith("I"):
-        grey: NDArray[np.uint8] = np.clip(np.asarray(picture) // 257, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+        grey: NDArray[Any] = np.asarray(picture) // 257
+        return Image.fromarray(np.clip(grey, 0, 255, out=grey).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
