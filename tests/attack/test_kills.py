@@ -1,0 +1,133 @@
+"""Files appear whole or not at all, and a run killed at any moment resumes to the same result, byte for byte."""
+
+import os
+import random
+import signal
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from forked import Forks, contents, differences, temporaries
+
+from conftest import NETWORK, arguments
+
+KILLS = int(os.environ.get("ATTACK_KILLS", "50"))
+IN_TIME = 0.25  # the share of kills that come after a random time, the others come at an operation on files
+ROOT_IS_CLEARED = False  # True as soon as a run clears its own folder, not only those of its steps, of temporary files
+TRAINING = ["--epochs", "2", "--crop", "64", "--batch", "8", "--workers", "0"]
+IRN = ["instances=True", "epochs=2", "crop=80", "batch=8"]
+
+
+def chains(scenes, out):
+    """Commands by chain, each chain a run of its own; together they take every step."""
+    few = out / "few.txt"
+    few.write_text("\n".join((scenes / "train.txt").read_text().split()[:4]))
+
+    def chain(name, *commands):
+        return [[verb, "--run", out / name, "--quiet", *more] for verb, *more in commands]
+
+    masks, data = ["--masks", scenes / "masks"], arguments(scenes, "")[1:11]
+    irn = [word for option in IRN for word in ("--refine-option", option)]
+    return {
+        "steps": chain(
+            "steps",
+            ["classify", *data, *NETWORK],
+            ["climb", "--steps", "3", "--max-pixels", "8192"],
+            ["refine"],
+            ["segment", *TRAINING],
+            ["semi", "--pixel-labels", few, *masks, *TRAINING],
+            ["evaluate", *masks],
+            ["report"],
+            ["refine", "--redo", "--method", "threshold"],
+        ),
+        "irn": chain(
+            "irn",
+            ["classify", *data, *NETWORK],
+            ["climb", "--steps", "2"],
+            ["refine", "--method", "irn", *irn],
+            ["segment", *TRAINING, "--segment-option", "rounds=2", "--segment-option", "sure=0"],
+            ["evaluate", *masks],
+        ),
+        "run": [arguments(scenes, out / "run")],
+    }
+
+
+@dataclass
+class Made:
+    """A command of a run that nobody killed: what it is given and leaves, how many operations and seconds it takes."""
+
+    before: dict
+    after: dict
+    operations: int
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    made = Forks(tmp_path_factory.mktemp("forks"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def never_killed(scenes, tmp_path_factory, forks):
+    out, made = tmp_path_factory.mktemp("whole"), {}
+    for name, commands in chains(scenes, out).items():
+        before = {}
+        for at, words in enumerate(commands):
+            done = forks(words)
+            assert done["status"] == 0, "\n".join(done["err"])
+            after = contents(out / name)
+            made[name, at] = Made(before, after, done["operations"], done["seconds"])
+            before = after
+        assert not temporaries(out / name)
+    return made
+
+
+def see_that_files_are_whole(folder, made):
+    """Each is as it was before the command or as it will be after it; those that change on the way were read."""
+    for name, content in contents(folder).items():
+        if name in ("run.json", "data.json") or content in (made.before.get(name, 0), made.after.get(name, 0)):
+            continue
+        assert name.endswith("training.pt"), f"{name} is neither as before nor as after the command"
+
+
+def killed_and_finished(forks, words, folder, made, rng):
+    """Gives a command until it ends well, killed meanwhile at ever later moments; returns how often it was."""
+    kills, left = 0, made.operations
+    while left > 0:
+        at = rng.randint(1, left)
+        in_time = rng.random() < IN_TIME
+        when = {"delay": rng.uniform(0, made.seconds)} if in_time else {"at": at, "after": rng.random() < 0.5}
+        done = forks(words, **when)
+        if done["status"] == 0:
+            return kills
+        assert done["status"] == -signal.SIGKILL, (when, done["err"])
+        kills, left = kills + 1, left - at
+        if folder.exists():
+            see_that_files_are_whole(folder, made)
+    done = forks(words)
+    assert done["status"] == 0, "\n".join(done["err"])
+    return kills
+
+
+def test_a_run_killed_again_and_again_ends_as_one_that_was_never_killed(scenes, tmp_path, forks, never_killed):
+    kills, seed = Counter(), 0
+    while kills.total() < KILLS:
+        rng = random.Random(seed)
+        out = tmp_path / str(seed)
+        out.mkdir()
+        for name, commands in chains(scenes, out).items():
+            for at, words in enumerate(commands):
+                made = never_killed[name, at]
+                kills[f"{name}: {words[0]}{' --redo' * ('--redo' in words)}"] += killed_and_finished(
+                    forks, words, out / name, made, rng
+                )
+                where = f"seed {seed}, {name}, {words[0]}"
+                found = differences(contents(out / name), made.after)
+                assert not found, where
+                left = [path for path in temporaries(out / name) if ROOT_IS_CLEARED or "/" in path]
+                assert not left, where
+        seed += 1
+    print(f"\n{kills.total()} kills in {seed} rounds:", *(f"{count:5} {step}" for step, count in kills.items()), sep="\n")
+    assert kills.total() >= KILLS
