@@ -88,12 +88,12 @@ def _content(path):
 
 
 def _plain(value):
-    """A state in which tensors are bytes, so that it can be compared."""
+    """A state in which tensors are bytes and numbers words, so that it can be compared; NaN is like NaN."""
     if isinstance(value, torch.Tensor):
         return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
     if isinstance(value, dict):
         return [(key, _plain(item)) for key, item in value.items()]
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else repr(value)
 
 
 def _alike(value):
