@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -70,6 +71,16 @@ class Forks:
         self.process.wait()
 
 
+@dataclass
+class Made:
+    """A command of a run that nothing happened to: what it found and left, how many operations and seconds it took."""
+
+    before: dict
+    after: dict
+    operations: int
+    seconds: float
+
+
 def contents(folder):
     """Every path below a folder but temporary ones, with what two equal runs have in common of it; None for folders."""
     paths = [path for path in sorted(folder.rglob("*")) if not path.name.startswith(".")]
@@ -106,6 +117,15 @@ def differences(found, whole):
     """What of two contents differs, in words."""
     words = dict.fromkeys(whole.keys() - found.keys(), "missing") | dict.fromkeys(found.keys() - whole.keys(), "too many")
     return words | {name: "another content" for name in found.keys() & whole.keys() if found[name] != whole[name]}
+
+
+def see_that_files_are_whole(folder, made):
+    """Each is as it was before the command or as it will be after it; those that change on the way were read."""
+    found = contents(folder)
+    for name, content in found.items():
+        if name in ("run.json", "data.json") or content in (made.before.get(name, 0), made.after.get(name, 0)):
+            continue
+        assert name.endswith("training.pt"), f"{name} is neither as before nor as after the command"
 
 
 def temporaries(folder):

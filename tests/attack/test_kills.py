@@ -4,10 +4,9 @@ import os
 import random
 import signal
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
-from forked import Forks, contents, differences, temporaries
+from forked import Forks, Made, contents, differences, see_that_files_are_whole, temporaries
 
 from conftest import NETWORK, arguments
 
@@ -52,16 +51,6 @@ def chains(scenes, few, out):
     }
 
 
-@dataclass
-class Made:
-    """A command of a run that nobody killed: what it is given and leaves, how many operations and seconds it takes."""
-
-    before: dict
-    after: dict
-    operations: int
-    seconds: float
-
-
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory):
     made = Forks(tmp_path_factory.mktemp("forks"))
@@ -90,14 +79,6 @@ def never_killed(scenes, few, tmp_path_factory, forks):
             before = after
         assert not temporaries(out / name)
     return made
-
-
-def see_that_files_are_whole(folder, made):
-    """Each is as it was before the command or as it will be after it; those that change on the way were read."""
-    for name, content in contents(folder).items():
-        if name in ("run.json", "data.json") or content in (made.before.get(name, 0), made.after.get(name, 0)):
-            continue
-        assert name.endswith("training.pt"), f"{name} is neither as before nor as after the command"
 
 
 def killed_and_finished(forks, words, folder, made, rng):
