@@ -7,6 +7,7 @@ itself, so it has no threads that a fork would lose.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import importlib
 import io
@@ -50,7 +51,7 @@ class Forks:
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def __call__(self, argv, at=None, after=False, delay=None, number=signal.SIGKILL):
+    def __call__(self, argv, at=None, after=False, delay=None, number=signal.SIGKILL, group=False):
         """Runs a command; returns its status (minus the signal that ended it), lines of error, operations and seconds.
 
         Args:
@@ -59,8 +60,10 @@ class Forks:
             after: send it after this operation, not before.
             delay: seconds from that operation (or from the start) to the signal, which then comes from outside.
             number: of the signal.
+            group: send it to the command's own processes as well, as a terminal does; goes with ``delay``.
         """
-        asked = {"argv": [str(word) for word in argv], "at": at, "after": after, "delay": delay, "number": int(number)}
+        asked = {"at": at, "after": after, "delay": delay, "number": int(number), "group": group}
+        asked["argv"] = [str(word) for word in argv]
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
@@ -168,6 +171,7 @@ def _watch(asked, pipe):
 def _child(asked, pipe, scratch):
     from advcam.cli import main
 
+    os.setpgid(0, 0)
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(scratch / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdin.close()
@@ -191,6 +195,8 @@ def _fork(asked, scratch):
     if not pid:
         os.close(reads)
         _child(asked, writes, scratch)
+    with contextlib.suppress(PermissionError):  # the child may be first
+        os.setpgid(pid, pid)
     os.close(writes)
     operations, left, open_ = 0, asked["delay"], True
     when = None if left is None or asked["at"] else start + left
@@ -202,7 +208,9 @@ def _fork(asked, scratch):
             if left is not None and asked["at"] and operations >= asked["at"]:
                 when, asked["at"] = time.monotonic() + left, None
         else:
-            os.kill(pid, asked["number"])  # not waited for yet, so the number is still this child's
+            (os.killpg if asked["group"] else os.kill)(
+                pid, asked["number"]
+            )  # not waited for yet, so the number is still this child's
             when = left = None
     os.close(reads)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

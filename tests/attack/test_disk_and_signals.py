@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 from forked import Forks, Made, contents, differences, see_that_files_are_whole, temporaries
@@ -16,6 +17,11 @@ TRAINING = ["--epochs", "2", "--crop", "64", "--batch", "8", "--workers", "0"]
 REMOVING_IS_SAID = False
 """True as soon as a file that cannot be removed is one of our errors: today ``list_skips`` says "unexpected OSError" on a
 read-only disk where it would remove a list that is not even there."""
+WORKERS_ARE_QUIET = False
+"""True as soon as Ctrl-C, which a terminal sends to the processes that read pictures too, is one line there: today these may
+print a traceback, or die first, and then the command says "unexpected RuntimeError" and ends with status 2."""
+EARLY_IS_QUIET = False
+"""True as soon as Ctrl-C in the seconds in which torch is loaded is one line; today it is a traceback."""
 PAGE = 4096
 LARGE = "size=256m,nr_inodes=100k"
 STOPPED = "advcam: stopped; the same command goes on from here"
@@ -200,3 +206,38 @@ def test_a_signal_stops_a_step_which_goes_on_to_the_same_result(forks, whole, tm
             break
     print(f"{step}: stopped {stopped} times by {number.name}")
     assert stopped == 6
+
+
+@pytest.mark.xfail(not WORKERS_ARE_QUIET, reason="processes that read pictures do not ignore Ctrl-C", strict=False)
+def test_ctrl_c_at_a_terminal_is_one_line_where_processes_read_pictures(forks, whole, tmp_path):
+    rng, made, run = random.Random(0), whole.made["segment"], tmp_path / "run"
+    for turn in range(6):
+        whole.before("segment", run)
+        words = [*whole.words("segment", run), "--workers", "2"]
+        when = {"at": rng.randint(1, 30), "delay": rng.uniform(0, made.seconds / 5)}  # training is under way
+        done = forks(words, number=signal.SIGINT, group=True, **when)
+        print(turn, when, done["status"], done["err"][:1], done["err"][-1:])
+        if done["status"]:
+            assert (done["status"], done["out"], done["err"]) == (130, [], [STOPPED]), when
+        assert forks(words)["status"] == 0
+        found = differences(contents(run), made.after)
+        assert not found, when
+
+
+@pytest.mark.xfail(not EARLY_IS_QUIET, reason="nothing catches Ctrl-C before the command is called", strict=False)
+def test_ctrl_c_while_torch_is_loaded_is_one_line(tmp_path):
+    program = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv[0] = "advcam"
+from advcam.cli import main
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "report", "--run", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (130, [STOPPED])
