@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 from collections import Counter
 
@@ -70,12 +71,12 @@ def few(scenes, tmp_path_factory):
 def never_killed(scenes, few, tmp_path_factory, forks):
     out, made = tmp_path_factory.mktemp("whole"), {}
     for name, commands in chains(scenes, few, out).items():
-        before = {}
-        for at, words in enumerate(commands):
+        made[name], before = [], {}
+        for words in commands:
             done = forks(words)
             assert done["status"] == 0, "\n".join(done["err"])
             after = contents(out / name)
-            made[name, at] = Made(before, after, done["operations"], done["seconds"])
+            made[name].append(Made(before, after, done["operations"], done["seconds"]))
             before = after
         assert not temporaries(out / name)
     return made
@@ -86,7 +87,7 @@ def killed_and_finished(forks, words, folder, made, rng):
     kills, left = 0, made.operations
     while left > 0:
         at = rng.randint(1, left)
-        in_time = rng.random() < IN_TIME
+        in_time = kills and rng.random() < IN_TIME  # the first kill is certain
         when = {"delay": rng.uniform(0, made.seconds)} if in_time else {"at": at, "after": rng.random() < 0.5}
         done = forks(words, **when)
         if done["status"] == 0:
@@ -102,23 +103,25 @@ def killed_and_finished(forks, words, folder, made, rng):
 
 def test_a_run_killed_again_and_again_ends_as_one_that_was_never_killed(scenes, few, tmp_path, forks, never_killed):
     kills, seed = Counter(), 0
-    while kills.total() < KILLS:
-        rng = random.Random(seed)
-        out = tmp_path / str(seed)
+    while not seed or kills.total() < KILLS:
+        rng, out = random.Random(seed), tmp_path / str(seed)
         out.mkdir()
         for name, commands in chains(scenes, few, out).items():
-            for at, words in enumerate(commands):
-                made = never_killed[name, at]
+            if seed and kills.total() >= KILLS:
+                break
+            for words, made in zip(commands, never_killed[name], strict=True):
+                where = f"seed {seed}, {name}, {words[0]}"
                 kills[f"{name}: {words[0]}{' --redo' * ('--redo' in words)}"] += killed_and_finished(
                     forks, words, out / name, made, rng
                 )
-                where = f"seed {seed}, {name}, {words[0]}"
                 found = differences(contents(out / name), made.after)
                 assert not found, where
                 left = [
                     path for path in temporaries(out / name) if ALL_IS_CLEARED or ("/" in path and not path.endswith(".md"))
                 ]
                 assert not left, where
+            shutil.rmtree(out / name)
         seed += 1
-    print(f"\n{kills.total()} kills in {seed} rounds:", *(f"{count:5} {step}" for step, count in kills.items()), sep="\n")
+    print(f"\n{kills.total()} kills with {seed} seeds:", *(f"{count:5} {step}" for step, count in kills.items()), sep="\n")
     assert kills.total() >= KILLS
+    assert min(kills.values()) > 0
