@@ -156,10 +156,11 @@ def _watch(asked, pipe):
             now = done == asked["at"] and asked["delay"] is None
             if now and not asked["after"]:
                 os.kill(os.getpid(), asked["number"])
-            result = original(*args, **kwargs)
-            if now and asked["after"]:
-                os.kill(os.getpid(), asked["number"])
-            return result
+            try:
+                return original(*args, **kwargs)
+            finally:  # also where it failed, as removing what is not there does
+                if now and asked["after"]:
+                    os.kill(os.getpid(), asked["number"])
 
         return function
 
