@@ -4,6 +4,7 @@ from advcam import process
 
 if process.is_command():
     process.share_cores()  # before torch is loaded
+    process.stop_quietly()
 
 from advcam.attribution import PRESETS
 from advcam.explain import AdvCAM, Maps, cam

@@ -9,8 +9,12 @@ import contextlib
 import ctypes
 import math
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+
+STOPPED = "advcam: stopped; the same command goes on from here"
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 _MOST = 2**31 - 1
@@ -31,6 +35,24 @@ def share_cores() -> None:
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def stop_quietly() -> None:
+    """Makes Ctrl-C one line while torch is loaded; :func:`advcam.cli.main` takes it from there."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(*_: object) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"{STOPPED}\n".encode())
+    os._exit(130)
+
+
+def take_interrupts() -> None:
+    """Lets Ctrl-C raise KeyboardInterrupt again, if :func:`stop_quietly` took it."""
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def keep_memory() -> None:

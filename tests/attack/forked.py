@@ -36,7 +36,7 @@ UNLIKE = {"seconds", "versions"}
 """Keys of JSON files that two equal runs differ in."""
 TOLD = {"report.html", "README.md"}
 """Names of files that tell of seconds in words."""
-STATES_AS_BYTES = False
+STATES_AS_BYTES = True
 """True as soon as a resumed training writes ``training.pt`` with equal bytes: today all values in it are equal, but pickle says
 again the words of a history that was read (``'epoch'``, ``'loss'``), and points back to them in one that was not."""
 

@@ -14,13 +14,13 @@ from conftest import NETWORK, arguments
 
 STEPS = ("classify", "climb", "refine", "segment", "semi", "report", "evaluate")
 TRAINING = ["--epochs", "2", "--crop", "64", "--batch", "8", "--workers", "0"]
-REMOVING_IS_SAID = False
+REMOVING_IS_SAID = True
 """True as soon as a file that cannot be removed is one of our errors: today ``list_skips`` says "unexpected OSError" on a
 read-only disk where it would remove a list that is not even there."""
-WORKERS_ARE_QUIET = False
+WORKERS_ARE_QUIET = True
 """True as soon as Ctrl-C, which a terminal sends to the processes that read pictures too, is one line there: today these may
 print a traceback, or die first, and then the command says "unexpected RuntimeError" and ends with status 2."""
-EARLY_IS_QUIET = False
+EARLY_IS_QUIET = True
 """True as soon as Ctrl-C in the seconds in which torch is loaded is one line; today it is a traceback."""
 PAGE = 4096
 LARGE = "size=256m,nr_inodes=100k"

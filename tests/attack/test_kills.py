@@ -13,7 +13,7 @@ from conftest import NETWORK, arguments
 
 KILLS = int(os.environ.get("ATTACK_KILLS", "50"))
 IN_TIME = 0.25  # the share of kills that come after a random time, the others come at an operation on files
-ALL_IS_CLEARED = False
+ALL_IS_CLEARED = True
 """True as soon as a run clears more than the folder of the step in hand of temporary files: today those of a killed write of
 ``run.json``, the report and the like stay in the run's folder, those of a killed write of a card in a finished step's."""
 TRAINING = ["--epochs", "2", "--crop", "64", "--batch", "8", "--workers", "0"]

@@ -251,8 +251,8 @@ def test_no_cell_of_any_csv_is_a_formula(scenes, tmp_path, capsys):
     names = {"scene-00000": "=1+1", "scene-00017": "@x", "scene-00018": "-2+3"}
     classes = {"ring": "=ring()", "cross": "+cross"}
     for old, new in names.items():
-        for folder in ("images", "masks"):
-            (data / folder / f"{old}.png").rename(data / folder / f"{new}.png")
+        for part in ("images", "masks"):
+            (data / part / f"{old}.png").rename(data / part / f"{new}.png")
     for file in ("labels.csv", "classes.csv", "train.txt", "eval.txt"):
         text = (data / file).read_text()
         for old, new in (names | classes).items():

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from advcam import process
+
 DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0 done, 1 some items failed (the last line names the list), 2 could not start."""
-    from advcam import process
     from advcam.machine import bound_threads
     from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         if not args.debug:
             _only_our_warnings()
+        process.take_interrupts()
         return _called(parser, args, argv)
 
 
@@ -65,7 +67,7 @@ def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None)
             args = _as_the_run_has_it(parser, args, argv)
         return int(args.call(args))
     except KeyboardInterrupt:
-        _print("advcam: stopped; the same command goes on from here", sys.stderr)
+        _print(process.STOPPED, sys.stderr)
         return 130
     except Exception as error:
         if args.debug:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from advcam.models.classifiers import Backbone, saved_classifier
 from advcam.models.own import own_classifier
 from advcam.models.weights import fill, load_state
 from advcam.progress import Reporter
-from advcam.store import RunFolder, StoredMaps, load_maps, read_json, write_csv, write_json
+from advcam.store import RunFolder, StoredMaps, load_maps, read_json, remove, write_csv, write_json
 from advcam.store.records import ClassifierRecord, DataRecord, ItemRecord, is_below
 
 RESTORE = "put back what advcam wrote, or start another run"
@@ -49,7 +49,7 @@ class Context:
     own: str | None = None
     mend: bool = True
 
-    @contextmanager
+    @contextlib.contextmanager
     def step(self, name: str, settings: dict[str, Any], files: Iterable[Path], needs: str | None = None) -> Iterator[bool]:
         """Takes up a step; gives False where it is done already and all its files are there. Time is added up over
         resumptions. Of several processes the first does so for all.
@@ -73,13 +73,16 @@ class Context:
                 f"{name}: was begun with {begun} threads and goes on with {threads}, so the last digits may differ;"
                 f" OMP_NUM_THREADS={begun} keeps them"
             )
-        start, done = time.monotonic(), False
+        start, ends = time.monotonic(), todo and self.machine.first
         try:
             yield todo
-            done = True
-        finally:
-            if todo and self.machine.first and self.run.root.is_dir():
-                self.run.end(name, time.monotonic() - start, done)
+        except BaseException:
+            with contextlib.suppress(StoreError):  # what was raised says more
+                if ends and self.run.root.is_dir():
+                    self.run.end(name, time.monotonic() - start, done=False)
+            raise
+        if ends:
+            self.run.end(name, time.monotonic() - start, done=True)
         self.reporter.say(f"{name}: {'done' if todo else 'was done already'}")
 
     def _mending(self, name: str, files: Iterable[Path]) -> bool:
@@ -154,7 +157,7 @@ def _item(path: Path, record: ItemRecord, classes: int) -> Item:
 def list_skips(path: Path, skips: Sequence[Skip]) -> None:
     """Lists what was left out as CSV ``image,reason``; with nothing to list, no file stays."""
     if not skips:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     write_csv(path, ("image", "reason"), [(s.image, s.reason) for s in skips])
 

@@ -1,7 +1,7 @@
 """Files: whole or not at all, no pickle, read by what they must hold."""
 
 from .alone import alone
-from .atomic import csv_text, read_json, sweep, whole, write_bytes, write_csv, write_json, write_text
+from .atomic import csv_text, read_json, remove, sweep, whole, write_bytes, write_csv, write_json, write_text
 from .maps import StoredMaps, load_maps, read_arrays, save_maps
 from .masks import load_mask, made_of, only_value, save_mask
 from .run import STEPS, RunFolder, digest
@@ -19,6 +19,7 @@ __all__ = [
     "only_value",
     "read_arrays",
     "read_json",
+    "remove",
     "save_maps",
     "save_mask",
     "sweep",

@@ -43,9 +43,7 @@ def alone(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            (root / LOCK).unlink()  # before the lock is given back: whoever waits for it looks whether it is still the file
-        os.close(handle)
+        _give_back(handle, root / LOCK)
         with contextlib.suppress(OSError):
             for folder in made:
                 folder.rmdir()  # nothing came of it
@@ -62,10 +60,21 @@ def _taken(path: Path) -> int:
         if _is_file(handle, path):
             break
         os.close(handle)  # its owner has just removed it
-    os.ftruncate(handle, 0)
     about = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    os.write(handle, json.dumps(about | {"command": shlex.join(sys.argv)}).encode())
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(about | {"command": shlex.join(sys.argv)}).encode())
+    except OSError:
+        _give_back(handle, path)
+        raise
     return handle
+
+
+def _give_back(handle: int, path: Path) -> None:
+    """Removes the file before the lock is given back: whoever waits for it looks whether it is still the file."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+    os.close(handle)
 
 
 def _is_file(handle: int, path: Path) -> bool:

@@ -96,6 +96,19 @@ def refused(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path}: cannot be written ({what}); {remedy} and give the same command again: what is done is kept")
 
 
+def remove(path: Path) -> None:
+    """Removes a file, if it is there.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    try:
+        if path.exists() or path.is_symlink():
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise refused(path, error) from None
+
+
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Writes a file, whole or not at all."""
     with whole(path) as temporary:

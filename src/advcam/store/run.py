@@ -15,7 +15,7 @@ from typing import Any
 from advcam.errors import RunError, StoreError
 
 from .alone import LOCK
-from .atomic import BEGINNING, read_json, sweep, write_json
+from .atomic import BEGINNING, read_json, remove, sweep, write_json
 from .records import About, ClassRecord, RunRecord
 
 STEPS = ("classify", "climb", "refine", "segment", "semi")
@@ -207,7 +207,7 @@ class RunFolder:
             write_json(self.root / "run.json", state)
             _remove(self.folder(name))
         for name in ("metrics.json", "per-image.csv", "doubts-evaluate.csv", "report.html", "report.png"):
-            (self.root / name).unlink(missing_ok=True)  # they speak of what is gone
+            remove(self.root / name)  # they speak of what is gone
         return gone
 
     def begun(self, step: str) -> bool:

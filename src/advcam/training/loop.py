@@ -6,6 +6,8 @@ import copy
 import io
 import math
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -119,7 +121,9 @@ def fit(
         plan.set_mode(model, body)
         total = 0.0
         try:
-            tracked = reporter.track(_steps(loader, machine.accumulate), todo, f"{what}, epoch {epoch + 1} of {epochs}")
+            tracked = reporter.track(
+                _steps(_started(loader), machine.accumulate), todo, f"{what}, epoch {epoch + 1} of {epochs}"
+            )
             for at, taken in enumerate(tracked, first):
                 value = _step(accelerator, model, objective, taken, at / steps, precision)
                 optimizer.step()
@@ -204,6 +208,17 @@ def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches; the processes that read them leave Ctrl-C, which a terminal sends to all, to this one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return iter(loader)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started now keeps it blocked
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _steps(loader: Iterable[Any], parts: int) -> Iterator[list[Any]]:
     """The batches that belong to one step, together; an error is raised."""
     taken: list[Any] = []
@@ -276,7 +291,9 @@ class _Progress:
         except Exception as error:  # optimizers and schedules raise whatever comes
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{self.path}: the state of another network ({said}); {remedy}") from None
-        self.history, self.best = history, best
+        # The same words as this program's own, so that the file is written the same as by one that was never stopped.
+        self.history = [{sys.intern(name): value for name, value in record.items()} for record in history]
+        self.best = best
 
     def save(self, record: dict[str, Any], best_by: str | None, model: nn.Module, write: bool) -> None:
         score, *past = (-1.0 if best_by is None or math.isnan(r[best_by]) else r[best_by] for r in (record, *self.history))
