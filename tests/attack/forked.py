@@ -36,9 +36,6 @@ UNLIKE = {"seconds", "versions"}
 """Keys of JSON files that two equal runs differ in."""
 TOLD = {"report.html", "README.md"}
 """Names of files that tell of seconds in words."""
-STATES_AS_BYTES = True
-"""True as soon as a resumed training writes ``training.pt`` with equal bytes: today all values in it are equal, but pickle says
-again the words of a history that was read (``'epoch'``, ``'loss'``), and points back to them in one that was not."""
 
 
 class Forks:
@@ -97,18 +94,7 @@ def _content(path):
         return "told"
     if path.suffix == ".json":
         return json.dumps(_alike(json.loads(path.read_text())), sort_keys=True)
-    if path.name == "training.pt" and not STATES_AS_BYTES:
-        return _plain(torch.load(path, weights_only=True))
     return path.read_bytes()
-
-
-def _plain(value):
-    """A state in which tensors are bytes and numbers words, so that it can be compared; NaN is like NaN."""
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
-    if isinstance(value, dict):
-        return [(key, _plain(item)) for key, item in value.items()]
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else repr(value)
 
 
 def _alike(value):
@@ -129,11 +115,12 @@ def see_that_files_are_whole(folder, made):
     for name, content in found.items():
         if name in ("run.json", "data.json") or content in (made.before.get(name, 0), made.after.get(name, 0)):
             continue
-        if name.endswith("look.png"):  # of every epoch anew, as is training.pt, which was read for its content
+        if name.endswith("look.png"):  # of every epoch anew, as is training.pt
             with Image.open(folder / name) as picture:
                 picture.load()
             continue
         assert name.endswith("training.pt"), f"{name} is neither as before nor as after the command"
+        torch.load(folder / name, weights_only=True)
 
 
 def temporaries(folder):

@@ -14,14 +14,6 @@ from conftest import NETWORK, arguments
 
 STEPS = ("classify", "climb", "refine", "segment", "semi", "report", "evaluate")
 TRAINING = ["--epochs", "2", "--crop", "64", "--batch", "8", "--workers", "0"]
-REMOVING_IS_SAID = True
-"""True as soon as a file that cannot be removed is one of our errors: today ``list_skips`` says "unexpected OSError" on a
-read-only disk where it would remove a list that is not even there."""
-WORKERS_ARE_QUIET = True
-"""True as soon as Ctrl-C, which a terminal sends to the processes that read pictures too, is one line there: today these may
-print a traceback, or die first, and then the command says "unexpected RuntimeError" and ends with status 2."""
-EARLY_IS_QUIET = True
-"""True as soon as Ctrl-C in the seconds in which torch is loaded is one line; today it is a traceback."""
 PAGE = 4096
 LARGE = "size=256m,nr_inodes=100k"
 STOPPED = "advcam: stopped; the same command goes on from here"
@@ -172,7 +164,7 @@ def test_a_read_only_folder_is_one_line_and_nothing_is_lost(forks, whole, disk, 
     assert done["status"] == 2
     assert len(done["err"]) == 1
     assert "Read-only file system" in done["err"][0]
-    assert "make the folder writable" in done["err"][0] or (step == "evaluate" and not REMOVING_IS_SAID)
+    assert "make the folder writable" in done["err"][0]
     assert contents(run) == before
     assert forks(whole.words(step, run))["status"] == 0
     found = differences(contents(run), made.after)
@@ -208,7 +200,6 @@ def test_a_signal_stops_a_step_which_goes_on_to_the_same_result(forks, whole, tm
     assert stopped == 6
 
 
-@pytest.mark.xfail(not WORKERS_ARE_QUIET, reason="processes that read pictures do not ignore Ctrl-C", strict=False)
 def test_ctrl_c_at_a_terminal_is_one_line_where_processes_read_pictures(forks, whole, tmp_path):
     rng, made, run = random.Random(0), whole.made["segment"], tmp_path / "run"
     for turn in range(6):
@@ -224,7 +215,6 @@ def test_ctrl_c_at_a_terminal_is_one_line_where_processes_read_pictures(forks, w
         assert not found, when
 
 
-@pytest.mark.xfail(not EARLY_IS_QUIET, reason="nothing catches Ctrl-C before the command is called", strict=False)
 def test_ctrl_c_while_torch_is_loaded_is_one_line(tmp_path):
     program = """
 import os, signal, sys

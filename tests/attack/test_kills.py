@@ -13,9 +13,6 @@ from conftest import NETWORK, arguments
 
 KILLS = int(os.environ.get("ATTACK_KILLS", "50"))
 IN_TIME = 0.25  # the share of kills that come after a random time, the others come at an operation on files
-ALL_IS_CLEARED = True
-"""True as soon as a run clears more than the folder of the step in hand of temporary files: today those of a killed write of
-``run.json``, the report and the like stay in the run's folder, those of a killed write of a card in a finished step's."""
 TRAINING = ["--epochs", "2", "--crop", "64", "--batch", "8", "--workers", "0"]
 IRN = ["instances=True", "epochs=2", "crop=80", "batch=8"]
 
@@ -116,10 +113,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_never_killed(scenes, 
                 )
                 found = differences(contents(out / name), made.after)
                 assert not found, where
-                left = [
-                    path for path in temporaries(out / name) if ALL_IS_CLEARED or ("/" in path and not path.endswith(".md"))
-                ]
-                assert not left, where
+                assert not temporaries(out / name), where
             shutil.rmtree(out / name)
         seed += 1
     print(f"\n{kills.total()} kills with {seed} seeds:", *(f"{count:5} {step}" for step, count in kills.items()), sep="\n")
