@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import ClimbSettings, settings
-from advcam.errors import AdvcamError, InputError, SettingsError
+from advcam.errors import AdvcamError, InputError, SettingsError, came
 from advcam.models import said, shown
 
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -99,7 +99,7 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
     for row, names in enumerate(lists):
         for c in names:
             if not 0 <= c < classes:
-                raise InputError(f"image {row}: class id {c} is out of range; the model has classes 0 to {classes - 1}")
+                raise InputError(f"image {row}: class id {came(c)} is out of range; the model has classes 0 to {classes - 1}")
     return lists
 
 
