@@ -317,7 +317,7 @@ CALLS = {
         {"images": X[..., :14, :14], "targets": [[0, 1], [2]], "model": NARROW, "steps": 2, "scales": (1.0, 0.9)},
         sound,
     ),
-    "scores": (of_settings(lambda adv, x, c, record: adv.scores(x)), {"images": X, "max_pixels": 500}, sound),
+    "scores": (of_settings(lambda adv, x, c, record: adv.scores(x)), {"images": X, "max_pixels": 500}, any_number),
     "iterate": (of_settings(lambda adv, x, c, record: list(adv.iterate(x, c))), AS_GIVEN | {"steps": 2, "mirror": True}, sound),
     "cam": (advcam.cam, {"model": NET, "images": X, "targets": [[0, 1], [2]], "scales": (1.0,)}, sound),
     "normalised": (MADE.normalised, {"size": (20, 28)}, lambda r, given: (sound(r, given), like_size(r, given))),

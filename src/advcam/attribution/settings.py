@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
-from advcam.errors import SettingsError, came, known
+from advcam.errors import HUGE, SettingsError, came, known
 
 from .maps import METHODS
 
@@ -139,12 +138,12 @@ class ClimbSettings:
             )
         for name in ("step_size", "suppress", "restrain"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingsError(f"{name} must be a finite number of at least 0, got {value}")
+            if not 0 <= value <= HUGE:
+                raise SettingsError(f"{name} must be a finite number of at least 0 (and at most {HUGE:g}), got {value}")
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
         if self.ceiling is not None:
-            if not (_is_number(self.ceiling) and math.isfinite(self.ceiling) and self.ceiling > 0):
+            if not (_is_number(self.ceiling) and 0 < self.ceiling <= HUGE):
                 raise SettingsError(
                     f"ceiling is a share of the first map's maximum, above 0, or None; got {came(self.ceiling)}"
                 )
@@ -153,7 +152,7 @@ class ClimbSettings:
             raise SettingsError(f"grid must be a whole number from 1 to {_WIDEST_GRID}, got {self.grid}")
         if self.bounds is not None:
             ends = self.bounds if isinstance(self.bounds, Sequence) else ()
-            if len(ends) != 2 or not all(_is_number(e) and math.isfinite(e) for e in ends) or ends[0] >= ends[1]:
+            if len(ends) != 2 or not all(_is_number(e) and abs(e) <= HUGE for e in ends) or ends[0] >= ends[1]:
                 raise SettingsError(
                     f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {came(self.bounds)}"
                 )

@@ -105,6 +105,7 @@ def match_instances(
     for each in ious:
         expect_number(each, "an IoU")
     _check(masks, classes, scores, truth_masks, truth_classes, ious, ignore)
+    ious = tuple(map(float, ious))
     if ignore is not None:
         masks, truth_masks = masks & ~ignore, truth_masks & ~ignore
     left, there = masks.flatten(1).any(1), truth_masks.flatten(1).any(1)

@@ -244,7 +244,8 @@ def box_counts(
         raise InputError(f"ious {tuple(ious)}: expected overlaps above 0, up to 1")
     thresholds = _check_thresholds(thresholds)
     largest, every = box_overlaps(score_map, boxes, thresholds)
-    least = torch.tensor(list(ious), dtype=torch.float64, device=largest.device)[:, None]
+    ious = tuple(map(float, ious))
+    least = torch.tensor(ious, dtype=torch.float64, device=largest.device)[:, None]
     return BoxCounts(tuple(thresholds), tuple(ious), (largest >= least).long(), (every >= least).long(), 1)
 
 

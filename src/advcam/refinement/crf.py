@@ -88,7 +88,7 @@ def _marginals(
     if gaussian and unary.numel():
         kernels.append(_smoothing(height, width, *gaussian, unary.dtype, unary.device))
     if bilateral and unary.numel():
-        kernels.append(_following(images, *bilateral, unary.dtype))
+        kernels.append(_following(images, unary.dtype, *bilateral))
     mu = None if compatibility is None else (compatibility + compatibility.T).to(unary) / 2
 
     likely = -unary.movedim(1, -1).reshape(-1, labels).contiguous()  # [pixels of all images, L]
@@ -108,7 +108,7 @@ def _smoothing(height: int, width: int, sxy: float, compat: float, dtype: torch.
     return permutohedral(_positions(height, width, dtype, device) / sxy).normalised(compat)
 
 
-def _following(images: UInt8[Tensor, "m 3 y x"], sxy: float, srgb: float, compat: float, dtype: torch.dtype) -> Lattice:
+def _following(images: UInt8[Tensor, "m 3 y x"], dtype: torch.dtype, sxy: float, srgb: float, compat: float) -> Lattice:
     """The kernel of positions and colours, of all images together."""
     positions = _positions(images.shape[2], images.shape[3], dtype, images.device) / sxy
     colours = images.movedim(1, 0).reshape(3, -1).to(dtype) / srgb

@@ -43,8 +43,10 @@ def pamr(
     expect_tensor(maps, "maps", "float", "n k y x", finite=True, beside=images)
     iterations = expect_whole(iterations, "iterations", 0)
     dilations = [expect_whole(d, "a dilation", 1, WIDEST) for d in expect_list(dilations, "dilations")]
-    if not dilations or not images.shape[1]:
-        raise InputError(f"{len(dilations)} dilations and {images.shape[1]} channels: expected at least one of each")
+    if not dilations or 0 in images.shape[1:]:
+        raise InputError(
+            f"{len(dilations)} dilations, images {tuple(images.shape)}: expected a dilation, a channel and a pixel"
+        )
     if images.shape[0] != maps.shape[0] or images.shape[2:] != maps.shape[2:]:
         raise InputError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} must be of one number and size")
     around = _neighbours(images, dilations)  # [N, C, P, H, W]
