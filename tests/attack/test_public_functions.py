@@ -482,3 +482,114 @@ def test_spoilt_calls(name, data):
         hypothesis.assume(not isinstance(asked, (int, float)) or not asked > 40)
     note(f"{name}: {bad}")
     attack(name, given_)
+
+
+def head(channels, *layers):
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)).eval()
+
+
+REFUSE_SMALL = {
+    "kernels": NARROW,
+    "pooling": head(4, nn.Conv2d(3, 4, 3, 2, 1), nn.MaxPool2d(8), nn.ReLU()),
+    "reflection": head(4, nn.ReflectionPad2d(9), nn.Conv2d(3, 4, 3), nn.ReLU()),
+    "instance norm": head(4, nn.Conv2d(3, 4, 3, 8, 1), nn.InstanceNorm2d(4), nn.ReLU()),
+    "one size": nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 12 * 12, 4)).eval(),
+    "unfolded": head(4, nn.Conv2d(3, 4, 3, 2, 1), nn.Unfold(4), nn.Unflatten(1, (4, 16)), nn.ReLU()),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", REFUSE_SMALL)
+def test_views_smaller_than_the_network_takes(name):
+    for size in (24, 16, 12, 8, 4, 2, 1):
+        for scales in ((1.0,), (1.0, 0.5), (0.5, 0.1), (0.3,), (16.0,)):
+            for more in ({}, {"mirror": True, "halve_small": True}):
+                settings_ = {"steps": 2, "scales": scales} | more
+                attack("AdvCAM", AS_GIVEN | {"images": seeded(2, 3, size, size + 4), "model": REFUSE_SMALL[name]} | settings_)
+                attack(
+                    "AdvCAM of a list",
+                    {"images": [seeded(3, size, size)], "targets": [[1]], "model": REFUSE_SMALL[name]} | settings_,
+                )
+        attack("scores", {"images": seeded(1, 3, size, size), "model": REFUSE_SMALL[name]})
+
+
+NUMPY = {
+    "steps": np.int64(2), "step_size": np.float64(0.01), "suppress": np.float64(1), "restrain": np.float64(2),
+    "grid": np.int32(1), "threshold": np.float64(0.5), "scales": (np.float64(1.0),), "bounds": (np.float64(-1), np.int64(2)),
+    "ceiling": np.float64(0.5), "max_pixels": np.uint8(200),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numbers_of_numpy_are_the_numbers_that_they_are(name):
+    value = NUMPY[name]
+    own = tuple(part.item() for part in value) if isinstance(value, tuple) else value.item()
+    theirs, ours = (advcam.AdvCAM(NET, **{"steps": 2, name: given})(X, [[0, 1], [2]], record=True) for given in (value, own))
+    assert torch.equal(theirs.maps, ours.maps)
+    assert theirs.steps.shape[1] == 2
+
+
+SIZES = [
+    (-1, 3), (0, 0), (3, -1), (2.0, 3), (None, 3), "ab", 5, (5,), (1, 2, 3), (10**9, 10**9), (2**62, 4), (10**400, 1), b"ab",
+    torch.tensor(3), torch.rand(2), np.array([0.5, 1]), [[1, 2]], (True, True), {3: 1, 4: 2}, (math.nan, 1), (10**5, 10**5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES, ids=range(len(SIZES)))
+def test_sizes_that_are_none(size):
+    with pytest.raises(AdvcamError, match="expected"):
+        MADE.normalised(size)
+
+
+@pytest.mark.parametrize(
+    "size", [(9, 5), [9, 5], (np.int64(9), np.int8(5)), torch.Size([9, 5]), np.array([9, 5]), torch.tensor([9, 5])]
+)
+def test_sizes(size):
+    assert torch.equal(MADE.normalised(size), MADE.normalised((9, 5)))
+
+
+@pytest.mark.parametrize("radius", [13, 100, 10**4, np.int64(10**12)])
+def test_a_radius_beyond_the_grid_is_the_grid(radius):
+    maps = seeded(2, 8, 9)
+    for walk, field in ((advcam.random_walk, seeded(1, 8, 9)), (refinement.feature_walk, seeded(4, 8, 9))):
+        with bounded():
+            assert torch.equal(walk(maps, field, radius), walk(maps, field, 12))
+        with bounded(), pytest.raises(AdvcamError, match="pairs of neighbours: expected at most .* take a smaller radius"):
+            walk(torch.zeros(1, 200, 200), torch.zeros(1, 200, 200), radius * 10)
+
+
+KNOWN = {
+    "dense_crf": [
+        {"unary": -PROBABILITIES.log() * math.nan}, {"unary": "text"}, {"unary": None}, {"unary": PROBABILITIES.long()},
+        {"unary": PROBABILITIES[0]}, {"iterations": -1}, {"gaussian": (0.0, 3.0)}, {"gaussian": (-1.0, 3.0)},
+        {"gaussian": (math.nan, 3.0)}, {"gaussian": (3.0, 1e300)}, {"bilateral": (math.inf, 1.0, 1.0)},
+        {"bilateral": (10**400, 1.0, 1.0)}, {"compatibility": torch.full((2, 2), math.nan)}, {"images": PIXELS.to_sparse()},
+        {"images": PIXELS.float()},
+    ],
+    "random_walk": [
+        {"maps": MAPS * math.nan}, {"boundary": seeded(1, 9, 8) * math.nan}, {"maps": MAPS.double() * 1e300},
+        {"beta": 10**400}, {"log2_steps": 10**400}, {"boundary": seeded(1, 9, 8).to("meta")},
+        {"maps": MAPS.to(torch.complex64)}, {"radius": 2.5}, {"radius": 10**400},
+    ],
+    "sweep": [
+        {"samples": None}, {"samples": "text"}, {"samples": []}, {"samples": torch.tensor(1)},
+        {"samples": [(MAPS, [1, 2], TRUTH[:3])]}, {"samples": [(MAPS, [1, 3], TRUTH)]},
+        {"samples": [(MAPS * math.nan, [1, 2], TRUTH)]}, {"samples": [(MAPS, [1, 2], TRUTH.float())]},
+        {"thresholds": (0.5, 0.1)}, {"thresholds": (math.nan,)}, {"thresholds": "text"}, {"thresholds": None},
+        {"thresholds": (0.1, 10**400)}, {"num_classes": 10**9}, {"ignore": None}, {"ignore": 10**400},
+    ],
+    "settings": [{"step_size": 10**400}, {"grid": 10**9}, {"scales": (1e9,)}, {"ceiling": 1e300}],
+    "confusion": [{"classes": 10**9}],
+    "resampled": [{"n": 10**12}],
+    "unary_from_labels": [{"num_classes": 10**9}],
+    "pamr": [{"dilations": (10**9,)}],
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_refused(name):
+    call, good, _ = CALLS[name]
+    for bad in KNOWN[name]:
+        with bounded(), pytest.raises(AdvcamError):
+            call(**good | bad)
