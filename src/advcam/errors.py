@@ -28,7 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-HUGE = 1e30
+HUGE = 1e30  # float32 ends at 3e38: a number up to this can still be multiplied with another
+LONGEST = 10**6  # entries of a list that is a setting
 _FLOAT = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _KINDS = {
@@ -128,8 +129,6 @@ def expect_tensor(
 def expect_number(value: object, name: str, least: float = -HUGE, most: float = HUGE) -> float:
     """A finite number (Python's or numpy's, no tensor, not True or False) from ``least`` to ``most``, as a float.
 
-    What goes beyond 1e30 either way is none that float32 could still be multiplied with.
-
     Raises:
         InputError: it is not; says what was expected and what came.
     """
@@ -138,7 +137,7 @@ def expect_number(value: object, name: str, least: float = -HUGE, most: float = 
     except OverflowError:  # a whole number beyond all floats
         given = math.nan
     if not (math.isfinite(given) and least <= given <= most):
-        raise InputError(f"{name} {came(value)}: expected a finite number{_range(least, most)}")
+        raise InputError(f"{name} {came(value)}: expected a number from {least:g} to {most:g}")
     return given
 
 
@@ -149,7 +148,10 @@ def expect_whole(value: object, name: str, least: int = -(2**63), most: int = 2*
         InputError: it is not; says what was expected and what came.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
-        raise InputError(f"{name} {came(value)}: expected a whole number{_range(least, most)}")
+        limits = (
+            f"from {least:,} to {most:,}" if most < 2**31 else f"of at least {least:,}" if least > -(2**31) else "of 64 bits"
+        )
+        raise InputError(f"{name} {came(value)}: expected a whole number {limits}")
     return int(value)
 
 
@@ -160,13 +162,14 @@ def expect_list(value: Any, name: str) -> list[Any]:
         InputError: it is something else.
     """
     with contextlib.suppress(Exception):  # whatever another's objects raise where they are no lists
-        if (isinstance(value, Sequence) and not isinstance(value, (str, bytes))) or value.ndim == 1:
+        listed = (isinstance(value, Sequence) and not isinstance(value, (str, bytes))) or value.ndim == 1
+        if listed and len(value) <= LONGEST:
             return list(value.tolist() if hasattr(value, "tolist") else value)
-    raise InputError(f"{name} {came(value)}: expected a list or tuple")
+    raise InputError(f"{name} {came(value)}: expected a list or tuple of at most {LONGEST:,} entries")
 
 
 def expect_size(value: object, name: str = "size", most: int = 2**28) -> tuple[int, int]:
-    """A size (H, W) of at least one pixel and at most so many.
+    """A size (H, W) of at least one pixel and at most ``most`` of them.
 
     Raises:
         InputError: it is something else, or larger.
@@ -185,11 +188,6 @@ def came(value: object) -> str:
         return shorten(repr(value), 80, placeholder=" ...")
     except Exception:  # whatever another's object raises when it is written
         return f"(a {type(value).__name__})"
-
-
-def _range(least: float, most: float) -> str:
-    low, high = least not in (-HUGE, -(2**63)), most not in (HUGE, 2**63 - 1)
-    return f" from {least:,} to {most:,}" if low and high else f" of at least {least:,}" if low else f" up to {most:,}" * high
 
 
 def out_of_memory(error: BaseException) -> bool:

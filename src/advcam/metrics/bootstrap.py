@@ -11,6 +11,7 @@ from torch import Tensor
 from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
 
 MOST = 2**28  # numbers
+QUANTILES = 16_000_000  # numbers of which torch takes them
 
 
 def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b n"]:
@@ -55,8 +56,8 @@ def interval(values: Float[Tensor, "b ..."], level: float = 0.95) -> tuple[Float
     """
     expect_tensor(values, "values")
     level = expect_number(level, "level", 0, 1)
-    if not values.ndim or not values.numel():
-        raise InputError(f"values {tuple(values.shape)}: expected [1 + B, ...], at least one row")
+    if not values.ndim or not 0 < values.numel() <= QUANTILES:
+        raise InputError(f"values {tuple(values.shape)}: expected [1 + B, ...], at least one, at most {QUANTILES:,} numbers")
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     draws = values[1:] if len(values) > 1 else values
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype)
