@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 EXAMPLES = int(os.environ.get("ATTACK_EXAMPLES", "60"))
-SECONDS, MEMORY = 20, 1.5 * 2**30  # of one call
+SECONDS, MEMORY = 20, 2 * 2**30  # of one call
 
 
 # Odd values

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
 
-MOST = 2**28  # numbers
+MOST = 2**27  # numbers: 2 GB
 QUANTILES = 16_000_000  # numbers of which torch takes them
 
 
@@ -35,13 +35,13 @@ def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b 
     n, resamples, seed = expect_whole(n, "n"), expect_whole(resamples, "resamples"), expect_whole(seed, "seed")
     if n < 1 or resamples < 0:
         raise InputError(f"a bootstrap needs at least one picture and no fewer than 0 draws; got {n} and {resamples}")
-    if n * resamples > MOST:
+    if n * (1 + resamples) > MOST:
         raise InputError(f"{resamples:,} draws of {n:,} images each: expected at most {MOST:,} in all; take fewer draws")
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
-    counts = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones(resamples, n, dtype=torch.float64)
-    )
-    return torch.cat([torch.ones(1, n, dtype=torch.float64), counts])
+    counts = torch.zeros(1 + resamples, n, dtype=torch.float64)
+    counts[0] = 1
+    counts[1:].scatter_add_(1, drawn, torch.ones((), dtype=torch.float64).expand(resamples, n))
+    return counts
 
 
 def interval(values: Float[Tensor, "b ..."], level: float = 0.95) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:

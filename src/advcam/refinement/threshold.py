@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError, expect_list, expect_number, expect_size, expect_tensor, expect_whole
+from advcam.errors import InputError, came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
 
 IGNORE = 255
 
@@ -40,6 +40,8 @@ def label(
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
     if maps.isnan().any():
         raise InputError("the maps hold NaN, expected numbers in [0, 1]; make the maps anew")
+    if size is not None and len(maps) and 0 in maps.shape[1:]:
+        raise InputError(f"maps {tuple(maps.shape)} without a cell cannot be enlarged to {came(size)}: give maps, or no size")
     height, width = maps.shape[1:] if size is None else expect_size(size)
     strongest = maps.new_full((height, width), threshold)
     second = torch.full_like(strongest, -torch.inf)
