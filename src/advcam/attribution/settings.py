@@ -126,7 +126,7 @@ class ClimbSettings:
             value = getattr(self, name)
             if not _is_number(value):
                 raise SettingsError(f"{name} must be a number, got {came(value)}")
-            object.__setattr__(self, name, int(value) if isinstance(value, Integral) else float(value))  # numpy's are taken too
+            object.__setattr__(self, name, _own(value))
         for name in ("mirror", "clip", "halve_small"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name} is True or False, got {came(getattr(self, name))}")
@@ -147,7 +147,7 @@ class ClimbSettings:
                 raise SettingsError(
                     f"ceiling is a share of the first map's maximum, above 0, or None; got {came(self.ceiling)}"
                 )
-            object.__setattr__(self, "ceiling", float(self.ceiling))
+            object.__setattr__(self, "ceiling", _own(self.ceiling))
         if not isinstance(self.grid, Integral) or not 1 <= self.grid <= _WIDEST_GRID:
             raise SettingsError(f"grid must be a whole number from 1 to {_WIDEST_GRID}, got {self.grid}")
         if self.bounds is not None:
@@ -175,6 +175,11 @@ def _is_number(value: object) -> bool:
     return (
         isinstance(value, Real) and not isinstance(value, bool) and (not isinstance(value, Integral) or abs(int(value)) < 2**63)
     )
+
+
+def _own(number: Any) -> Any:
+    """Python's number for another's, such as numpy's; a setting of Python's own stays as it was written."""
+    return number if type(number) in (int, float) else int(number) if isinstance(number, Integral) else float(number)
 
 
 def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
