@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
-from advcam.errors import SettingsError, known
+from advcam.errors import HUGE, SettingsError, came, known
 
 from .maps import METHODS
 
@@ -45,6 +44,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 """Of a network's arithmetic; ``auto`` is for the caller to settle: bfloat16 where the device has units for it."""
+
+_MOST_ENLARGED = 16.0  # of scales
+_WIDEST_GRID = 256
 
 _CHOICES = {
     "method": tuple(METHODS),
@@ -117,38 +119,47 @@ class ClimbSettings:
     precision: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.scales, Sequence) or not all(isinstance(s, (int, float)) for s in self.scales):
-            raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {self.scales!r}")
+        if not isinstance(self.scales, Sequence) or not all(map(_is_number, self.scales)):
+            raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {came(self.scales)}")
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
         for name in ("steps", "step_size", "suppress", "restrain", "threshold", "grid"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Real):
-                raise SettingsError(f"{name} must be a number, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not _is_number(value):
+                raise SettingsError(f"{name} must be a number, got {came(value)}")
+            object.__setattr__(self, name, _own(value))
         for name in ("mirror", "clip", "halve_small"):
             if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} is True or False, got {getattr(self, name)!r}")
+                raise SettingsError(f"{name} is True or False, got {came(getattr(self, name))}")
         if not isinstance(self.steps, Integral) or self.steps < 1:
             raise SettingsError(f"steps must be a whole number of at least 1 (1 = the plain map), got {self.steps}")
-        if not self.scales or any(not (math.isfinite(s) and s > 0) for s in self.scales):
-            raise SettingsError(f"scales must be positive factors, for example (1.0, 1.5), got {self.scales}")
+        if not self.scales or any(not 0 < s <= _MOST_ENLARGED for s in self.scales):
+            raise SettingsError(
+                f"scales must be positive factors up to {_MOST_ENLARGED:g}, for example (1.0, 1.5), got {self.scales}"
+            )
         for name in ("step_size", "suppress", "restrain"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingsError(f"{name} must be a finite number of at least 0, got {value}")
+            if not 0 <= value <= HUGE:
+                raise SettingsError(f"{name} must be a finite number of at least 0 (and at most {HUGE:g}), got {value}")
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
-        number = isinstance(self.ceiling, Real) and not isinstance(self.ceiling, bool) and math.isfinite(self.ceiling)
-        if self.ceiling is not None and not (number and self.ceiling > 0):
-            raise SettingsError(f"ceiling is a share of the first map's maximum, above 0, or None; got {self.ceiling!r}")
-        if not isinstance(self.grid, Integral) or self.grid < 1:
-            raise SettingsError(f"grid must be a whole number of at least 1, got {self.grid}")
+        if self.ceiling is not None:
+            if not (_is_number(self.ceiling) and 0 < self.ceiling <= HUGE):
+                raise SettingsError(
+                    f"ceiling is a share of the first map's maximum, above 0, or None; got {came(self.ceiling)}"
+                )
+            object.__setattr__(self, "ceiling", _own(self.ceiling))
+        if not isinstance(self.grid, Integral) or not 1 <= self.grid <= _WIDEST_GRID:
+            raise SettingsError(f"grid must be a whole number from 1 to {_WIDEST_GRID}, got {self.grid}")
         if self.bounds is not None:
             ends = self.bounds if isinstance(self.bounds, Sequence) else ()
-            if len(ends) != 2 or not all(isinstance(e, (int, float)) and math.isfinite(e) for e in ends) or ends[0] >= ends[1]:
-                raise SettingsError(f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {self.bounds!r}")
+            if len(ends) != 2 or not all(_is_number(e) and abs(e) <= HUGE for e in ends) or ends[0] >= ends[1]:
+                raise SettingsError(
+                    f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {came(self.bounds)}"
+                )
             object.__setattr__(self, "bounds", (float(ends[0]), float(ends[1])))
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise SettingsError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
+                raise SettingsError(f"{name} is one of {', '.join(choices)}, got {came(getattr(self, name))}")
         if self.weights == "gradient" and self.method != "cam":
             raise SettingsError(f"weights='gradient' (the published code's) go with method='cam'; got method={self.method!r}")
 
@@ -157,6 +168,18 @@ class ClimbSettings:
         if scale >= 1 or not self.halve_small:
             return self.steps
         return self.steps // 2 if self.steps > 10 else min(self.steps, 5)
+
+
+def _is_number(value: object) -> bool:
+    """Python's or numpy's, not True or False, not a whole number beyond all floats."""
+    return (
+        isinstance(value, Real) and not isinstance(value, bool) and (not isinstance(value, Integral) or abs(int(value)) < 2**63)
+    )
+
+
+def _own(number: Any) -> Any:
+    """Python's number for another's, such as numpy's; a setting of Python's own stays as it was written."""
+    return number if type(number) in (int, float) else int(number) if isinstance(number, Integral) else float(number)
 
 
 def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
@@ -170,7 +193,7 @@ def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
         SettingsError: an unknown preset or setting; the message lists the known ones.
     """
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise SettingsError(f"no preset is called {preset!r}; {known(preset, PRESETS)}")
+        raise SettingsError(f"no preset is called {came(preset)}; {known(came(preset), PRESETS)}")
     names = [f.name for f in fields(ClimbSettings)]
     for name in changes:
         if name not in names:

@@ -80,7 +80,7 @@ class AdvCAM:
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer = model, layer
-        self.max_pixels: int | None = max_pixels
+        self.max_pixels: int | None = None if max_pixels is None else int(max_pixels)
         self.settings: ClimbSettings = read_settings(preset, changes)
         self._network: Network | None = None
 

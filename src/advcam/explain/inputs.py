@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import ClimbSettings, settings
-from advcam.errors import AdvcamError, InputError, SettingsError
+from advcam.errors import AdvcamError, InputError, SettingsError, came
 from advcam.models import said, shown
 
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -87,7 +87,7 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
         if isinstance(targets, Tensor):
             lists = [row.nonzero()[:, 0].tolist() for row in targets]
         else:
-            lists = [[_id(name) for name in names] for names in targets]
+            lists = [[_id(name, row, classes) for name in names] for row, names in enumerate(targets)]
     except InputError:
         raise
     except Exception:  # whatever another's objects raise where they are no ids
@@ -96,17 +96,15 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
         ) from None
     if len(lists) != images:
         raise InputError(f"targets must name the classes of each of the {images} images; got {len(lists)} of them")
-    for row, names in enumerate(lists):
-        for c in names:
-            if not 0 <= c < classes:
-                raise InputError(f"image {row}: class id {c} is out of range; the model has classes 0 to {classes - 1}")
     return lists
 
 
-def _id(name: object) -> int:
+def _id(name: object, row: int, classes: int) -> int:
     if isinstance(name, bool):
         raise TypeError("True and False are entries of a table, not class ids")
-    return index(name)  # type: ignore[arg-type]
+    if not 0 <= (c := index(name)) < classes:  # type: ignore[arg-type]
+        raise InputError(f"image {row}: class id {came(c)} is out of range; the model has classes 0 to {classes - 1}")
+    return c
 
 
 def check_flag(name: str, value: object) -> bool:

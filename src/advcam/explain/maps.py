@@ -12,6 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from advcam.attribution import fuse_scales, normalise, strided_size
+from advcam.errors import InputError, expect_size, expect_whole, out_of_memory
+
+_MOST = 2**31  # cells of maps in all
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,31 @@ class Maps:
 
         Args:
             size: (H, W) to resize to first, from each scale's own grid; None leaves them on the grid of ``maps``.
+
+        Raises:
+            InputError: a size that is no (H, W), or maps larger than memory.
         """
         if size is None:
             return normalise(self.maps)
-        full = tuple(size) == tuple(self.size)
-        return normalise(fuse_scales(self.grids, (size[0], size[1]), self.grid if full else 1))
+        height, width = expect_size(size, most=_MOST // max(1, len(self.maps)))
+        full = (height, width) == tuple(self.size)
+        try:
+            return normalise(fuse_scales(self.grids, (height, width), self.grid if full else 1))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise InputError(
+                f"not enough memory for {len(self.maps)} maps of {height}x{width}: give a smaller size, or take the maps of"
+                " fewer images at once, of_image(row)"
+            ) from error
 
     def of_image(self, row: int) -> Maps:
-        """The pairs of one image alone, as if it had been the only one."""
+        """The pairs of one image alone, as if it had been the only one.
+
+        Raises:
+            InputError: a row that is no whole number of at least 0.
+        """
+        row = expect_whole(row, "row", 0)
         mine = self.image == row
 
         def pick(value: object) -> object:

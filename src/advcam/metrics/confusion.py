@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_tensor, expect_whole
+
+MOST = 2**27  # counts
 
 
 def confusion(
@@ -21,15 +23,20 @@ def confusion(
         ignore: the truth's value to leave out.
 
     Raises:
-        InputError: sizes differ, or a value outside 0 to L - 1.
+        InputError: sizes differ, or a value outside 0 to L - 1, or more classes than memory is for.
 
     Example:
         >>> confusion(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 255]), 2).tolist()
         [[1, 1], [0, 0]]
     """
+    expect_tensor(prediction, "prediction", "whole numbers or booleans")
+    expect_tensor(truth, "truth", "whole numbers or booleans", beside=prediction)
+    classes, ignore = expect_whole(classes, "classes", 1), expect_whole(ignore, "ignore")
+    if classes**2 > MOST:
+        raise InputError(f"{classes:,} classes make {classes**2:,} counts: expected at most {MOST:,}")
     if prediction.shape != truth.shape:
         raise InputError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} must be of one size")
-    counted = truth != ignore
+    counted = differs(truth, ignore)
     t, p = truth[counted].long(), prediction[counted].long()
     for name, values in (("truth", t), ("prediction", p)):
         if values.numel() and (int(values.min()) < 0 or int(values.max()) >= classes):
@@ -39,19 +46,44 @@ def confusion(
     return torch.bincount(t * classes + p, minlength=classes * classes).view(classes, classes)
 
 
+def differs(truth: Integer[Tensor, "*size"], ignore: int) -> Bool[Tensor, "*size"]:
+    """Where the truth is not ``ignore``; everywhere if values of its type cannot be that."""
+    held = torch.iinfo(torch.uint8 if truth.dtype == torch.bool else truth.dtype)
+    return truth != ignore if held.min <= ignore <= held.max else torch.ones_like(truth, dtype=torch.bool)
+
+
 def iou(counts: Integer[Tensor, "*n l l"]) -> Float[Tensor, "*n l"]:
-    """``TP / (TP + FP + FN)`` of every class, NaN for one absent from both."""
-    counts = counts.double()
+    """``TP / (TP + FP + FN)`` of every class, NaN for one absent from both.
+
+    Raises:
+        InputError: counts that are no numbers [..., L, L].
+    """
+    counts = _square(counts)
     hit = counts.diagonal(dim1=-2, dim2=-1)
     return hit / (counts.sum(-1) + counts.sum(-2) - hit)
 
 
 def mean_iou(counts: Integer[Tensor, "*n l l"]) -> Float[Tensor, "*n"]:
-    """Mean over classes, background included, of :func:`iou`; classes absent from both are left out."""
+    """Mean over classes, background included, of :func:`iou`; classes absent from both are left out.
+
+    Raises:
+        InputError: counts that are no numbers [..., L, L].
+    """
     return iou(counts).nanmean(-1)
 
 
 def noise(counts: Integer[Tensor, "*n l l"]) -> Float[Tensor, "*n"]:
-    """Share of background pixels among those predicted as foreground; NaN where nothing was."""
-    counts = counts.double()
+    """Share of background pixels among those predicted as foreground; NaN where nothing was.
+
+    Raises:
+        InputError: counts that are no numbers [..., L, L].
+    """
+    counts = _square(counts)
     return counts[..., 0, 1:].sum(-1) / counts[..., 1:].sum((-2, -1))
+
+
+def _square(counts: Tensor) -> Float[Tensor, "*n l l"]:
+    expect_tensor(counts, "counts", "numbers", finite=True)
+    if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2] or not counts.shape[-1]:
+        raise InputError(f"counts {tuple(counts.shape)}: expected [..., L, L], truth by prediction, for at least one class")
+    return counts.double()

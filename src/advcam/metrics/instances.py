@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_list, expect_number, expect_tensor
 
 IOUS = (0.25, 0.5, 0.75)
 
@@ -101,7 +101,11 @@ def match_instances(
         >>> found.classes, [round(ap, 2) for ap in found.average_precision()[:, 0].tolist()]  # the better mask came second
         ((3,), [1.0, 1.0, 0.5])
     """
+    ious = tuple(expect_list(ious, "ious"))
+    for each in ious:
+        expect_number(each, "an IoU")
     _check(masks, classes, scores, truth_masks, truth_classes, ious, ignore)
+    ious = tuple(map(float, ious))
     if ignore is not None:
         masks, truth_masks = masks & ~ignore, truth_masks & ~ignore
     left, there = masks.flatten(1).any(1), truth_masks.flatten(1).any(1)
@@ -134,6 +138,11 @@ def _check(
     ignore: Tensor | None,
 ) -> None:
     """Raises: what :func:`match_instances` does not take."""
+    expect_tensor(masks, "masks", "numbers or booleans")
+    expect_tensor(truth_masks, "truth_masks", "numbers or booleans", beside=masks)
+    expect_tensor(classes, "classes", "whole numbers", beside=masks)
+    expect_tensor(scores, "scores", beside=masks)
+    expect_tensor(truth_classes, "truth_classes", "whole numbers", beside=masks)
     if masks.ndim != 3 or truth_masks.ndim != 3 or masks.shape[1:] != truth_masks.shape[1:]:
         raise InputError(f"masks {tuple(masks.shape)} and truth {tuple(truth_masks.shape)}: expected [p, H, W] and [t, H, W]")
     if masks.dtype != torch.bool or truth_masks.dtype != torch.bool:
@@ -147,5 +156,7 @@ def _check(
         raise InputError("the scores hold NaN: they cannot be sorted; expected a number for each mask")
     if not len(ious) or not all(0 < least <= 1 for least in ious):
         raise InputError(f"ious {tuple(ious)}: expected overlaps above 0, up to 1")
+    if ignore is not None:
+        expect_tensor(ignore, "ignore", "numbers or booleans", beside=masks)
     if ignore is not None and (ignore.shape != masks.shape[1:] or ignore.dtype != torch.bool):
         raise InputError(f"ignore {tuple(ignore.shape)} of {ignore.dtype}: expected booleans {tuple(masks.shape[1:])}")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_list, expect_number, expect_tensor
 
 from .regions import HEAD, TAIL, Forest, forest, regions
 
@@ -71,6 +71,7 @@ class BoxCounts:
         Raises:
             InputError: an overlap that was not counted.
         """
+        iou = expect_number(iou, "iou")
         if iou not in self.ious:
             raise InputError(f"boxes were counted at the overlaps {self.ious}, not at {iou}; name it when counting")
         return self._best(self.largest[self.ious.index(iou)])
@@ -118,15 +119,21 @@ class PixelCounts:
 
 def min_max(maps: Float[Tensor, "*n y x"]) -> Float[Tensor, "*n y x"]:
     """``(m - min m) / max(m - min m)`` of each map, as wsolevaluation's ``normalize_scoremap``; zeros where a map is constant
-    or holds NaN.
+    or holds NaN or infinity.
+
+    Raises:
+        InputError: maps that are no floats [..., H, W].
 
     Example:
         >>> min_max(torch.tensor([[[1.0, 3.0, 2.0]], [[4.0, 4.0, 4.0]]])).tolist()
         [[[0.0, 1.0, 0.5]], [[0.0, 0.0, 0.0]]]
     """
+    expect_tensor(maps, "maps")
+    if maps.ndim < 2 or not (maps.shape[-1] and maps.shape[-2]):
+        raise InputError(f"maps {tuple(maps.shape)}: expected [..., H, W] of at least one pixel")
     raised = maps - maps.amin((-2, -1), keepdim=True)
     peak = raised.amax((-2, -1), keepdim=True)
-    return torch.where(peak > 0, raised / peak, torch.zeros_like(maps))
+    return torch.where((peak > 0) & peak.isfinite(), raised / peak, torch.zeros_like(maps))
 
 
 def mask_boxes(mask: Bool[Tensor, "y x"]) -> Int[Tensor, "g 4"]:
@@ -141,8 +148,7 @@ def mask_boxes(mask: Bool[Tensor, "y x"]) -> Int[Tensor, "g 4"]:
         >>> mask_boxes(torch.tensor([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]).bool()).tolist()
         [[0, 0, 2, 2], [3, 0, 3, 2]]
     """
-    if mask.ndim != 2 or mask.dtype != torch.bool:
-        raise InputError(f"mask {tuple(mask.shape)} of {mask.dtype}: expected booleans [H, W]")
+    expect_tensor(mask, "mask", "booleans", "H W")
     if not mask.any():
         return torch.zeros(0, 4, dtype=torch.long, device=mask.device)
     level = mask.long()
@@ -180,8 +186,8 @@ def box_overlaps(
         ([1.0, 0.0], [1.0, 0.0])
     """
     _check_map(score_map)
-    _check_thresholds(thresholds)
-    _check_boxes(boxes, score_map.shape)
+    thresholds = _check_thresholds(thresholds)
+    _check_boxes(boxes, score_map)
     values, truth = score_map.double(), boxes.long()
     level = (values * WHITE).long()
     top = int(level.max())
@@ -231,10 +237,15 @@ def box_counts(
         >>> found.every.tolist(), found.max_box_acc()
         ([[1, 1, 1], [1, 1, 1], [1, 0, 0]], Best(value=1.0, threshold=0.0))
     """
-    if not len(ious) or not all(0 < least <= 1 for least in ious):
+    ious = tuple(expect_list(ious, "ious"))
+    for each in ious:
+        expect_number(each, "an IoU")
+    if not ious or not all(0 < least <= 1 for least in ious):
         raise InputError(f"ious {tuple(ious)}: expected overlaps above 0, up to 1")
+    thresholds = _check_thresholds(thresholds)
     largest, every = box_overlaps(score_map, boxes, thresholds)
-    least = torch.tensor(list(ious), dtype=torch.float64, device=largest.device)[:, None]
+    ious = tuple(map(float, ious))
+    least = torch.tensor(ious, dtype=torch.float64, device=largest.device)[:, None]
     return BoxCounts(tuple(thresholds), tuple(ious), (largest >= least).long(), (every >= least).long(), 1)
 
 
@@ -262,8 +273,10 @@ def pixel_counts(
         ([0, 1, 0, 1, 0], [1, 0, 1, 0, 0], 0.833)
     """
     _check_map(score_map)
-    _check_thresholds(thresholds)
+    thresholds = _check_thresholds(thresholds)
     for name, mask in (("truth", truth), ("ignore", ignore)):
+        if mask is not None or name == "truth":
+            expect_tensor(mask, name, "numbers or booleans", beside=score_map)
         if mask is not None and (mask.shape != score_map.shape or mask.dtype != torch.bool):
             raise InputError(f"{name} {tuple(mask.shape)} of {mask.dtype}: expected booleans {tuple(score_map.shape)}")
     counted = torch.ones_like(truth) if ignore is None else ~ignore
@@ -319,6 +332,7 @@ def _iou(boxes: Int[Tensor, "m 4"], truth: Int[Tensor, "g 4"]) -> Float[Tensor, 
 
 
 def _check_map(score_map: Tensor) -> None:
+    expect_tensor(score_map, "score_map", "numbers or booleans")
     if score_map.ndim != 2 or not score_map.numel() or not score_map.is_floating_point():
         raise InputError(f"score_map {tuple(score_map.shape)} of {score_map.dtype}: expected numbers in [0, 1], [H, W]")
     low, high = float(score_map.min()), float(score_map.max())
@@ -326,14 +340,17 @@ def _check_map(score_map: Tensor) -> None:
         raise InputError(f"score_map holds {low:g} to {high:g}: expected [0, 1]; min_max brings it there")
 
 
-def _check_thresholds(thresholds: Sequence[float]) -> None:
-    given = list(thresholds)
+def _check_thresholds(thresholds: Sequence[float]) -> list[float]:
+    given = [expect_number(t, "a threshold") for t in expect_list(thresholds, "thresholds")]
     if not given or given != sorted(given) or given[0] != 0 or not given[-1] < 1:
         shown = f"{len(given)} from {given[0]} to {given[-1]}" if given else "none"
         raise InputError(f"thresholds must be ascending from 0, below 1; got {shown}")
+    return given
 
 
-def _check_boxes(boxes: Tensor, size: tuple[int, ...]) -> None:
+def _check_boxes(boxes: Tensor, beside: Tensor) -> None:
+    size = beside.shape
+    expect_tensor(boxes, "boxes", "numbers or booleans", beside=beside)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or boxes.is_floating_point() or boxes.dtype == torch.bool:
         raise InputError(f"boxes {tuple(boxes.shape)} of {boxes.dtype}: expected at least one, integers [g, 4]: x0, y0, x1, y1")
     last = boxes.new_tensor([size[1] - 1, size[0] - 1])

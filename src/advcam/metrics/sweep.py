@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError, expect
+from advcam.errors import InputError, came, expect, expect_list, expect_number, expect_tensor, expect_whole
 
-from .confusion import iou, mean_iou, noise
+from .confusion import MOST, differs, iou, mean_iou, noise
 
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(100))
 Sample = tuple[Tensor, Sequence[int], Tensor]
@@ -48,6 +47,11 @@ class SweepCounts:
     counts: Int[Tensor, "t l l"]
 
     def __add__(self, other: SweepCounts) -> SweepCounts:
+        if self.thresholds != other.thresholds or self.counts.shape != other.counts.shape:
+            raise InputError(
+                f"counts {tuple(self.counts.shape)} do not add to {tuple(other.counts.shape)}, or the thresholds differ: count"
+                " all images with the same thresholds and classes"
+            )
         return SweepCounts(self.thresholds, self.counts + other.counts)
 
     def result(self) -> SweepResult:
@@ -77,23 +81,26 @@ def sweep_counts(
         ignore: the truth's value to leave out.
 
     Raises:
-        InputError: sizes that differ, a class or a true value out of range.
+        InputError: sizes that differ, maps that are not finite, a class, a true value or a setting out of range.
     """
-    expect(maps, Tensor, "maps as a tensor [k, H, W]")
-    expect(truth, Tensor, "the truth as a tensor [H, W]")
-    expect(classes, Sequence, "classes as a list of positions")
-    expect(num_classes, Integral, "num_classes as a whole number")
-    for c in classes:
-        expect(c, Integral, "classes as whole numbers")
+    expect_tensor(maps, "maps", "float", finite=True)
+    expect_tensor(truth, "truth", "whole numbers or booleans", beside=maps)
+    num_classes, ignore = expect_whole(num_classes, "num_classes", 1), expect_whole(ignore, "ignore")
+    classes = [expect_whole(c, "a class") for c in expect_list(classes, "classes")]
+    thresholds = [expect_number(t, "a threshold") for t in expect_list(thresholds, "thresholds")]
     if maps.ndim != 3 or maps.shape[1:] != truth.shape or len(maps) != len(classes):
         raise InputError(f"maps {tuple(maps.shape)} do not fit {len(classes)} classes and a truth of {tuple(truth.shape)}")
     if any(not 1 <= c < num_classes for c in classes):
         raise InputError(f"classes are positions 1 to {num_classes - 1}, got {list(classes)}")
-    if not len(thresholds) or list(thresholds) != sorted(thresholds):
-        raise InputError(f"thresholds must be ascending, got {tuple(thresholds)}")
+    if not thresholds or thresholds != sorted(thresholds):
+        raise InputError(f"thresholds must be ascending, got {tuple(thresholds[:12])}")
+    if (cells := (len(thresholds) + 1) * num_classes**2) > MOST:
+        raise InputError(
+            f"{num_classes:,} classes at {len(thresholds):,} thresholds make {cells:,} counts: expected at most {MOST:,}"
+        )
     edges = torch.tensor(thresholds, dtype=maps.dtype, device=maps.device)
     t, bins = len(edges), len(edges) + 1
-    counted = truth != ignore
+    counted = differs(truth, ignore)
     true = truth[counted].long()
     strange = true[(true < 0) | (true >= num_classes)]
     if len(strange):
@@ -133,7 +140,10 @@ def sweep(
         ([0.33, 1.0, 0.5], 0.2)
     """
     total: SweepCounts | None = None
-    expect(samples, Iterable, "samples as an iterable of (maps, classes, truth)")
+    try:
+        samples = iter(samples)
+    except Exception:  # whatever another's objects raise that hold no samples
+        raise InputError(f"samples {came(samples)}: expected a list, or any iterable, of (maps, classes, truth)") from None
     for sample in samples:
         expect(sample, (tuple, list), "samples as (maps, classes, truth) each")
         if len(sample) != 3:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_tensor, expect_whole
 
 from .paths import neighbours, offsets, pair_affinity, window
 from .threshold import IGNORE
@@ -77,7 +77,7 @@ def irn_loss(
         >>> [round(float(part), 2) for part in (loss.neg, loss.dp_fg, loss.dp_bg)]
         [0.0, 0.71, 0.0]
     """
-    _check(labels, boundary_logits=(boundary_logits, 1), displacement=(displacement, 2))
+    radius = _check(labels, radius, boundary_logits=(boundary_logits, 1), displacement=(displacement, 2))
     background, foreground, different = _groups(labels, radius)
     affinity = pair_affinity(boundary_logits[:, 0].sigmoid(), radius)
     alike = -(affinity + EPSILON).log()
@@ -109,8 +109,9 @@ def psa_loss(features: Float[Tensor, "n d h w"], labels: Integer[Tensor, "n h w"
     Raises:
         InputError: shapes that do not fit, labels that are no ids, a grid too small for the radius.
     """
-    _check(labels, features=(features, None))
+    radius = _check(labels, radius, features=(features, None))
     background, foreground, different = _groups(labels, radius)
+    features = features.clone() if features.is_inference() else features  # such are not saved for the way back
     here = window(features, radius)
     distances = [  # differences are d times as large as what they are reduced to: they are taken again going back, not kept
         checkpoint(_distance, here, window(features, radius, offset), use_reentrant=False, preserve_rng_state=False)
@@ -139,11 +140,14 @@ def _mean(loss: Float[Tensor, "n p y x"], group: Bool[Tensor, "n p y x"]) -> Flo
     return (loss * group).sum() / group.sum().clamp(min=1)
 
 
-def _check(labels: Tensor, **fields: tuple[Tensor, int | None]) -> None:
-    """Raises: labels that are no ids, fields that are not on their grid or of another number of channels."""
-    if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex():
-        raise InputError(f"labels {tuple(labels.shape)} of {labels.dtype}: expected whole numbers [n, h, w], one id a cell")
+def _check(labels: Tensor, radius: int, **fields: tuple[Tensor, int | None]) -> int:
+    """The radius.
+
+    Raises: labels that are no ids, fields that are not on their grid, or of another number of channels.
+    """
+    expect_tensor(labels, "labels", "whole numbers", "n h w")
     for name, (field, channels) in fields.items():
+        expect_tensor(field, name, beside=labels)
         n, h, w = labels.shape
         if field.ndim != 4 or field.shape != (n, channels or field.shape[1], h, w) or not field.shape[1]:
             raise InputError(
@@ -152,3 +156,4 @@ def _check(labels: Tensor, **fields: tuple[Tensor, int | None]) -> None:
             )
     if labels.numel() and int(labels.min()) < 0:
         raise InputError(f"labels hold {int(labels.min())}: expected 0 for background, ids, and {IGNORE} for unknown")
+    return expect_whole(radius, "radius")

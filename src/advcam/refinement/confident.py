@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_list, expect_number, expect_tensor, expect_whole
 
 from .crf import dense_crf
 from .threshold import IGNORE
@@ -44,7 +44,8 @@ def confident_labels(
 
     Source: Ahn, Cho, Kwak, CVPR 2019, section 4.3.1; jiwoon-ahn/irn, ``step/cam_to_ir_label.py``.
     """
-    _check(image, maps, classes)
+    classes = _check(image, maps, classes)
+    foreground, background = expect_number(foreground, "foreground"), expect_number(background, "background")
     if not 0 <= background <= foreground <= 1:
         raise InputError(f"expected 0 <= background <= foreground <= 1, got background {background}, foreground {foreground}")
     seeds = torch.stack([torch.cat([maps.new_full((1, *maps.shape[1:]), t), maps]).argmax(0) for t in (foreground, background)])
@@ -79,7 +80,8 @@ def confident_affinity_labels(
 
     Source: Ahn & Kwak, CVPR 2018, section 3.2; jiwoon-ahn/psa, ``voc12/data.py``.
     """
-    _check(image, maps, classes)
+    classes = _check(image, maps, classes)
+    foreground, background = expect_number(foreground, "foreground"), expect_number(background, "background")
     if not 0 < foreground <= background:
         raise InputError(
             f"expected 0 < foreground <= background (powers), got foreground {foreground}, background {background}"
@@ -97,10 +99,18 @@ def agreed(foreground: Int[Tensor, "y x"], background: Int[Tensor, "y x"], class
     return torch.where((foreground == 0) & (background != 0), IGNORE, ids)
 
 
-def _check(image: Tensor, maps: Tensor, classes: Sequence[int]) -> None:
+def _check(image: Tensor, maps: Tensor, classes: Sequence[int]) -> list[int]:
+    """The class ids.
+
+    Raises: an image or maps that are none, of different size, or NaN; another number of ids, or ids outside 1 to 254.
+    """
+    expect_tensor(image, "image", "numbers", "c y x")
+    expect_tensor(maps, "maps", "float", "k y x", finite=True, beside=image)
+    classes = [expect_whole(c, "a class id", 1, IGNORE - 1) for c in expect_list(classes, "classes")]
     if not len(maps):
         raise InputError("an image without a class has no map to be sure of: its label is background, or it is left out")
     if len(classes) != len(maps):
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
     if image.shape[1:] != maps.shape[1:]:
         raise InputError(f"the image is {tuple(image.shape[1:])}, the maps {tuple(maps.shape[1:])}; bring them to one size")
+    return classes

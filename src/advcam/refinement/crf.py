@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
-from numbers import Integral, Real
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError, expect
+from advcam.errors import InputError, expect_list, expect_number, expect_tensor, expect_whole
 
 from .permutohedral import Lattice, permutohedral
+
+HEAVIEST = 1e6  # weight of a kernel, cost of two labels: float32 still tells probabilities apart
 
 
 @torch.no_grad()
@@ -46,7 +47,8 @@ def dense_crf(
 
     Raises:
         InputError: images that are not uint8 with 3 channels, unary of another number or size, with NaN or inf or of one label
-            only, a standard deviation that is not positive, fewer than 0 iterations, a matrix that is not [L, L].
+            only, a standard deviation that is not positive, fewer than 0 iterations, a matrix that is not [L, L], a weight or
+            cost beyond 1e6.
 
     Example:
         >>> from advcam.refinement import unary_from_labels
@@ -58,8 +60,13 @@ def dense_crf(
         >>> q.argmax(1)[0, 2].tolist()
         [0, 0, 0, 0, 1, 1, 1, 1]
     """
-    _check(images, unary, iterations, gaussian, bilateral, compatibility)
-    settings = (iterations, gaussian, bilateral, compatibility)
+    _check(images, unary, compatibility)
+    settings = (
+        expect_whole(iterations, "expected iterations >= 0, got", 0),
+        _kernel("gaussian", gaussian, "sxy", "compat"),
+        _kernel("bilateral", bilateral, "sxy", "srgb", "compat"),
+        compatibility,
+    )
     unary = unary.to(torch.promote_types(unary.dtype, torch.float32))
     if not unary.numel() or len(images) == 1 or unary.device.type != "cpu":
         return _marginals(images, unary, *settings)
@@ -71,8 +78,8 @@ def _marginals(
     images: UInt8[Tensor, "m 3 y x"],
     unary: Float[Tensor, "n l y x"],
     iterations: int,
-    gaussian: tuple[float, float] | None,
-    bilateral: tuple[float, float, float] | None,
+    gaussian: list[Any] | None,
+    bilateral: list[Any] | None,
     compatibility: Float[Tensor, "l l"] | None,
 ) -> Float[Tensor, "n l y x"]:
     """:func:`dense_crf` of checked input, all images together."""
@@ -81,7 +88,7 @@ def _marginals(
     if gaussian and unary.numel():
         kernels.append(_smoothing(height, width, *gaussian, unary.dtype, unary.device))
     if bilateral and unary.numel():
-        kernels.append(_following(images, *bilateral, unary.dtype))
+        kernels.append(_following(images, unary.dtype, *bilateral))
     mu = None if compatibility is None else (compatibility + compatibility.T).to(unary) / 2
 
     likely = -unary.movedim(1, -1).reshape(-1, labels).contiguous()  # [pixels of all images, L]
@@ -101,7 +108,7 @@ def _smoothing(height: int, width: int, sxy: float, compat: float, dtype: torch.
     return permutohedral(_positions(height, width, dtype, device) / sxy).normalised(compat)
 
 
-def _following(images: UInt8[Tensor, "m 3 y x"], sxy: float, srgb: float, compat: float, dtype: torch.dtype) -> Lattice:
+def _following(images: UInt8[Tensor, "m 3 y x"], dtype: torch.dtype, sxy: float, srgb: float, compat: float) -> Lattice:
     """The kernel of positions and colours, of all images together."""
     positions = _positions(images.shape[2], images.shape[3], dtype, images.device) / sxy
     colours = images.movedim(1, 0).reshape(3, -1).to(dtype) / srgb
@@ -129,18 +136,21 @@ def _softmax_(x: Float[Tensor, "pixels l"]) -> Float[Tensor, "pixels l"]:
     return x
 
 
-def _check(
-    images: Tensor,
-    unary: Tensor,
-    iterations: int,
-    gaussian: tuple[float, float] | None,
-    bilateral: tuple[float, float, float] | None,
-    compatibility: Tensor | None,
-) -> None:
+def _kernel(name: str, kernel: object, *parts: str) -> list[Any] | None:
+    """The numbers of a kernel, checked: standard deviations, then the weight. None is no kernel."""
+    if kernel is None:
+        return None
+    form = f"{name} = ({', '.join(parts)}), standard deviations above 0"
+    numbers = [expect_number(number, f"expected {form}, got") for number in expect_list(kernel, f"expected {form}, got")]
+    if len(numbers) != len(parts) or min(numbers[:-1]) <= 0 or abs(numbers[-1]) > HEAVIEST:
+        raise InputError(f"expected {form}, a weight within {HEAVIEST:g}, got {tuple(numbers)}; None leaves it out")
+    return numbers
+
+
+def _check(images: Tensor, unary: Tensor, compatibility: Tensor | None) -> None:
     """Raise InputError on what :func:`dense_crf` does not take."""
-    expect(images, Tensor, "images as a tensor, uint8 [N, 3, H, W]")
-    expect(unary, Tensor, "unary as a tensor, float [N, L, H, W]")
-    expect(iterations, Integral, "iterations as a whole number")
+    expect_tensor(images, "images", "numbers or booleans")
+    expect_tensor(unary, "unary", "numbers or booleans", beside=images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"expected the picture itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
@@ -149,10 +159,8 @@ def _check(
     if unary.ndim != 4 or len(images) not in (1, len(unary)) or unary.shape[2:] != images.shape[2:]:
         raise InputError(
             f"expected unary [N, L, H, W] of the number and size of images {tuple(images.shape)}, got {tuple(unary.shape)}; "
-            "enlarge the scores to the picture before -log"
+            "enlarge the scores to the image before -log"
         )
-    if unary.device != images.device:
-        raise InputError(f"expected images and unary on one device, got {images.device} and {unary.device}; move one")
     if not unary.is_floating_point() or not bool(unary.isfinite().all()):
         raise InputError(
             f"expected finite float unary, -log probability, got {unary.dtype} or NaN or inf in it; "
@@ -160,22 +168,11 @@ def _check(
         )
     if (labels := unary.shape[1]) < 2:
         raise InputError(f"expected at least 2 labels, got {labels}; the background is one: stack [1 - p, p]")
-    if iterations < 0:
-        raise InputError(f"expected iterations >= 0, got {iterations}; 10 are usual")
-    for name, kernel, parts in (("gaussian", gaussian, ("sxy", "compat")), ("bilateral", bilateral, ("sxy", "srgb", "compat"))):
-        if kernel is None:
-            continue
-        expect(kernel, (tuple, list), f"{name} as a tuple ({', '.join(parts)}), or None")
-        for number in kernel:
-            expect(number, Real, f"numbers in {name}")
-        if len(kernel) != len(parts) or not all(map(math.isfinite, kernel)) or min(kernel[:-1]) <= 0:
-            raise InputError(
-                f"expected {name} = ({', '.join(parts)}), standard deviations above 0, got {kernel}; None leaves it out"
-            )
-    if compatibility is not None:
-        expect(compatibility, Tensor, "compatibility as a tensor [L, L], or None")
-    if compatibility is not None and tuple(compatibility.shape) != (labels, labels):
+    if compatibility is None:
+        return
+    expect_tensor(compatibility, "compatibility", "numbers or booleans", beside=unary)
+    if tuple(compatibility.shape) != (labels, labels) or not bool((compatibility.double().abs() <= HEAVIEST).all()):
         raise InputError(
-            f"expected compatibility [{labels}, {labels}], a cost for each two labels, got {tuple(compatibility.shape)}; "
-            "None is Potts"
+            f"expected compatibility [{labels}, {labels}], a finite cost for each two labels, got "
+            f"{tuple(compatibility.shape)}, or costs beyond {HEAVIEST:g}; None is Potts"
         )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
 
 STILL = 1e-3
 
@@ -27,6 +27,8 @@ def find_centroids(displacement: Float[Tensor, "2 h w"], iterations: int = 300) 
         InputError: a field of another shape, or that is NaN.
     """
     _check_field(displacement)
+    iterations = expect_whole(iterations, "iterations", 0)
+    displacement = displacement.resolve_neg()
     height, width = displacement.shape[1:]
     last = displacement.new_tensor([height - 1, width - 1])[:, None, None]
     axes = [torch.arange(n, dtype=displacement.dtype, device=displacement.device) for n in (height, width)]
@@ -59,8 +61,9 @@ def cluster(displacement: Float[Tensor, "2 h w"], iterations: int = 300, thresho
         InputError: a field of another shape or that is NaN, or a threshold that is not above 0.
     """
     _check_field(displacement)
+    threshold = expect_number(threshold, "threshold", most=1e9)
     if not threshold > 0:
-        raise InputError(f"threshold {threshold}: expected a length above 0, in cells (2.5 is usual)")
+        raise InputError(f"threshold {threshold:g}: expected a length above 0, in cells (2.5 is usual)")
     centres = connected_components(displacement.square().sum(0) < threshold**2)
     y, x = find_centroids(displacement, iterations).round().long()
     reached = centres[y, x]
@@ -83,6 +86,8 @@ def instance_maps(
     Raises:
         InputError: maps and instances of different size.
     """
+    expect_tensor(maps, "maps", finite=True)
+    expect_tensor(instances, "instances", "numbers", beside=maps)
     if maps.ndim != 3 or maps.shape[1:] != instances.shape:
         raise InputError(f"maps {tuple(maps.shape)} and instances {tuple(instances.shape)}: expected [k, h, w] and [h, w]")
     pieces = instances == instances.unique()[:, None, None]
@@ -107,10 +112,15 @@ def detect(
     Raises:
         InputError: another number of classes than of scores, or scores that are NaN.
     """
+    expect_tensor(scores, "scores")
+    expect_tensor(class_index, "class_index", "numbers", finite=True, beside=scores)
+    threshold, min_size = expect_number(threshold, "threshold"), expect_whole(min_size, "min_size")
     if scores.ndim != 3 or class_index.shape != scores.shape[:1]:
         raise InputError(f"scores {tuple(scores.shape)} need as many classes as maps, got {tuple(class_index.shape)}")
-    if scores.isnan().any():
-        raise InputError("the scores hold NaN, expected numbers in [0, 1]; was a map without any value divided by its maximum?")
+    if not scores.isfinite().all():
+        raise InputError(
+            "the scores hold NaN or infinity, expected numbers in [0, 1]; was a map without any value divided by its maximum?"
+        )
     if not len(scores):
         return scores.bool(), class_index, scores.new_zeros(0)
     value, winner = scores.max(0)
@@ -134,8 +144,7 @@ def connected_components(mask: Bool[Tensor, "h w"]) -> Int[Tensor, "h w"]:
         >>> connected_components(torch.tensor([[1, 0, 1], [1, 0, 1], [0, 1, 0]]).bool()).tolist()
         [[1, 0, 2], [1, 0, 2], [0, 3, 0]]
     """
-    if mask.ndim != 2 or mask.dtype != torch.bool:
-        raise InputError(f"mask {tuple(mask.shape)} of {mask.dtype}: expected booleans [h, w]")
+    expect_tensor(mask, "mask", "booleans", "h w")
     cells = mask.numel()
     region = torch.arange(cells, 0, -1, device=mask.device).view(mask.shape) * mask
     while True:
@@ -167,6 +176,7 @@ def _without_fragments(mask: Bool[Tensor, "h w"], min_size: int) -> Bool[Tensor,
 
 
 def _check_field(displacement: Tensor) -> None:
+    expect_tensor(displacement, "displacement")
     if displacement.ndim != 3 or len(displacement) != 2 or not displacement.numel():
         raise InputError(f"displacement {tuple(displacement.shape)}: expected [2, h, w], (dy, dx) in cells")
     if not bool(displacement.isfinite().all()):

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_list, expect_tensor, expect_whole
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
+WIDEST = 256  # pixels
 
 
 def pamr(
@@ -36,8 +37,16 @@ def pamr(
         [N, k, H, W], within the range of ``maps``.
 
     Raises:
-        InputError: images and maps of different number or size.
+        InputError: images and maps of different number or size, or not of finite numbers; dilations below 1.
     """
+    expect_tensor(images, "images", "float", "n c y x", finite=True)
+    expect_tensor(maps, "maps", "float", "n k y x", finite=True, beside=images)
+    iterations = expect_whole(iterations, "iterations", 0)
+    dilations = [expect_whole(d, "a dilation", 1, WIDEST) for d in expect_list(dilations, "dilations")]
+    if not dilations or 0 in images.shape[1:]:
+        raise InputError(
+            f"{len(dilations)} dilations, images {tuple(images.shape)}: expected a dilation, a channel and a pixel"
+        )
     if images.shape[0] != maps.shape[0] or images.shape[2:] != maps.shape[2:]:
         raise InputError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} must be of one number and size")
     around = _neighbours(images, dilations)  # [N, C, P, H, W]

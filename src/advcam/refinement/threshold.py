@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
 
 IGNORE = 255
 
@@ -31,13 +31,18 @@ def label(
         margin: where the strongest of ``[t | maps]`` is not ahead of the second by as much, the label is 255: nobody knows.
 
     Raises:
-        InputError: another number of classes than of maps, or maps that are NaN.
+        InputError: another number of classes than of maps, class ids out of range, maps that are NaN, a size that is none.
     """
+    expect_tensor(maps, "maps", "float", "k h w")
+    classes = [expect_whole(c, "a class id", 0, IGNORE) for c in expect_list(classes, "classes")]
+    threshold, margin = expect_number(threshold, "threshold", -1e4, 1e4), expect_number(margin, "margin", -1e4, 1e4)
     if len(classes) != len(maps):
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
     if maps.isnan().any():
         raise InputError("the maps hold NaN, expected numbers in [0, 1]; make the maps anew")
-    height, width = size or maps.shape[1:]
+    if size is not None and len(maps) and 0 in maps.shape[1:]:
+        raise InputError(f"maps {tuple(maps.shape)} without a cell cannot be enlarged to {came(size)}: give maps, or no size")
+    height, width = maps.shape[1:] if size is None else expect_size(size)
     strongest = maps.new_full((height, width), threshold)
     second = torch.full_like(strongest, -torch.inf)
     ids = torch.zeros(height, width, dtype=torch.uint8, device=maps.device)

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from advcam.errors import InputError
+from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
+
+MOST = 2**28  # numbers
 
 
 def unary_from_labels(
@@ -26,12 +28,18 @@ def unary_from_labels(
         float32 [N, L, H, W] for :func:`dense_crf`.
 
     Raises:
-        InputError: labels that are not integers or not among the classes, fewer than 2 classes, certainty out of range.
+        InputError: labels that are not integers or not among the classes, fewer than 2 classes, more numbers than memory is
+            for, certainty out of range.
     """
+    expect_tensor(labels, "labels", "numbers")
+    num_classes, ignore = expect_whole(num_classes, "num_classes"), expect_whole(ignore, "ignore")
+    certainty = expect_number(certainty, "certainty")
     if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex():
         raise InputError(
             f"expected integer labels [N, H, W], got {labels.dtype} {tuple(labels.shape)}; give class ids, one per pixel"
         )
+    if labels.numel() * max(num_classes, 1) > MOST:
+        raise InputError(f"{num_classes:,} classes of {labels.numel():,} pixels: expected at most {MOST:,} numbers in all")
     if num_classes < 2:
         raise InputError(f"expected at least 2 classes, got {num_classes}; background counts as one")
     if not 1 / num_classes < certainty < 1:
@@ -61,8 +69,10 @@ def unary_from_probabilities(probabilities: Float[Tensor, "n l y x"], floor: flo
         [N, L, H, W] for :func:`dense_crf`, float64 of float64, else float32.
 
     Raises:
-        InputError: probabilities that are negative, NaN, or do not sum to 1.
+        InputError: probabilities that are negative, NaN, or do not sum to 1; a floor of 0.
     """
+    expect_tensor(probabilities, "probabilities", "numbers")
+    floor = expect_number(floor, "floor", 1e-30, 1)
     if probabilities.ndim != 4 or not probabilities.is_floating_point():
         raise InputError(f"expected float probabilities [N, L, H, W], got {probabilities.dtype} {tuple(probabilities.shape)}")
     p = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
-from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from advcam.errors import InputError, expect
+from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
 
 from .paths import Cell, offsets, pair_affinity
 
 LONGEST = 20  # log2_steps
+MOST = 2**26  # pairs of cells: about 3 GB
 TAIL = 1e-6  # of the chances of the coin tosses left out
 CLOSED = 1e-12  # an affinity below is none
 
@@ -33,7 +33,8 @@ def random_walk(
     Args:
         maps: [k, h, w], not negative.
         boundary: [1, h, w] in [0, 1], 1 where classes meet.
-        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``).
+        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``); one larger than the
+            grid is as large as the grid.
         beta: the power that makes half-open paths rare.
         log2_steps: of the number of steps.
 
@@ -41,7 +42,8 @@ def random_walk(
         [k, h, w], within the range of ``maps`` and not negative.
 
     Raises:
-        InputError: no maps, sizes that differ, values out of range, or a setting that cannot work.
+        InputError: no maps, sizes that differ, values out of range, a setting that cannot work, or more than 2^26 pairs of
+            neighbours.
 
     Example:
         >>> maps, boundary = torch.zeros(1, 1, 6), torch.zeros(1, 1, 6)
@@ -49,7 +51,7 @@ def random_walk(
         >>> [round(value, 2) for value in random_walk(maps, boundary).flatten().tolist()]
         [0.33, 0.33, 0.33, 0.0, 0.0, 0.0]
     """
-    _check(maps, boundary, "boundary", beta, radius)
+    beta, radius = _check(maps, boundary, "boundary", beta, radius)
     if len(boundary) != 1 or not bool(((boundary >= 0) & (boundary <= 1)).all()):
         raise InputError(
             f"a boundary of {len(boundary)} channels, {float(boundary.min()):.3g} to {float(boundary.max()):.3g}: expected one "
@@ -72,7 +74,8 @@ def feature_walk(
     Args:
         maps: [k, h, w], not negative.
         features: [d, h, w] of AffinityNet.
-        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``).
+        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``); one larger than the
+            grid is as large as the grid.
         beta: the power of the affinity.
         log2_steps: of the number of steps.
 
@@ -80,9 +83,10 @@ def feature_walk(
         [k, h, w], within the range of ``maps``.
 
     Raises:
-        InputError: no maps, sizes that differ, values that are not numbers, or a setting that cannot work.
+        InputError: no maps, sizes that differ, values that are not numbers, a setting that cannot work, or more than 2^26
+            pairs of neighbours.
     """
-    _check(maps, features, "features", beta, radius)
+    beta, radius = _check(maps, features, "features", beta, radius)
     height, width = maps.shape[1:]
     features = features.float()
     affinity = features.new_zeros(len(offsets(radius)), height, width)
@@ -114,7 +118,9 @@ def walk(
     Raises:
         InputError: another number of affinities than of offsets, or of steps that cannot be.
     """
-    expect(log2_steps, Integral, "log2_steps as a whole number")
+    expect_tensor(maps, "maps", shape="k h w")
+    expect_tensor(affinity, "affinity", shape="p h w", beside=maps)
+    log2_steps = expect_whole(log2_steps, "log2_steps")
     if not 0 <= log2_steps <= LONGEST:
         raise InputError(f"log2_steps {log2_steps}: expected 0 to {LONGEST}; the walk takes 2^log2_steps steps (8 is usual)")
     if affinity.shape != (len(offsets(radius)), *maps.shape[1:]):
@@ -182,12 +188,15 @@ def _coin_tosses(n: int) -> tuple[float, ...]:
     return tuple(chance / covered for chance in chances[:-1])
 
 
-def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> None:
-    """Raises: maps that cannot walk, a field that is not on their grid or not of numbers, a power that is none."""
-    expect(maps, Tensor, "maps as a tensor [k, h, w]")
-    expect(field, Tensor, f"{name} as a tensor [c, h, w]")
-    expect(beta, Real, "beta as a number")
-    expect(radius, Integral, "radius as a whole number")
+def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> tuple[float, int]:
+    """The power, and the radius within the grid.
+
+    Raises: maps that cannot walk, a field that is not on their grid or not of numbers, a power that is none, a grid with more
+    pairs than memory is for.
+    """
+    expect_tensor(maps, "maps", "numbers or booleans")
+    expect_tensor(field, name, beside=maps)
+    beta, radius = expect_number(beta, "beta"), expect_whole(radius, "radius")
     if maps.ndim != 3 or not maps.numel() or not maps.is_floating_point():
         raise InputError(
             f"maps {tuple(maps.shape)} of {maps.dtype}: expected float [k, h, w] with at least one map; "
@@ -200,9 +209,17 @@ def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> 
             f"they are of another stride? bring the maps to the grid of the {name} (torch.nn.functional.interpolate)"
         )
     for what, values in (("maps", maps), (name, field)):
-        if not bool(values.isfinite().all()):
+        if not bool(values.float().isfinite().all()):
             raise InputError(f"the {what} hold NaN or infinity, expected numbers: what made them diverged; make them anew")
     if bool((maps < 0).any()):
         raise InputError(f"the maps hold {float(maps.min()):.3g}, expected no negative values: apply relu first")
-    if not (beta > 0 and math.isfinite(beta)):
-        raise InputError(f"beta {beta} is no power to raise affinities to: expected a number above 0 (8 and 10 are usual)")
+    if beta <= 0:
+        raise InputError(f"beta {beta:g} is no power to raise affinities to: expected a number above 0 (8 and 10 are usual)")
+    height, width = maps.shape[1:]
+    radius = min(radius, max(2, 2 + math.isqrt((height - 1) ** 2 + (width - 1) ** 2)))  # beyond, no cell has a neighbour
+    if (pairs := math.pi / 2 * radius**2 * height * width) > MOST:
+        raise InputError(
+            f"radius {radius} on {height} x {width} cells makes {pairs:,.0f} pairs of neighbours: expected at most {MOST:,}; "
+            "take a smaller radius (5 and 10 are usual) or smaller maps"
+        )
+    return beta, radius
