@@ -17,29 +17,8 @@ is left out and listed, and the status is 1.
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
-from numbers import Integral, Real
-from textwrap import shorten
-from typing import Any
-
-import torch
-from torch import Tensor
-
-HUGE = 1e30  # float32 ends at 3e38: a number up to this can still be multiplied with another
-LONGEST = 10**6  # entries of a list that is a setting
-_FLOAT = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_KINDS = {
-    "float": _FLOAT,
-    "whole numbers": _WHOLE,
-    "whole numbers or booleans": (*_WHOLE, torch.bool),
-    "booleans": (torch.bool,),
-    "numbers": (*_FLOAT, *_WHOLE),
-    "numbers or booleans": (*_FLOAT, *_WHOLE, torch.bool),
-}
 
 
 class AdvcamError(Exception):
@@ -80,114 +59,6 @@ class RunError(AdvcamError):
 
 class AdvcamWarning(UserWarning):
     """Something that works, and that its user should know of. The command line prints it on one line."""
-
-
-def expect(value: object, kind: type | tuple[type, ...], what: str) -> None:
-    """Sees that an argument is of a kind; True and False are no numbers.
-
-    Raises:
-        InputError: it is not; says what was expected and what came.
-    """
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"expected {what}, got {type(value).__name__}")
-
-
-def expect_tensor(
-    value: object, name: str, kind: str = "float", shape: str = "", *, finite: bool = False, beside: Tensor | None = None
-) -> None:
-    """Sees that an argument is a plain tensor, with values, on which torch computes.
-
-    Args:
-        value: the argument.
-        name: of the argument.
-        kind: of its values: ``float``, ``whole numbers``, ``booleans``, ``numbers`` (either of the first two), or the second or
-            the fourth followed by ``or booleans``.
-        shape: a word for each dimension, such as ``k h w``; none if any number of them will do.
-        finite: whether NaN and infinity are refused; costs a pass over the values.
-        beside: a tensor on whose device it has to be.
-
-    Raises:
-        InputError: it is not; says what was expected, what came, and what to do.
-    """
-    form = kind + (f" [{', '.join(shape.split())}]" if shape else "")
-    if not isinstance(value, Tensor):
-        raise InputError(f"{name} {came(value)}: expected a tensor, {form}; torch.as_tensor makes one of arrays and lists")
-    if value.is_nested or value.layout != torch.strided:
-        layout = "nested" if value.is_nested else value.layout
-        raise InputError(f"{name}, a {layout} tensor: expected a dense one, {form}; to_dense() or a padded copy gives it")
-    if value.dtype not in _KINDS[kind] or (shape and value.ndim != len(shape.split())):
-        raise InputError(f"{name} {tuple(value.shape)} of {value.dtype}: expected {form}; convert or reshape it")
-    if value.is_meta or (beside is not None and value.device != beside.device):
-        where = "" if beside is None else f" beside a tensor on {beside.device}"
-        raise InputError(f"{name} on {value.device}{where}: expected values, all tensors on one device; move it with to()")
-    if finite and not bool(value.isfinite().all()):
-        raise InputError(
-            f"{name} with NaN or infinity, expected finite numbers: look at what made it, or clean it (nan_to_num)"
-        )
-
-
-def expect_number(value: object, name: str, least: float = -HUGE, most: float = HUGE) -> float:
-    """A finite number (Python's or numpy's, no tensor, not True or False) from ``least`` to ``most``, as a float.
-
-    Raises:
-        InputError: it is not; says what was expected and what came.
-    """
-    try:
-        given = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    except OverflowError:  # a whole number beyond all floats
-        given = math.nan
-    if not (math.isfinite(given) and least <= given <= most):
-        raise InputError(f"{name} {came(value)}: expected a number from {least:g} to {most:g}")
-    return given
-
-
-def expect_whole(value: object, name: str, least: int = -(2**63), most: int = 2**63 - 1) -> int:
-    """A whole number (Python's or numpy's, no tensor, not True or False) from ``least`` to ``most``, as an int.
-
-    Raises:
-        InputError: it is not; says what was expected and what came.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
-        limits = (
-            f"from {least:,} to {most:,}" if most < 2**31 else f"of at least {least:,}" if least > -(2**31) else "of 64 bits"
-        )
-        raise InputError(f"{name} {came(value)}: expected a whole number {limits}")
-    return int(value)
-
-
-def expect_list(value: Any, name: str) -> list[Any]:
-    """The entries of a sequence, a range, or an array of one dimension; text is none.
-
-    Raises:
-        InputError: it is something else.
-    """
-    with contextlib.suppress(Exception):  # whatever another's objects raise where they are no lists
-        listed = (isinstance(value, Sequence) and not isinstance(value, (str, bytes))) or value.ndim == 1
-        if listed and len(value) <= LONGEST:
-            return list(value.tolist() if hasattr(value, "tolist") else value)
-    raise InputError(f"{name} {came(value)}: expected a list or tuple of at most {LONGEST:,} entries")
-
-
-def expect_size(value: object, name: str = "size", most: int = 2**28) -> tuple[int, int]:
-    """A size (H, W) of at least one pixel and at most ``most`` of them.
-
-    Raises:
-        InputError: it is something else, or larger.
-    """
-    sides = [expect_whole(side, f"a side of {name}", 1, 2**31) for side in expect_list(value, name)]
-    if len(sides) != 2 or sides[0] * sides[1] > most:
-        raise InputError(f"{name} {came(sides)}: expected (H, W), two whole numbers, of at most {most:,} pixels in all")
-    return sides[0], sides[1]
-
-
-def came(value: object) -> str:
-    """What came, for a message: a tensor by type and shape, anything else as it is written, in one short line."""
-    try:
-        if isinstance(value, Tensor):
-            return "(a nested tensor)" if value.is_nested else f"(a {value.dtype} tensor {tuple(value.shape)})"
-        return shorten(repr(value), 80, placeholder=" ...")
-    except Exception:  # whatever another's object raises when it is written
-        return f"(a {type(value).__name__})"
 
 
 def out_of_memory(error: BaseException) -> bool:

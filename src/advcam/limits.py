@@ -34,3 +34,38 @@ MAX_DIGITS = 4000
 
 MAX_NUMBER = 1e15
 """No number of a file that means pixels or ids is as large."""
+
+# What arguments of functions may ask for.
+
+MAX_VALUE = 1e30
+"""Of a setting: float32 ends at 3e38, so that this can still be multiplied with another number."""
+
+MAX_ENTRIES = 10**6
+"""Entries of a list that is an argument."""
+
+MAX_SCALE = 16.0
+"""By which an image is enlarged."""
+
+MAX_GRID = 256
+"""Pixels to a multiple of which a size is rounded up."""
+
+MAX_CELLS = 2**31
+"""Cells of maps in all."""
+
+MAX_COUNTS = 2**27
+"""Counts of a confusion matrix or a sweep, numbers that a bootstrap draws."""
+
+MAX_COSTS = 2**28
+"""Costs of labels at pixels."""
+
+MAX_WEIGHT = 1e6
+"""Of a kernel of the dense CRF, and of two labels beside each other: float32 still tells probabilities apart."""
+
+MAX_RADIUS = 256
+"""Of a neighbourhood, in cells or pixels."""
+
+MAX_LOG2_STEPS = 20
+"""Of a random walk."""
+
+MAX_PAIRS = 2**26
+"""Pairs of neighbours in a random walk, about 3 GB."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
-from advcam.errors import HUGE, SettingsError, came, known
+from advcam.errors import SettingsError, known
+from advcam.expect import came
+from advcam.limits import MAX_GRID, MAX_SCALE, MAX_VALUE
 
 from .maps import METHODS
 
@@ -45,8 +47,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 PRECISIONS = ("auto", "float32", "bfloat16")
 """Of a network's arithmetic; ``auto`` is for the caller to settle: bfloat16 where the device has units for it."""
 
-_MOST_ENLARGED = 16.0  # of scales
-_WIDEST_GRID = 256
 
 _CHOICES = {
     "method": tuple(METHODS),
@@ -132,27 +132,27 @@ class ClimbSettings:
                 raise SettingsError(f"{name} is True or False, got {came(getattr(self, name))}")
         if not isinstance(self.steps, Integral) or self.steps < 1:
             raise SettingsError(f"steps must be a whole number of at least 1 (1 = the plain map), got {self.steps}")
-        if not self.scales or any(not 0 < s <= _MOST_ENLARGED for s in self.scales):
+        if not self.scales or any(not 0 < s <= MAX_SCALE for s in self.scales):
             raise SettingsError(
-                f"scales must be positive factors up to {_MOST_ENLARGED:g}, for example (1.0, 1.5), got {self.scales}"
+                f"scales must be positive factors up to {MAX_SCALE:g}, for example (1.0, 1.5), got {self.scales}"
             )
         for name in ("step_size", "suppress", "restrain"):
             value = getattr(self, name)
-            if not 0 <= value <= HUGE:
-                raise SettingsError(f"{name} must be a finite number of at least 0 (and at most {HUGE:g}), got {value}")
+            if not 0 <= value <= MAX_VALUE:
+                raise SettingsError(f"{name} must be a finite number of at least 0 (and at most {MAX_VALUE:g}), got {value}")
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
         if self.ceiling is not None:
-            if not (_is_number(self.ceiling) and 0 < self.ceiling <= HUGE):
+            if not (_is_number(self.ceiling) and 0 < self.ceiling <= MAX_VALUE):
                 raise SettingsError(
                     f"ceiling is a share of the first map's maximum, above 0, or None; got {came(self.ceiling)}"
                 )
             object.__setattr__(self, "ceiling", _own(self.ceiling))
-        if not isinstance(self.grid, Integral) or not 1 <= self.grid <= _WIDEST_GRID:
-            raise SettingsError(f"grid must be a whole number from 1 to {_WIDEST_GRID}, got {self.grid}")
+        if not isinstance(self.grid, Integral) or not 1 <= self.grid <= MAX_GRID:
+            raise SettingsError(f"grid must be a whole number from 1 to {MAX_GRID}, got {self.grid}")
         if self.bounds is not None:
             ends = self.bounds if isinstance(self.bounds, Sequence) else ()
-            if len(ends) != 2 or not all(_is_number(e) and abs(e) <= HUGE for e in ends) or ends[0] >= ends[1]:
+            if len(ends) != 2 or not all(_is_number(e) and abs(e) <= MAX_VALUE for e in ends) or ends[0] >= ends[1]:
                 raise SettingsError(
                     f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {came(self.bounds)}"
                 )

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from advcam.errors import InputError, came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
-
-_MOST = 2**31  # pixels of one image
+from advcam.errors import InputError
+from advcam.expect import came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
+from advcam.limits import MAX_CELLS
 
 
 def make_views(images: Float[Tensor, "n 3 y x"], scale: float, mirror: bool) -> Float[Tensor, "n v 3 h w"]:
@@ -48,7 +48,7 @@ def strided_size(size: tuple[int, int], stride: int = 4) -> tuple[int, int]:
     Raises:
         InputError: a size that is no (H, W), or a stride below 1.
     """
-    size, stride = expect_size(size, most=_MOST), expect_whole(stride, "stride", 1)
+    size, stride = expect_size(size, most=MAX_CELLS), expect_whole(stride, "stride", 1)
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
@@ -60,7 +60,7 @@ def fuse_scales(maps: Sequence[Float[Tensor, "c _ _"]], size: tuple[int, int], g
     Raises:
         InputError: no maps, maps of another form or number, a size that is no (H, W), a grid out of range.
     """
-    size, grid = expect_size(size, most=_MOST), expect_whole(grid, "grid", 1, 256)
+    size, grid = expect_size(size, most=MAX_CELLS), expect_whole(grid, "grid", 1, 256)
     maps = expect_list(maps, "maps")
     for m in maps:
         expect_tensor(m, "maps of a scale", "float", "c y x", beside=maps[0])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import ClimbSettings, settings
-from advcam.errors import AdvcamError, InputError, SettingsError, came
+from advcam.errors import AdvcamError, InputError, SettingsError
+from advcam.expect import came
 from advcam.models import said, shown
 
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from advcam.attribution import fuse_scales, normalise, strided_size
-from advcam.errors import InputError, expect_size, expect_whole, out_of_memory
-
-_MOST = 2**31  # cells of maps in all
+from advcam.errors import InputError, out_of_memory
+from advcam.expect import expect_size, expect_whole
+from advcam.limits import MAX_CELLS
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Maps:
         """
         if size is None:
             return normalise(self.maps)
-        height, width = expect_size(size, most=_MOST // max(1, len(self.maps)))
+        height, width = expect_size(size, most=MAX_CELLS // max(1, len(self.maps)))
         full = (height, width) == tuple(self.size)
         try:
             return normalise(fuse_scales(self.grids, (height, width), self.grid if full else 1))

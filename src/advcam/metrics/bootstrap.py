@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import expect_number, expect_tensor, expect_whole
+from advcam.limits import MAX_COUNTS
 
-MOST = 2**27  # numbers: 2 GB
 QUANTILES = 16_000_000  # numbers of which torch takes them
 
 
@@ -35,8 +36,8 @@ def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b 
     n, resamples, seed = expect_whole(n, "n"), expect_whole(resamples, "resamples"), expect_whole(seed, "seed")
     if n < 1 or resamples < 0:
         raise InputError(f"a bootstrap needs at least one picture and no fewer than 0 draws; got {n} and {resamples}")
-    if n * (1 + resamples) > MOST:
-        raise InputError(f"{resamples:,} draws of {n:,} images each: expected at most {MOST:,} in all; take fewer draws")
+    if n * (1 + resamples) > MAX_COUNTS:
+        raise InputError(f"{resamples:,} draws of {n:,} images each: expected at most {MAX_COUNTS:,} in all; take fewer draws")
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
     counts = torch.zeros(1 + resamples, n, dtype=torch.float64)
     counts[0] = 1

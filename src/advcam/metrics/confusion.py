@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError, expect_tensor, expect_whole
-
-MOST = 2**27  # counts
+from advcam.errors import InputError
+from advcam.expect import expect_tensor, expect_whole
+from advcam.limits import MAX_COUNTS
 
 
 def confusion(
@@ -32,8 +32,8 @@ def confusion(
     expect_tensor(prediction, "prediction", "whole numbers or booleans")
     expect_tensor(truth, "truth", "whole numbers or booleans", beside=prediction)
     classes, ignore = expect_whole(classes, "classes", 1), expect_whole(ignore, "ignore")
-    if classes**2 > MOST:
-        raise InputError(f"{classes:,} classes make {classes**2:,} counts: expected at most {MOST:,}")
+    if classes**2 > MAX_COUNTS:
+        raise InputError(f"{classes:,} classes make {classes**2:,} counts: expected at most {MAX_COUNTS:,}")
     if prediction.shape != truth.shape:
         raise InputError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} must be of one size")
     counted = differs(truth, ignore)

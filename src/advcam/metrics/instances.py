@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError, expect_list, expect_number, expect_tensor
+from advcam.errors import InputError
+from advcam.expect import expect_list, expect_number, expect_tensor
 
 IOUS = (0.25, 0.5, 0.75)
 

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError, expect_list, expect_number, expect_tensor
+from advcam.errors import InputError
+from advcam.expect import expect_list, expect_number, expect_tensor
 
 from .regions import HEAD, TAIL, Forest, forest, regions
 

@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError, came, expect, expect_list, expect_number, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import came, expect, expect_list, expect_number, expect_tensor, expect_whole
+from advcam.limits import MAX_COUNTS
 
-from .confusion import MOST, differs, iou, mean_iou, noise
+from .confusion import differs, iou, mean_iou, noise
 
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(100))
 Sample = tuple[Tensor, Sequence[int], Tensor]
@@ -94,9 +96,9 @@ def sweep_counts(
         raise InputError(f"classes are positions 1 to {num_classes - 1}, got {list(classes)}")
     if not thresholds or thresholds != sorted(thresholds):
         raise InputError(f"thresholds must be ascending, got {tuple(thresholds[:12])}")
-    if (cells := (len(thresholds) + 1) * num_classes**2) > MOST:
+    if (cells := (len(thresholds) + 1) * num_classes**2) > MAX_COUNTS:
         raise InputError(
-            f"{num_classes:,} classes at {len(thresholds):,} thresholds make {cells:,} counts: expected at most {MOST:,}"
+            f"{num_classes:,} classes at {len(thresholds):,} thresholds make {cells:,} counts: expected at most {MAX_COUNTS:,}"
         )
     edges = torch.tensor(thresholds, dtype=maps.dtype, device=maps.device)
     t, bins = len(edges), len(edges) + 1

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from advcam.errors import InputError, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import expect_tensor, expect_whole
 
 from .paths import neighbours, offsets, pair_affinity, window
 from .threshold import IGNORE

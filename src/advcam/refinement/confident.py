@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError, expect_list, expect_number, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import expect_list, expect_number, expect_tensor, expect_whole
 
 from .crf import dense_crf
 from .threshold import IGNORE

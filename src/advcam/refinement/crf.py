@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError, expect_list, expect_number, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import expect_list, expect_number, expect_tensor, expect_whole
+from advcam.limits import MAX_WEIGHT
 
 from .permutohedral import Lattice, permutohedral
-
-HEAVIEST = 1e6  # weight of a kernel, cost of two labels: float32 still tells probabilities apart
 
 
 @torch.no_grad()
@@ -142,8 +142,8 @@ def _kernel(name: str, kernel: object, *parts: str) -> list[Any] | None:
         return None
     form = f"{name} = ({', '.join(parts)}), standard deviations above 0"
     numbers = [expect_number(number, f"expected {form}, got") for number in expect_list(kernel, f"expected {form}, got")]
-    if len(numbers) != len(parts) or min(numbers[:-1]) <= 0 or abs(numbers[-1]) > HEAVIEST:
-        raise InputError(f"expected {form}, a weight within {HEAVIEST:g}, got {tuple(numbers)}; None leaves it out")
+    if len(numbers) != len(parts) or min(numbers[:-1]) <= 0 or abs(numbers[-1]) > MAX_WEIGHT:
+        raise InputError(f"expected {form}, a weight within {MAX_WEIGHT:g}, got {tuple(numbers)}; None leaves it out")
     return numbers
 
 
@@ -171,8 +171,8 @@ def _check(images: Tensor, unary: Tensor, compatibility: Tensor | None) -> None:
     if compatibility is None:
         return
     expect_tensor(compatibility, "compatibility", "numbers or booleans", beside=unary)
-    if tuple(compatibility.shape) != (labels, labels) or not bool((compatibility.double().abs() <= HEAVIEST).all()):
+    if tuple(compatibility.shape) != (labels, labels) or not bool((compatibility.double().abs() <= MAX_WEIGHT).all()):
         raise InputError(
             f"expected compatibility [{labels}, {labels}], a finite cost for each two labels, got "
-            f"{tuple(compatibility.shape)}, or costs beyond {HEAVIEST:g}; None is Potts"
+            f"{tuple(compatibility.shape)}, or costs beyond {MAX_WEIGHT:g}; None is Potts"
         )

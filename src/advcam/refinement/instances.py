@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import expect_number, expect_tensor, expect_whole
 
 STILL = 1e-3
 

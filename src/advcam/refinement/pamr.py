@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from advcam.errors import InputError, expect_list, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import expect_list, expect_tensor, expect_whole
+from advcam.limits import MAX_RADIUS
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
-WIDEST = 256  # pixels
 
 
 def pamr(
@@ -42,7 +43,7 @@ def pamr(
     expect_tensor(images, "images", "float", "n c y x", finite=True)
     expect_tensor(maps, "maps", "float", "n k y x", finite=True, beside=images)
     iterations = expect_whole(iterations, "iterations", 0)
-    dilations = [expect_whole(d, "a dilation", 1, WIDEST) for d in expect_list(dilations, "dilations")]
+    dilations = [expect_whole(d, "a dilation", 1, MAX_RADIUS) for d in expect_list(dilations, "dilations")]
     if not dilations or 0 in images.shape[1:]:
         raise InputError(
             f"{len(dilations)} dilations, images {tuple(images.shape)}: expected a dilation, a channel and a pixel"

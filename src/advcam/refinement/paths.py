@@ -9,8 +9,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from advcam.errors import InputError
+from advcam.limits import MAX_RADIUS
 
-WIDEST = 256  # cells
 Cell = tuple[int, int]
 
 
@@ -42,9 +42,9 @@ def offsets(radius: int) -> tuple[Cell, ...]:
         >>> offsets(2)
         ((0, 1), (1, 0), (1, -1), (1, 1))
     """
-    if not 2 <= radius <= WIDEST:
+    if not 2 <= radius <= MAX_RADIUS:
         what = "holds no pair of cells" if radius < 2 else "holds more pairs than memory does"
-        raise InputError(f"radius {radius} {what}: expected a whole number from 2 to {WIDEST} (5 and 10 are usual)")
+        raise InputError(f"radius {radius} {what}: expected a whole number from 2 to {MAX_RADIUS} (5 and 10 are usual)")
     half = [(y, x) for y in range(radius) for x in range(1 - radius, radius) if (y > 0 or x > 0) and y * y + x * x < radius**2]
     return tuple(sorted(half, key=lambda offset: len(line(*offset))))
 

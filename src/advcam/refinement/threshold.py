@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from advcam.errors import InputError, came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
 
 IGNORE = 255
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
-
-MOST = 2**28  # numbers
+from advcam.errors import InputError
+from advcam.expect import expect_number, expect_tensor, expect_whole
+from advcam.limits import MAX_COSTS
 
 
 def unary_from_labels(
@@ -38,8 +38,8 @@ def unary_from_labels(
         raise InputError(
             f"expected integer labels [N, H, W], got {labels.dtype} {tuple(labels.shape)}; give class ids, one per pixel"
         )
-    if labels.numel() * max(num_classes, 1) > MOST:
-        raise InputError(f"{num_classes:,} classes of {labels.numel():,} pixels: expected at most {MOST:,} numbers in all")
+    if labels.numel() * max(num_classes, 1) > MAX_COSTS:
+        raise InputError(f"{num_classes:,} classes of {labels.numel():,} pixels: expected at most {MAX_COSTS:,} numbers in all")
     if num_classes < 2:
         raise InputError(f"expected at least 2 classes, got {num_classes}; background counts as one")
     if not 1 / num_classes < certainty < 1:

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from advcam.errors import InputError, expect_number, expect_tensor, expect_whole
+from advcam.errors import InputError
+from advcam.expect import expect_number, expect_tensor, expect_whole
+from advcam.limits import MAX_LOG2_STEPS, MAX_PAIRS
 
 from .paths import Cell, offsets, pair_affinity
 
-LONGEST = 20  # log2_steps
-MOST = 2**26  # pairs of cells: about 3 GB
 TAIL = 1e-6  # of the chances of the coin tosses left out
 CLOSED = 1e-12  # an affinity below is none
 
@@ -121,8 +121,10 @@ def walk(
     expect_tensor(maps, "maps", shape="k h w")
     expect_tensor(affinity, "affinity", shape="p h w", beside=maps)
     log2_steps = expect_whole(log2_steps, "log2_steps")
-    if not 0 <= log2_steps <= LONGEST:
-        raise InputError(f"log2_steps {log2_steps}: expected 0 to {LONGEST}; the walk takes 2^log2_steps steps (8 is usual)")
+    if not 0 <= log2_steps <= MAX_LOG2_STEPS:
+        raise InputError(
+            f"log2_steps {log2_steps}: expected 0 to {MAX_LOG2_STEPS}; the walk takes 2^log2_steps steps (8 is usual)"
+        )
     if affinity.shape != (len(offsets(radius)), *maps.shape[1:]):
         raise InputError(
             f"affinity {tuple(affinity.shape)}: expected {(len(offsets(radius)), *maps.shape[1:])} for this radius"
@@ -217,9 +219,9 @@ def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> 
         raise InputError(f"beta {beta:g} is no power to raise affinities to: expected a number above 0 (8 and 10 are usual)")
     height, width = maps.shape[1:]
     radius = min(radius, max(2, 2 + math.isqrt((height - 1) ** 2 + (width - 1) ** 2)))  # beyond, no cell has a neighbour
-    if (pairs := math.pi / 2 * radius**2 * height * width) > MOST:
+    if (pairs := math.pi / 2 * radius**2 * height * width) > MAX_PAIRS:
         raise InputError(
-            f"radius {radius} on {height} x {width} cells makes {pairs:,.0f} pairs of neighbours: expected at most {MOST:,}; "
-            "take a smaller radius (5 and 10 are usual) or smaller maps"
+            f"radius {radius} on {height} x {width} cells makes {pairs:,.0f} pairs of neighbours: expected at most"
+            f" {MAX_PAIRS:,}; take a smaller radius (5 and 10 are usual) or smaller maps"
         )
     return beta, radius
