@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 import zipfile
@@ -82,7 +83,7 @@ def _why_not(path: Path, error: Exception) -> str:
             start = file.read(32)
     except OSError as refused:
         return f"cannot be read ({refused.strerror}): expected a file of weights"
-    if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
+    if _is_torchscript(path):
         return (
             "not a file of weights alone: it is a TorchScript archive, which holds code and is not loaded; save the weights of"
             f" the module it was made of by themselves: {save}"
@@ -103,6 +104,12 @@ def _why_not(path: Path, error: Exception) -> str:
     if start.startswith(b"PK") or start[8:9] == b"{" or start[:1] == b"\x80":
         return f"not a file of weights ({expected}): it is damaged or not all there. Copy or download it again"
     return f"not a file of weights ({expected}): it begins with {start[:24]!r}"
+
+
+def _is_torchscript(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return False
 
 
 def _chosen(held: object, path: Path) -> State:

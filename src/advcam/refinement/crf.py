@@ -67,6 +67,9 @@ def dense_crf(
         _kernel("bilateral", bilateral, "sxy", "srgb", "compat"),
         compatibility,
     )
+    if unary.device.type == "mps":  # whose sums of weighted rows torch's table of operators does not promise
+        matrix = None if compatibility is None else compatibility.cpu()
+        return dense_crf(images.cpu(), unary.cpu(), iterations, gaussian, bilateral, matrix).to(unary.device)
     unary = unary.to(torch.promote_types(unary.dtype, torch.float32))
     if not unary.numel() or len(images) == 1 or unary.device.type != "cpu":
         return _marginals(images, unary, *settings)
