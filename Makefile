@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-attribution bench-refinement bench-segmentation docs clean
+.PHONY: help install demo test attack check format bench bench-attribution bench-refinement bench-segmentation docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -20,6 +20,9 @@ demo: $(STAMP)  ## the main job on generated pictures; ends with the path of rep
 
 test: $(STAMP)  ## the tests
 	$(BIN)/pytest
+
+attack: $(STAMP)  ## the attacks at length, an hour: 500 kills, 2,000 edits of records, 300,000 spoilt files and calls
+	ATTACK_KILLS=500 ATTACK_EDITS=300 ATTACK_EXAMPLES=4000 $(BIN)/pytest tests/attack
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

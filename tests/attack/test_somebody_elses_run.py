@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from advcam.cli import main
+from advcam.models import own
 
 STEPS = ("classify", "climb", "refine", "segment")
 FILES = (
@@ -104,7 +105,7 @@ def test_any_edit_of_its_records_ends_in_a_line_of_ours(name, run, scenes, capsy
     """Each place of each record is taken away, or becomes something else in turn; a verb for each edit, in turn."""
     good = json.loads((run / name).read_text())
     edits = [(where, new) for where in places(good) for new in (..., *HOSTILE) if where or new is not ...]
-    most = int(os.environ.get("ATTACK_EDITS", "40"))
+    most = int(os.environ.get("ATTACK_EDITS", "20"))
     chosen = edits[:: max(1, len(edits) // most)]
     commands = verbs(run, scenes)
     outside = tree(scenes)
@@ -242,3 +243,28 @@ def test_no_option_of_timm_loads_a_file_that_a_run_names(option, run, scenes, ca
     record["backbone"]["options"] = {option: "/x.pth"}
     path.write_text(json.dumps(record))
     assert ends_well(["climb", "--run", str(run), "--redo", "--quiet"], capsys) == 2
+
+
+def test_where_nothing_can_be_kept_code_runs_in_the_command_that_names_it_and_a_line_says_so(
+    run, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    file, mark = tmp_path / "mine.py", tmp_path / "was-run"
+    file.write_text(MARK.format(str(mark)))
+    of_code(run, file)
+    typed = ["climb", "--run", str(run), "--redo", "--quiet", "--classifier", f"{file}:build"]
+    assert main(typed) == 0
+    assert "is forgotten when this command ends" in capsys.readouterr().err
+    own._asked.clear()  # the command has ended
+    assert main(typed[:5]) == 2
+    assert f"with --classifier {file}:build" in capsys.readouterr().err
+
+
+def test_what_is_typed_where_the_classifier_is_no_code_is_refused(run, capsys):
+    for typed in ("x.py:build", "weights.pth"):
+        assert main(["climb", "--run", str(run), "--redo", "--quiet", "--classifier", typed]) == 2
+    said = capsys.readouterr().err
+    assert "there is no file 'x.py'" in said
+    assert "expected FILE.py:FUNCTION" in said
+    assert (run / "2-climb" / "maps").is_dir()

@@ -254,10 +254,12 @@ def _end(done: str, skipped: int, listed: Path, what: str = "left out") -> int:
 
 def _demo(args: Namespace) -> int:
     from advcam import flow
+    from advcam.store import alone
 
     from . import configs as c
 
-    report = flow.demo(args.out, args.seed or 0, c.machine(args), _reporter(args))
+    with alone(args.out / "run"):
+        report = flow.demo(args.out, args.seed or 0, c.machine(args), _reporter(args))
     return _end(f"report: {report.resolve()}", 0, report)
 
 

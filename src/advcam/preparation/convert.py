@@ -31,7 +31,7 @@ from advcam.errors import DataError, RunError
 from advcam.limits import MAX_NAME_BYTES
 from advcam.progress import Reporter
 from advcam.stages.context import list_skips
-from advcam.store import csv_text, digest, read_json, save_mask, write_bytes, write_json, write_text
+from advcam.store import csv_text, digest, read_json, save_mask, sweep, write_bytes, write_json, write_text
 
 
 def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = None) -> tuple[list[str], list[Skip]]:
@@ -171,6 +171,7 @@ def _begin(out: Path, labels: Path, classes: Path | None) -> None:
     read = [*source_files(labels), *([classes] if classes else [])]
     record, source = out / "convert.json", digest([_stamp(path) for path in read])
     if record.is_file():
+        sweep(out)
         if read_json(record, Converted)["source"] != source:
             raise RunError(f"{out}: was converted from other files than {labels} holds now; give another --out")
     elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".advcam-") for path in out.iterdir())):
