@@ -202,7 +202,7 @@ def read_record(folder: Path) -> NetworkRecord:
         )
     remedy = "copy the folder from its run again, or train anew: advcam segment (or semi) --run RUN --redo"
     try:
-        record = read_json(path, NetworkRecord, remedy)
+        record = read_json(path, NetworkRecord, remedy, "does not describe a trained network")
     except StoreError as error:
         raise RunError(str(error)) from None
     ids = [one["id"] for one in record["classes"]]

@@ -245,9 +245,7 @@ def test_no_option_of_timm_loads_a_file_that_a_run_names(option, run, scenes, ca
     assert ends_well(["climb", "--run", str(run), "--redo", "--quiet"], capsys) == 2
 
 
-def test_where_nothing_can_be_kept_code_runs_in_the_command_that_names_it_and_a_line_says_so(
-    run, tmp_path, monkeypatch, capsys
-):
+def test_where_nothing_can_be_kept_code_runs_in_this_command_alone_and_a_line_says_so(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
     file, mark = tmp_path / "mine.py", tmp_path / "was-run"

@@ -175,7 +175,7 @@ def test_groups_of_the_published_optimizer():
 
 def test_the_state_of_another_network(tmp_path, views):
     train(tmp_path, views, epochs=1)
-    with pytest.raises(RunError, match=r"training.pt: the state of another network .*--redo starts the step anew"):
+    with pytest.raises(RunError, match=r"training.pt: the state of another network .*this training then starts anew"):
         train(tmp_path, views, net=Tiny)
 
 

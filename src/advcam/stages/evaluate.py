@@ -120,7 +120,7 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
     """Of each image with exactly one class, whether the classifier's highest logit is that class; and the images that are not
     what the run was made of any more.
 
-    For none of them where the classifier cannot be read.
+    For none of them where the classifier, or an image, is gone.
     """
     found, skipped = dict[str, bool](), list[Skip]()
     single = [item for item in items if len(item.labels) == 1]
@@ -135,6 +135,8 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
             try:
                 image = normalise(fit_within(item.read(), record["long_side"]))[None]
             except ImageError as error:
+                if not item.path.is_file():
+                    raise  # all of them have moved, more likely than not
                 skipped.append(Skip(item.id, f"top-1: {error}"))
                 continue
             found[item.id] = int(classifier.scores(image.to(device))[0].argmax()) == item.labels[0]

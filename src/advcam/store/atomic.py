@@ -138,13 +138,16 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def read_json(path: Path, form: type[T], remedy: str = "copy it again from where it came, or delete it") -> T:
+def read_json(
+    path: Path, form: type[T], remedy: str = "copy it again from where it came, or delete it", wrong: str = "cannot be read"
+) -> T:
     """Reads JSON of a form: a type that msgspec knows, such as those of :mod:`advcam.store.records`.
 
     Args:
         path: of the file.
         form: what it holds; whatever else it holds is left out.
         remedy: what to do about a damaged one, for the message.
+        wrong: what is to be said of one, for the message.
 
     Raises:
         StoreError: missing, malformed, or of another form; says where in the file.
@@ -156,9 +159,9 @@ def read_json(path: Path, form: type[T], remedy: str = "copy it again from where
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such file") from None
     except RecursionError:
-        raise StoreError(f"{path}: cannot be read: nested too deeply; {remedy}") from None
+        raise StoreError(f"{path}: {wrong} (nested too deeply); {remedy}") from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({str(error).replace('`', '')}); {remedy}") from None
+        raise StoreError(f"{path}: {wrong} ({str(error).replace('`', '')}); {remedy}") from None
 
 
 def _plain(value: Any) -> Any:

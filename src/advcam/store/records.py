@@ -187,8 +187,8 @@ class Places(TypedDict):
     max_box_acc_v2: Best
     pxap: Number
     top1: Best | None
-    maps: Count
-    split: str
+    maps: NotRequired[Count]
+    split: NotRequired[str]
 
 
 class Localisation(TypedDict):
