@@ -61,6 +61,10 @@ def _read(reference: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"--recipe {reference}: not TOML: {error}") from None
+    except (ValueError, RecursionError):  # more digits, or more brackets, than Python reads
+        raise SettingsError(
+            f"--recipe {reference}: not TOML that can be read: a number too long or nested too deeply"
+        ) from None
 
 
 def _table(reference: str, step: str, table: Any) -> Table:

@@ -99,6 +99,6 @@ def _are_flags(cells: Sequence[str]) -> bool:
 def _is_json(line: str) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

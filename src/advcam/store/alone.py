@@ -88,5 +88,5 @@ def _owner(path: Path) -> str:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         return "process {process} on {host}, since {since}, with {command!r},".format(**about)
-    except (OSError, ValueError, KeyError, TypeError):  # it has not said yet
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it has not said yet
         return "another process"
