@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from forked import Forks, Made, contents, differences, see_that_files_are_whole, temporaries
+from forked import Made, contents, differences, see_that_files_are_whole, temporaries
 
 from conftest import NETWORK, arguments
 
@@ -62,13 +62,6 @@ class Whole:
 def _takes(folder):
     paths = list(folder.rglob("*"))
     return sum(-(-p.stat().st_size // PAGE) for p in paths if p.is_file()), len(paths)
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    made = Forks(tmp_path_factory.mktemp("forks"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

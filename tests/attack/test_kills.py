@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 
 import pytest
-from forked import Forks, Made, contents, differences, see_that_files_are_whole, temporaries
+from forked import Made, contents, differences, see_that_files_are_whole, temporaries
 
 from conftest import NETWORK, arguments
 
@@ -47,13 +47,6 @@ def chains(scenes, few, out):
         ),
         "run": [arguments(scenes, out / "run")],
     }
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    made = Forks(tmp_path_factory.mktemp("forks"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

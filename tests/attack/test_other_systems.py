@@ -102,27 +102,30 @@ def test_a_name_that_is_no_text_is_refused_at_the_look(tmp_path):
         list_images(tmp_path)
 
 
-def test_a_name_too_long_for_masks_is_refused_before_anything_is_trained(scenes, tmp_path, capsys):
-    data = tmp_path / "data"
-    shutil.copytree(scenes, data)
-    long = "n" * 250
-    (data / "images" / "scene-00000.png").rename(data / "images" / f"{long}.png")
-    for name in ("labels.csv", "train.txt"):
-        (data / name).write_text((data / name).read_text().replace("scene-00000", long))
-    assert main(arguments(data, tmp_path / "run")) == 2
+@pytest.fixture
+def long_named(scenes, tmp_path):
+    """Makes a data set with an image whose name is so long."""
+
+    def made(length):
+        data, long = tmp_path / "data", "n" * length
+        shutil.copytree(scenes, data)
+        (data / "images" / "scene-00000.png").rename(data / "images" / f"{long}.png")
+        for name in ("labels.csv", "train.txt"):
+            (data / name).write_text((data / name).read_text().replace("scene-00000", long))
+        return data
+
+    return made
+
+
+def test_a_name_too_long_for_masks_is_refused_before_anything_is_trained(long_named, tmp_path, capsys):
+    assert main(arguments(long_named(250), tmp_path / "run")) == 2
     assert "the name is too long" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_the_longest_name_that_is_taken_goes_the_whole_way(scenes, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(scenes, data)
-    long = "n" * 240
-    (data / "images" / "scene-00000.png").rename(data / "images" / f"{long}.png")
-    for name in ("labels.csv", "train.txt"):
-        (data / name).write_text((data / name).read_text().replace("scene-00000", long))
-    assert main(arguments(data, tmp_path / "run")) == 0
-    assert (tmp_path / "run" / "3-refine" / "masks" / f"{long}.png").is_file()
+def test_the_longest_name_that_is_taken_goes_the_whole_way(long_named, tmp_path):
+    assert main(arguments(long_named(240), tmp_path / "run")) == 0
+    assert (tmp_path / "run" / "3-refine" / "masks" / f"{'n' * 240}.png").is_file()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

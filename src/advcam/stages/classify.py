@@ -104,6 +104,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
     config = replace(config, precision=context.precision("classify", config.precision))
     folder, classes = context.run.folder("classify"), context.data.classes
     files = [folder / name for name in ("model.safetensors", "model.json", "metrics.json")]
+    code = key_of(config.own) if config.own else None  # of the file as it is taken
     with context.step("classify", config.record(), files) as todo:
         if not todo:
             return
@@ -118,7 +119,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
             model.load_state_dict(state)
         model.eval().to(context.machine.torch_device())
         metrics = average_precision(context, model, normalise, scored, config.long_side)
-        _save(folder, model, config, context, (mean, std))
+        _save(folder, model, config, context, (mean, std), code)
         write_json(
             folder / "metrics.json",
             {
@@ -228,7 +229,9 @@ def average_precision(
     return {"mean": sum(there) / len(there) if there else None, "micro": micro, "per_class": found}
 
 
-def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Context, normalisation: Any) -> None:
+def _save(
+    folder: Path, model: nn.Module, config: ClassifyConfig, context: Context, normalisation: Any, code: str | None
+) -> None:
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
     backbone = config.backbone.record() | {"mean": normalisation[0], "std": normalisation[1]}
@@ -237,7 +240,7 @@ def _save(folder: Path, model: nn.Module, config: ClassifyConfig, context: Conte
         {
             "backbone": backbone,
             "own": config.own,
-            "code": key_of(config.own) if config.own else None,
+            "code": code,
             "classes": context.data.classes.record(),
             "long_side": config.long_side,
             "weights": config.weights,
