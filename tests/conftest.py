@@ -146,3 +146,13 @@ def finished(scenes, tmp_path_factory):
 def context(finished):
     """The finished run, opened; to be looked at alone."""
     return reopen(finished, None, Machine(), Reporter(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    """Commands in forks of one process, with a signal at a chosen moment; for the tests in ``attack``."""
+    from forked import Forks
+
+    made = Forks(tmp_path_factory.mktemp("forks"))
+    yield made
+    made.close()
