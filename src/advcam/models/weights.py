@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import warnings
 import zipfile
@@ -66,7 +67,12 @@ def _torch_load(path: Path) -> Any:
     with warnings.catch_warnings():  # what torch has to say of old pickles and TorchScript is said in our own words
         warnings.simplefilter("ignore")
         with path.open("rb") as file:  # torch takes a name that ends in .safetensors for another thing
-            return torch.load(file, map_location="cpu", weights_only=True)
+            start = file.peek(2)[:2]
+            if start != b"PK" and start[:1] != b"\x80":
+                raise ValueError("neither an archive nor a pickle")
+            # A pickle says how much is to be read: of bytes at hand no more is taken than there is.
+            held = file if start == b"PK" else io.BytesIO(file.read())
+            return torch.load(held, map_location="cpu", weights_only=True)
 
 
 def _is_safetensors(path: Path) -> bool:
