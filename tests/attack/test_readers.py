@@ -8,6 +8,7 @@ import json
 import os
 import tracemalloc
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -437,3 +438,13 @@ def test_rows_of_a_csv_that_is_a_million_characters_long(tmp_path):
     text = "image,labels\n" + f"{'a' * 500_000},{'b;' * 250_000}\n"
     (tmp_path / "x.csv").write_text(text)
     ours(csv_rows, tmp_path / "x.csv")
+
+
+def test_weights_that_unpack_to_gigabytes_are_refused_before(tmp_path):
+    good, path = stored({"w": torch.zeros(1000)}), tmp_path / "bomb.pt"
+    with zipfile.ZipFile(io.BytesIO(good)) as held, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in held.infolist():
+            archive.writestr(entry.filename, bytes(2**28) if "/data/" in entry.filename else held.read(entry))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(AdvcamError, match="damaged"):
+        load_state(path)

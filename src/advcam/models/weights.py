@@ -40,7 +40,7 @@ def load_state(path: Path) -> State:
     try:
         if not path.is_file():
             raise NetworkError(f"{path}: there is no such file of weights")
-        held = load_file(path) if _is_safetensors(path) else _torch_load(path)
+        held = load_file(path) if _is_safetensors(path) else torch_load(path)
     except NetworkError:
         raise
     except Exception as error:  # a damaged file raises anything from EOFError to IndexError
@@ -63,16 +63,29 @@ def _odd(value: Tensor) -> str:
     return ""
 
 
-def _torch_load(path: Path) -> Any:
+def torch_load(path: Path) -> Any:
+    """What ``torch.save`` wrote, but for Python objects that could run code; no more memory is taken than the file has.
+
+    Raises:
+        Exception: whatever a damaged file makes of torch.
+    """
     with warnings.catch_warnings():  # what torch has to say of old pickles and TorchScript is said in our own words
         warnings.simplefilter("ignore")
         with path.open("rb") as file:  # torch takes a name that ends in .safetensors for another thing
             start = file.peek(2)[:2]
             if start != b"PK" and start[:1] != b"\x80":
                 raise ValueError("neither an archive nor a pickle")
+            if start == b"PK" and _unpacked(path) > 2 * path.stat().st_size:
+                raise ValueError("unpacks to more than torch.save would have written")
             # A pickle says how much is to be read: of bytes at hand no more is taken than there is.
             held = file if start == b"PK" else io.BytesIO(file.read())
             return torch.load(held, map_location="cpu", weights_only=True)
+
+
+def _unpacked(path: Path) -> int:
+    """Bytes that an archive unpacks to."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
 
 
 def _is_safetensors(path: Path) -> bool:

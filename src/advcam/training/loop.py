@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from advcam.data import Views
 from advcam.errors import AdvcamError, RunError, SettingsError, out_of_memory
 from advcam.machine import Machine, settled
-from advcam.models.weights import State
+from advcam.models.weights import State, torch_load
 from advcam.progress import Reporter
 from advcam.store import write_bytes
 from advcam.store.records import History
@@ -277,7 +277,7 @@ class _Progress:
         """
         remedy = f"delete {self.path} and give the same command again: this training then starts anew"
         try:
-            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            kept = torch_load(self.path)
             history = msgspec.convert(kept["history"], History)
             best = msgspec.convert(kept["best"], dict[str, Any])
             if len(history) < 1 or not all(isinstance(value, Tensor) for value in best.values()):
