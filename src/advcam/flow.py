@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
 from advcam.data import Dataset, Item, SceneSettings, Skip, content_of, listed, load, source_files, write_dataset
 from advcam.errors import DataError, NetworkError, RunError, SettingsError
-from advcam.limits import MAX_NAME_BYTES, MAX_PATH_BYTES
+from advcam.limits import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SEED
 from advcam.machine import Machine
 from advcam.models import encoders, find
 from advcam.models.classifiers import Backbone
@@ -42,6 +42,7 @@ from advcam.stages.segment import SegmentConfig
 from advcam.stages.semi import SemiConfig
 from advcam.store import RunFolder, StoredMaps, digest, read_json
 from advcam.store.records import About, Metrics
+from advcam.training import accelerate
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
 
@@ -91,8 +92,8 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         "eval_name": data.eval_list.name if data.eval_list else None,
         "seed": seed,
     }
-    if seed < 0:
-        raise SettingsError(f"--seed must be at least 0, got {seed}")
+    if not 0 <= seed <= MAX_SEED:
+        raise SettingsError(f"--seed must be from 0 to {MAX_SEED}, got {seed}")
     known = None
     if (root / "run.json").is_file():
         begun = RunFolder.open(root)
@@ -121,7 +122,7 @@ def _see_names(root: Path, data: Dataset) -> None:
     Raises:
         DataError: a name that is too long for that.
     """
-    longest = root.resolve() / "3-refine" / "confident"
+    longest, names = root.resolve() / "3-refine" / "confident", {item.id for item in data.items}
     for item in data.items:
         whole = len(os.fsencode(longest / item.id)) + len(".json") > MAX_PATH_BYTES
         if whole or any(len(part.encode()) > MAX_NAME_BYTES for part in item.id.split("/")):
@@ -129,6 +130,12 @@ def _see_names(root: Path, data: Dataset) -> None:
                 f"{item.path}: the name is too long for the files of a run (most are {MAX_NAME_BYTES} bytes, and"
                 f" {MAX_PATH_BYTES} with all folders); rename it"
             )
+        for above in PurePosixPath(item.id).parents:
+            if above.suffix in (".png", ".npz", ".json") and above.with_suffix("").as_posix() in names:
+                raise DataError(
+                    f"{item.path}: its files would lie in a folder {above.name}, which is a file of image"
+                    f" {above.with_suffix('').as_posix()!r}; rename one"
+                )
 
 
 def _content(path: Path | None) -> str | None:
@@ -228,6 +235,8 @@ def take_all(context: Context, steps: Steps) -> Path:
     context = replace(context, mend=False)
     if not context.run.done("segment"):
         need_images(context)
+    if not context.run.done("segment"):
+        accelerate(context.machine)
     if not context.run.done("classify"):
         try_classifier(context, steps.classify)
         try_network(context, steps)
@@ -268,6 +277,7 @@ def try_step(context: Context, step: str, config: Any) -> None:
         "semi": try_segmentation,
     }
     tries[step](context, config)
+    accelerate(context.machine)
 
 
 def try_classifier(context: Context, config: ClassifyConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
@@ -11,6 +10,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from advcam.errors import SettingsError
+from advcam.limits import MAX_SETTINGS, MAX_VALUE
 
 
 def check_kinds(settings: Any) -> None:
@@ -27,8 +27,9 @@ def check_kinds(settings: Any) -> None:
             raise SettingsError(
                 f"{name}: {str(error).replace('`', '').replace('Expected', 'expected')} ({value!r:.60})"
             ) from None
-        if not _finite(value):
-            raise SettingsError(f"{name}: expected finite numbers, got {value!r:.60}")
+        most = MAX_SETTINGS.get(name, MAX_VALUE)
+        if not _within(value, most):
+            raise SettingsError(f"{name}: expected finite numbers of at most {most:g}, got {value!r:.60}")
 
 
 @functools.cache
@@ -38,9 +39,10 @@ def _kinds(settings: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(settings) if not is_dataclass(hints[field.name])}
 
 
-def _finite(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
+def _within(value: object, most: float) -> bool:
+    """Whether all numbers in a value are finite and no larger."""
+    if isinstance(value, (int, float)):
+        return abs(value) <= most
     if isinstance(value, Mapping):
-        return all(map(_finite, value.values()))
-    return isinstance(value, str) or not isinstance(value, Iterable) or all(map(_finite, value))
+        return all(_within(one, most) for one in value.values())
+    return isinstance(value, str) or not isinstance(value, Iterable) or all(_within(one, most) for one in value)

@@ -37,6 +37,15 @@ def share_cores() -> None:
         os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
+def need_a_folder() -> None:
+    """Ends the command where the current folder is gone: torch's libraries would end it in words of their own."""
+    try:
+        os.getcwd()
+    except OSError:
+        sys.stderr.write("advcam: the current folder is gone; cd to another\n")
+        os._exit(2)
+
+
 def stop_quietly() -> None:
     """Makes Ctrl-C one line while torch is loaded; :func:`advcam.cli.main` takes it from there."""
     if threading.current_thread() is threading.main_thread():

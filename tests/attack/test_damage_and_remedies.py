@@ -1,9 +1,13 @@
 """Files of a run that are damaged or gone: one line says so, what it advises works, and nothing is lost before."""
 
 import io
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -15,9 +19,7 @@ from PIL import Image
 from advcam.cli import main
 from advcam.errors import StoreError
 from advcam.store import load_maps, load_mask
-from conftest import NETWORK, SEGMENT
-
-REST = ["--steps", "3", *NETWORK, *SEGMENT]
+from conftest import arguments
 
 
 @pytest.fixture
@@ -65,6 +67,8 @@ MAPS = {
     "size below zero": lambda p: npz(p, classes=ONE, maps=np.zeros((1, 16, 16), np.float16), size=-SIZE),
     "more maps than classes": lambda p: npz(p, classes=ONE, maps=np.zeros((2, 16, 16), np.float16), size=SIZE),
     "no classes": lambda p: npz(p, maps=np.zeros((1, 16, 16), np.float16), size=SIZE),
+    "another grid": lambda p: npz(p, classes=ONE, maps=np.zeros((1, 4000, 4000), np.float16), size=SIZE),
+    "size of no dimension": lambda p: npz(p, classes=ONE, maps=np.zeros((1, 16, 16), np.float16), size=np.int32(64)),
     "unpacks to terabytes": lambda p: bomb(p, (10**4, 10**4, 10**4)),
     "unpacks to less than it says": lambda p: bomb(p, (1, 10**4, 10**4)),
     "below zero values": lambda p: bomb(p, (-1, 16, 16)),
@@ -217,3 +221,105 @@ def test_semi_drops_nothing_where_what_it_would_need_is_not_done(run, scenes, tm
     assert main([*semi, "--redo", "--mode", "weak", "--semi-option", "start=segment"]) == 2
     assert "semi needs segment" in capsys.readouterr().err
     assert (run / "5-semi" / "model.safetensors").read_bytes() == good
+
+
+def test_arrays_that_nobody_asked_for_are_not_unpacked(tmp_path):
+    path, asked = tmp_path / "m.npz", {"classes": ONE, "maps": np.zeros((1, 16, 16), np.float16), "size": SIZE}
+    npz(path, more=np.zeros(2**25), **asked)
+    tracemalloc.start()
+    assert load_maps(path).classes == (1,)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+IMPOSSIBLE = ["lr=1e300", "lr=inf", "lr=nan", f"crop={10**18}", "crop=100000", "scales=(1e300,1e300)", "weight_decay=1e300",
+              f"epochs={10**18}", f"batch={10**18}", "lr=[1]", "lr='x'", "crop=True", "scales=()", "precision=[1]"]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", IMPOSSIBLE)
+def test_what_cannot_work_is_said_before_anything_is_dropped(option, run, capsys):
+    before = sorted(run.rglob("*"))
+    for words in (
+        ["classify", "--classify-option"],
+        ["segment", "--segment-option"],
+        ["refine", "--method", "irn", "--refine-option"],
+    ):
+        assert main([words[0], "--run", str(run), "--redo", "--quiet", *words[1:], option]) == 2
+        said = capsys.readouterr().err
+        assert "unexpected" not in said
+        assert said.count("\n") == 1
+    assert sorted(run.rglob("*")) == before
+
+
+ENVIRONMENTS = {
+    "a cluster": ({"WORLD_SIZE": "2", "SLURM_PROCID": "0"}, 0), "no numbers": ({"WORLD_SIZE": "x", "RANK": "y"}, 0),
+    "mpi": ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, 0), "dynamo": ({"ACCELERATE_DYNAMO_BACKEND": "zzz"}, 2),
+    "deepspeed": ({"ACCELERATE_USE_DEEPSPEED": "true"}, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_environment_that_cannot_train_drops_no_network(name, run):
+    variables, status = ENVIRONMENTS[name]
+    done = subprocess.run(
+        [sys.executable, "-m", "advcam", "segment", "--run", run, "--redo", "--quiet"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "unexpected" not in done.stderr
+    assert (run / "4-segment" / "model.safetensors").is_file()
+
+
+SEEDS = ["-1", str(2**32), str(2**63), "9" * 30]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_seeds_out_of_range_are_refused(seed, scenes, tmp_path, capsys):
+    assert main([*arguments(scenes, tmp_path / "run"), "--seed", seed]) == 2
+    assert "--seed must be from 0 to 4294967295" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "option", ["x={[]:1}", "x=" + "(" * 3000, "preset=fast", f"steps={10**18}", "steps=1e300", "scales=[[1]]"]
+)
+def test_options_that_no_climb_has_drop_nothing(option, run, capsys):
+    before = sorted(run.rglob("*"))
+    assert main(["climb", "--run", str(run), "--redo", "--quiet", "--climb-option", option]) == 2
+    assert "unexpected" not in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
+
+
+RECIPES = [
+    "[climb]\nlike = 5",
+    '[climb]\nlike = ["a"]',
+    "[climb]\nsteps = " + "9" * 5000,
+    "[climb]\nx = " + "[" * 2000,
+    "[climb]\npreset = [1]",
+    "[climb]\nkeep = 'no'",
+    "[climb]\nsteps = 'x'",
+    "[climb]\nscales = 5",
+    "climb = 3",
+]
+
+
+@pytest.mark.parametrize("text", RECIPES, ids=range(len(RECIPES)))
+def test_recipes_of_no_climb_drop_nothing(text, run, tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text(text)
+    before = sorted(run.rglob("*"))
+    assert main(["climb", "--run", str(run), "--redo", "--quiet", "--recipe", str(tmp_path / "mine.toml")]) == 2
+    assert "unexpected" not in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
+
+
+def test_paths_longer_than_the_system_takes_are_said(run, scenes, capsys):
+    long = "a" * 300
+    for command in (
+        ["climb", "--run", long], arguments(scenes, long), ["evaluate", "--run", str(run), "--masks", long],
+        ["predict", "--model", long, "--images", str(scenes / "images"), "--out", "x"],
+        ["report", "--run", str(run), "--images", long], ["refine", "--run", str(run), "--redo", "--recipe", f"{long}.toml"],
+    ):  # fmt: skip
+        assert main([*command, "--quiet"]) == 2
+        said = capsys.readouterr().err
+        assert "unexpected" not in said
+        assert long in said

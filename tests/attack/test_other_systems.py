@@ -142,7 +142,7 @@ def test_a_name_that_the_terminal_cannot_print_ends_no_finished_work(encoding, t
     assert (out / "猫 ☃.png").is_file()
 
 
-@pytest.mark.parametrize("shell", ["{} | true", "{} >&-", "{} 2>&-", "{} | head -c 1 >/dev/null"])
+@pytest.mark.parametrize("shell", ["{} | true", "{} >&-", "{} 2>&-", "{} 2>/dev/full", "{} 2>&1 | head -1"])
 def test_a_reader_that_goes_away_ends_no_finished_work(shell, trained, scenes, tmp_path):
     words = f"{sys.executable} -m advcam predict --model {trained} --images {scenes / 'images'} --out {tmp_path / 'out'}"
     done = subprocess.run(
@@ -338,3 +338,31 @@ def test_everything_is_read_with_two_threads_and_one(scenes, monkeypatch):
         both.append(load(scenes / "images", scenes / "labels.csv"))
     assert both[0] == both[1]
     assert torch.get_num_threads() >= 1
+
+
+@pytest.mark.parametrize("names", [("x", "x.png/y"), ("x", "x.npz/y"), ("a/x", "a/x.json/y/z")])
+def test_an_image_whose_files_would_be_a_folder_of_anothers_is_refused_at_the_look(names, tmp_path, capsys):
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "images" / f"{name}.bmp")
+    (tmp_path / "labels.csv").write_text("image,labels\n" + "".join(f"{name}.bmp,cat\n" for name in names))
+    data = ["--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels.csv")]
+    assert main(["run", *data, "--out", str(tmp_path / "run"), *NETWORK]) == 2
+    assert "rename one" in capsys.readouterr().err
+
+
+def test_classes_that_differ_by_case_alone_are_two(scenes, tmp_path):
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(scenes, data)
+    for file in ("labels.csv", "classes.csv"):
+        (data / file).write_text((data / file).read_text().replace("ring", "CROSS"))
+    assert main(arguments(data, run)) == 0
+    assert main(["report", "--run", str(run), "--quiet"]) == 0
+    assert main(["refine", "--run", str(run), "--redo", "--quiet"]) == 0
+
+
+def test_where_the_current_folder_is_gone_a_line_says_so(tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = f"cd {tmp_path / 'gone'} && rmdir {tmp_path / 'gone'} && {sys.executable} -m advcam report --run x"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "advcam: the current folder is gone; cd to another\n")

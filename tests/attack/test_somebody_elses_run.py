@@ -11,6 +11,7 @@ import pytest
 
 from advcam.cli import main
 from advcam.models import own
+from conftest import arguments
 
 STEPS = ("classify", "climb", "refine", "segment")
 FILES = (
@@ -94,7 +95,7 @@ def ends_well(command, capsys):
         status = left.code
     said = capsys.readouterr().err
     assert status in (0, 1, 2), (command, said)
-    assert "unexpected" not in said, (command, said)
+    assert "advcam: unexpected" not in said, (command, said)
     assert "Traceback" not in said, (command, said)
     assert status != 2 or said.splitlines()[-1].startswith("advcam"), (command, said)
     return status
@@ -266,3 +267,42 @@ def test_what_is_typed_where_the_classifier_is_no_code_is_refused(run, capsys):
     assert "there is no file 'x.py'" in said
     assert "expected FILE.py:FUNCTION" in said
     assert (run / "2-climb" / "maps").is_dir()
+
+
+@pytest.mark.parametrize("verb", ["segment", "evaluate", "run"])
+def test_no_model_card_is_written_through_a_link(verb, run, scenes, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(run / "4-segment", elsewhere)
+    (elsewhere / "README.md").write_text("mine")
+    (run / "4-segment").symlink_to(elsewhere)
+    masks = ["--masks", str(scenes / "masks")] if verb == "evaluate" else []
+    command = arguments(scenes, run) if verb == "run" else [verb, "--run", str(run), "--quiet", *masks]
+    assert ends_well(command, capsys) == 2
+    assert (elsewhere / "README.md").read_text() == "mine"
+
+
+ODD_NETWORKS = [
+    {"pruned": True},
+    {"features_only": True},
+    {"act_layer": "x"},
+    {"block": "x"},
+    {"out_indices": [10**6]},
+    {"x": {}},
+    {"aux_params": {"classes": 3}},
+    {"stem_width": 10**9},
+    {"channels": [10**6]},
+    {"layers": [10**5, 1, 1, 1]},
+    {"num_classes": 3},
+]
+
+
+@pytest.mark.parametrize("options", ODD_NETWORKS, ids=lambda options: next(iter(options)))
+def test_options_of_networks_that_cannot_be_are_refused(options, run, scenes, tmp_path, capsys):
+    for name in ("1-classify", "4-segment"):
+        path = run / name / "model.json"
+        record = json.loads(path.read_text())
+        record["backbone"]["options"] = options
+        path.write_text(json.dumps(record))
+    assert ends_well(["climb", "--run", str(run), "--redo", "--quiet"], capsys) == 2
+    out = ["--images", str(scenes / "images"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert ends_well(["predict", "--model", str(run / "4-segment"), *out], capsys) == 2

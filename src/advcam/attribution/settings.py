@@ -9,7 +9,7 @@ from typing import Any
 
 from advcam.errors import SettingsError, known
 from advcam.expect import came
-from advcam.limits import MAX_GRID, MAX_SCALE, MAX_VALUE
+from advcam.limits import MAX_CLIMB_STEPS, MAX_GRID, MAX_SCALE, MAX_VALUE
 
 from .maps import METHODS
 
@@ -132,6 +132,8 @@ class ClimbSettings:
                 raise SettingsError(f"{name} is True or False, got {came(getattr(self, name))}")
         if not isinstance(self.steps, Integral) or self.steps < 1:
             raise SettingsError(f"steps must be a whole number of at least 1 (1 = the plain map), got {self.steps}")
+        if self.steps > MAX_CLIMB_STEPS:
+            raise SettingsError(f"steps must be at most {MAX_CLIMB_STEPS}, got {self.steps}")
         if not self.scales or any(not 0 < s <= MAX_SCALE for s in self.scales):
             raise SettingsError(
                 f"scales must be positive factors up to {MAX_SCALE:g}, for example (1.0, 1.5), got {self.scales}"

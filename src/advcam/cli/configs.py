@@ -184,5 +184,5 @@ def _tuples(table: recipes.Table) -> recipes.Table:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: nested by the thousand
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):  # the last two: nested by the thousand
         return text

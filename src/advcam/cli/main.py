@@ -30,11 +30,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     process.keep_memory()
     bound_threads()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stderr(_Unread(sys.stderr)):
         if not args.debug:
             _only_our_warnings()
         process.take_interrupts()
         return _called(parser, args, argv)
+
+
+class _Unread:
+    """Standard error, where nobody reading it any more, as behind ``| head``, undoes nothing."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
 
 
 def _only_our_warnings() -> None:
@@ -72,8 +91,11 @@ def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None)
     except Exception as error:
         if args.debug:
             traceback.print_exc()
-        ours = isinstance(error, AdvcamError)
-        line = str(error) if ours else f"unexpected {type(error).__name__}: {error}; --debug shows where. What is done is kept"
+        line = f"unexpected {type(error).__name__}: {error}; --debug shows where. What is done is kept"
+        if isinstance(error, AdvcamError):
+            line = str(error)
+        elif isinstance(error, OSError) and error.filename:
+            line = f"{error.filename}: cannot be used ({error.strerror}); check the path. What is done is kept"
         _print(f"advcam: {' '.join(line.split())}", sys.stderr)
         return COULD_NOT_START
 

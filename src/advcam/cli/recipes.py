@@ -73,6 +73,8 @@ def _table(reference: str, step: str, table: Any) -> Table:
     own = {"like": table} if isinstance(table, str) else table
     if "like" not in own:
         return dict(own)
+    if not isinstance(own["like"], str):
+        raise SettingsError(f"--recipe {reference}: [{step}] is like {own['like']!r:.60}: expected the name of a recipe")
     other = _read(own["like"]).get(step)
     if not isinstance(other, dict) or "like" in other:
         raise SettingsError(f"--recipe {reference}: [{step}] is like {own['like']!r}, which has no table [{step}] of its own")

@@ -14,6 +14,7 @@ from torch import nn
 
 from advcam.errors import NetworkError, SettingsError, known
 from advcam.kinds import check_kinds
+from advcam.limits import MAX_OPTION
 
 from .weights import State, fill, has, load_state, without_prefix
 
@@ -46,6 +47,10 @@ class Backbone:
         for option in self.options:
             if option.startswith(("pretrained", "checkpoint", "cache")):  # timm would load any file, pickles too
                 raise SettingsError(f"backbone option {option!r} is not taken: give the file of weights, --weights FILE")
+            if option in ("features_only", "out_indices", "num_classes"):
+                raise SettingsError(f"backbone option {option!r} is not taken: what the network returns is for advcam to say")
+            if _largest(self.options[option]) > MAX_OPTION:
+                raise SettingsError(f"backbone option {option!r} is at most {MAX_OPTION}, got {self.options[option]!r:.60}")
 
     def create(self, **more: Any) -> nn.Module:
         """The network from timm.
@@ -62,11 +67,10 @@ class Backbone:
                 return self.spaced(_create(self.name, output_stride=self.output_stride, **arguments))
             except (TypeError, AssertionError, NotImplementedError):  # this network cannot change its stride
                 return _create(self.name, **arguments)
-        except (TypeError, AssertionError, NotImplementedError) as error:
-            raise SettingsError(f"timm cannot build {self.name!r} with {arguments}: {error}") from None
-        except (OSError, RuntimeError) as error:
-            if not more.get("pretrained"):
-                raise
+        except Exception as error:  # whatever timm makes of an option
+            if not (more.get("pretrained") and isinstance(error, (OSError, RuntimeError))):
+                said = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+                raise SettingsError(f"timm cannot build {self.name!r} with {arguments}: {said}") from None
             reason = shorten(str(error).splitlines()[0], 160, placeholder=" ...")
             raise NetworkError(
                 f"the pretrained weights of {self.name!r} cannot be had from the hub ({reason}). Without a network, give"
@@ -97,6 +101,15 @@ class Backbone:
         """The backbone that :meth:`record` described."""
         triples = {name: tuple(record[name]) if record[name] else None for name in ("mean", "std")}
         return cls(**{**record, **triples})
+
+
+def _largest(value: Any) -> float:
+    """The largest number in an option."""
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0)
+    if isinstance(value, dict):
+        return _largest(list(value.values()))
+    return abs(value) if isinstance(value, (int, float)) else 0
 
 
 def licence(name: str) -> str:

@@ -19,7 +19,7 @@ from .weights import State, fill, load_state, without_prefix
 STRIDE = 32
 """Inputs are padded to a multiple of it, which every encoder takes."""
 
-REFUSALS = (TypeError, ValueError, KeyError, RuntimeError, AssertionError, NotImplementedError)
+REFUSALS = (TypeError, ValueError, LookupError, AttributeError, OSError, RuntimeError, AssertionError, NotImplementedError)
 """What timm and segmentation-models-pytorch raise where a backbone does not go together with what is asked of it."""
 
 

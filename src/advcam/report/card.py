@@ -37,6 +37,7 @@ MEASURED = {"segment": "predictions", "semi": "semi"}
 def write_card(run: RunFolder, data: Dataset, step: str) -> None:
     """Writes ``README.md`` into the folder of a step that trained a network; numbers of an evaluation, where there was one."""
     folder, state = run.folder(step), run.state()
+    run.see_no_links(folder)
     made = read_json(folder / "model.json", NetworkRecord, redo(run, step))
     classifier = classifier_record(run)
     scored = run.root / "metrics.json"

@@ -42,6 +42,8 @@ class ClimbConfig:
 
     def settings(self) -> ClimbSettings:
         """The preset's settings with the changes."""
+        if "preset" in self.changes:
+            raise SettingsError("a climb has no setting 'preset' beside its preset; --preset chooses it")
         return settings(self.preset, **self.changes)
 
     def at(self, precision: str) -> ClimbConfig:

@@ -137,7 +137,7 @@ def load_data(run: RunFolder) -> Dataset:
     kept = read_json(path, DataRecord, RESTORE)
     classes = ClassTable.from_record(kept["classes"])
     train, scored = (tuple(_item(path, one, len(classes)) for one in part) for part in (kept["train"], kept["eval"]))
-    numbers = [len({value.casefold() for value in part}) for part in (map(str, classes.ids), classes.names)]
+    numbers = [len({*part}) for part in (classes.ids, classes.names)]
     ids = [{item.id for item in part} for part in (train, scored)]
     if min(numbers) < len(classes) or [len(part) for part in ids] != [len(train), len(scored)] or not train:
         raise StoreError(f"{path}: names a class or an image twice, or no image to train on; {RESTORE}")

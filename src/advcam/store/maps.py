@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from advcam.errors import StoreError
-from advcam.limits import MAX_CLASSES, MAX_MAP_VALUES
+from advcam.limits import MAX_MAP_VALUES
 
 from .atomic import whole
+
+STRIDE = 4
+"""Pixels a cell of stored maps."""
 
 
 @dataclass(frozen=True)
@@ -53,60 +57,74 @@ def load_maps(path: Path) -> StoredMaps:
         StoreError: missing, or not such a file.
     """
     try:
-        held = read_arrays(path)
-        lacking = {"classes", "maps", "size"} - held.keys()
+        forms = _forms(path)
+        lacking = {"classes", "maps", "size"} - forms.keys()
         if lacking:
             raise StoreError(f"{path}: not a map file (it has no array {min(lacking)!r}); delete it")
-        classes, maps, size = (held[name] for name in ("classes", "maps", "size"))
-        if (
-            (classes.ndim, maps.ndim, size.shape) != (1, 3, (2,))
-            or len(classes) != len(maps)
-            or (classes.dtype.kind, maps.dtype.kind, size.dtype.kind) != ("i", "f", "i")
-            or not size.min() > 0
-        ):
+        shapes, kinds = zip(*(forms[name] for name in ("classes", "maps", "size")), strict=True)
+        size = read_arrays(path, ("size",))["size"].tolist() if (shapes[2], kinds[2]) == ((2,), "i") else [0, 0]
+        count = shapes[0][0] if len(shapes[0]) == 1 else -1
+        if kinds != ("i", "f", "i") or min(size) < 1 or shapes[1] != (count, -(-size[0] // STRIDE), -(-size[1] // STRIDE)):
             raise StoreError(
-                f"{path}: not a map file: expected classes int [k], maps float [k, h, w] and size int [2], got"
-                f" {_form(classes)}, {_form(maps)} and {_form(size)}; delete it"
+                f"{path}: not a map file: expected classes int [k], size int [2] and, at stride {STRIDE} of it, maps float"
+                f" [k, h, w]; got shapes {', '.join(map(str, shapes))}, size {size}; delete it"
             )
-        if not (np.isfinite(maps).all() and ((classes >= 1) & (classes <= MAX_CLASSES)).all()):
-            raise StoreError(f"{path}: holds maps that are not finite, or no class ids; delete it")
+        held = read_arrays(path, ("classes", "maps"))
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such map file") from None
-    return StoredMaps(tuple(classes.tolist()), torch.from_numpy(maps).float(), (int(size[0]), int(size[1])))
+    if not np.isfinite(held["maps"]).all() or (held["classes"] < 0).any():
+        raise StoreError(f"{path}: holds maps that are not finite, or no class ids; delete it")
+    return StoredMaps(tuple(held["classes"].tolist()), torch.from_numpy(held["maps"]).float(), (size[0], size[1]))
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz`` file, no larger than the limits; their headers are looked at before anything is unpacked.
+def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` file, together no larger than the limit; their headers are looked at before anything is
+    unpacked.
+
+    Args:
+        path: of the file.
+        names: of the arrays to read; all where none is named.
 
     Raises:
         FileNotFoundError: there is no such file.
         StoreError: not such a file, or too large.
     """
+    forms = _forms(path)
+    wanted = list(names or forms)
+    if sum(math.prod(forms[name][0]) for name in wanted) > MAX_MAP_VALUES:
+        raise StoreError(f"{path}: unpacks to more than {MAX_MAP_VALUES} numbers; delete it")
+    if odd := [name for name in wanted if forms[name][1] not in "biuf"]:
+        raise StoreError(f"{path}: {odd[0]} holds no real numbers; delete it")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in wanted}
+    except Exception as error:  # a damaged zip raises anything from KeyError to zlib.error
+        raise _damaged(path, error) from error
+
+
+def _forms(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and kind of numbers of each array in a file, by name, from the headers alone."""
     try:
         with zipfile.ZipFile(path) as archive:
+            found = {}
             for entry in archive.infolist():
                 with archive.open(entry) as stream:
-                    shape, kind = _header(stream)
-                if math.prod(shape) > MAX_MAP_VALUES or entry.file_size > 16 * MAX_MAP_VALUES:
-                    raise StoreError(
-                        f"{path}: {entry.filename} unpacks to {shape} values, more than {MAX_MAP_VALUES}; delete it"
-                    )
-                if kind not in "biuf":
-                    raise StoreError(f"{path}: {entry.filename} holds no real numbers; delete it")
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (FileNotFoundError, StoreError):
+                    found[entry.filename.removesuffix(".npy")] = _header(stream)
+        return found
+    except FileNotFoundError:
         raise
-    except Exception as error:  # a damaged zip raises anything from KeyError to zlib.error
-        raise StoreError(f"{path}: not a map file, or damaged ({type(error).__name__}: {error}); delete it") from error
+    except Exception as error:  # as above
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path}: not a map file, or damaged ({type(error).__name__}: {error}); delete it")
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], str]:
     """Shape and kind of numbers of an array in an archive."""
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     shape, _, kind = read[np.lib.format.read_magic(stream)[0]](stream)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a shape of {shape}")
     return shape, kind.kind
-
-
-def _form(array: NDArray[Any]) -> str:
-    return f"{array.dtype} {list(array.shape)}"

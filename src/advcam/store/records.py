@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from advcam.limits import MAX_CLASSES, MAX_PIXELS, MIN_SIDE
+from advcam.limits import MAX_CLASSES, MAX_PIXELS, MAX_SEED, MIN_SIDE
 
 Count = Annotated[int, Meta(ge=0)]
 Side = Annotated[int, Meta(ge=MIN_SIDE, le=MAX_PIXELS)]
@@ -34,7 +34,7 @@ class About(TypedDict):
     train_list: str | None
     eval_list: str | None
     eval_name: str | None
-    seed: Count
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED)]
 
 
 class StepRecord(TypedDict):

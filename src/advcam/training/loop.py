@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import os
 import shutil
 import signal
 import sys
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import Views
 from advcam.errors import AdvcamError, RunError, SettingsError, out_of_memory
-from advcam.machine import Machine, settled
+from advcam.machine import Machine, settled, several
 from advcam.models.weights import State, torch_load
 from advcam.progress import Reporter
 from advcam.store import write_bytes
@@ -36,6 +37,13 @@ SHARED_MEMORY = Path("/dev/shm")
 
 AHEAD = 3
 """Batches of each worker that lie there at once: two that it prepares, and one that is taken."""
+
+_WHAT = ("SIZE", "RANK", "LOCAL_RANK", "LOCAL_SIZE")
+LAUNCHERS = (
+    "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    *(f"{mpi}_{what}" for mpi in ("OMPI_COMM_WORLD", "MV2_COMM_WORLD", "PMI") for what in _WHAT),
+)  # fmt: skip
+"""Variables by which launchers tell processes of one another."""
 
 Look = Callable[[nn.Module], dict[str, Any]]
 
@@ -81,7 +89,7 @@ def fit(
             kept.
         RunError: a state that is another network's.
     """
-    accelerator = Accelerator(cpu=machine.torch_device().type == "cpu")
+    accelerator = accelerate(machine)
     precision = settled(plan.precision, accelerator.device)
     body = model if body is None else body
     plan.prepare(body)
@@ -146,7 +154,7 @@ def fit(
                 f" kept in {folder}; {_remedy(batch, accelerator.num_processes, machine.accumulate)}"
             ) from None
         if not total < float("inf"):
-            raise SettingsError(f"{what}: the loss is {total} in epoch {epoch + 1}; lower the learning rate")
+            raise SettingsError(f"{what}: the loss is {total} in epoch {epoch + 1}; lower the learning rate (or weight decay)")
         seen = average or plain
         seen.eval()
         with torch.no_grad():
@@ -157,6 +165,25 @@ def fit(
         writer.flush()
         machine.wait()
     return state.best, state.history
+
+
+def accelerate(machine: Machine) -> Accelerator:
+    """What trains on this machine; variables of a launcher that did not start this process are not shown to it.
+
+    Raises:
+        SettingsError: the environment says what cannot be.
+    """
+    hidden = {} if several() else {name: os.environ.pop(name) for name in LAUNCHERS if name in os.environ}
+    try:
+        return Accelerator(cpu=machine.torch_device().type == "cpu")
+    except Exception as error:  # whatever it makes of the environment
+        said = {name: value for name, value in os.environ.items() if name.startswith(("ACCELERATE_", "FORK_LAUNCHED"))}
+        raise SettingsError(
+            f"accelerate cannot start here ({type(error).__name__}: {error}); unset what the environment says of it:"
+            f" {', '.join(said) or 'what a launcher has set'}"
+        ) from None
+    finally:
+        os.environ.update(hidden)
 
 
 def _step(
@@ -185,7 +212,11 @@ def _workers(wanted: int, views: Views, batch: int, reporter: Reporter) -> int:
     """So many processes as are wanted, or none where shared memory has no room for the batches that they would leave there."""
     if not wanted or not SHARED_MEMORY.is_dir():
         return wanted
-    values = [value for part in views[0] for value in (part.values() if isinstance(part, dict) else [part])]
+    try:
+        shown = views[0]
+    except (AdvcamError, RuntimeError, MemoryError):  # said where the images are read in earnest
+        return wanted
+    values = [value for part in shown for value in (part.values() if isinstance(part, dict) else [part])]
     each = batch * sum(value.nbytes for value in values)
     needed, free = AHEAD * wanted * each, shutil.disk_usage(SHARED_MEMORY).free
     if needed <= free:
@@ -280,14 +311,17 @@ class _Progress:
             kept = torch_load(self.path)
             history = msgspec.convert(kept["history"], History)
             best = msgspec.convert(kept["best"], dict[str, Any])
-            if len(history) < 1 or not all(isinstance(value, Tensor) for value in best.values()):
-                raise ValueError("no epoch, or no weights")
+            if not history:
+                raise ValueError("no epoch")
         except Exception as error:  # a damaged file raises anything from EOFError to zipfile's
             said = " ".join(str(error).split())[:160]
             raise RunError(f"{self.path}: damaged ({type(error).__name__}: {said}); {remedy}") from None
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(kept[name])
+            wanted = {name: (value.shape, True) for name, value in self.parts["model"].state_dict().items()}
+            if {name: (value.shape, value.is_contiguous()) for name, value in best.items()} != wanted:
+                raise ValueError("its best weights are none of this network")
         except Exception as error:  # optimizers and schedules raise whatever comes
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{self.path}: the state of another network ({said}); {remedy}") from None
