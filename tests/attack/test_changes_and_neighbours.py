@@ -104,10 +104,10 @@ def test_studies_and_evaluations_pass_over_what_changed_and_list_it(climbed, cap
 
 def test_an_image_that_changes_while_a_step_reads_it_stops_the_step(climbed, monkeypatch, capsys):
     """What is compared is what is decoded, not what lay there a moment before."""
-    from advcam import flow
+    from advcam import preflight
 
     data, run = climbed
-    monkeypatch.setattr(flow, "need_images", lambda context: repainted(data / "images" / "scene-00004.png"))
+    monkeypatch.setattr(preflight, "need_images", lambda context: repainted(data / "images" / "scene-00004.png"))
     assert main(["climb", "--run", str(run), "--redo", "--quiet"]) == 2
     assert "scene-00004.png: has changed since this run looked at it" in capsys.readouterr().err
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import sys
 import traceback
 import warnings
@@ -15,6 +13,8 @@ from typing import Any
 
 from advcam import process
 
+from .terminal import Unread, only_our_warnings, print_any_name, say, speaks
+
 DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
 
 
@@ -23,54 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from advcam.machine import bound_threads
     from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
 
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names that the terminal has no signs for
+    print_any_name()
     parser = _parser()
     args = parser.parse_args(argv)
     process.keep_memory()
     bound_threads()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(_Unread(sys.stderr)):
+    with warnings.catch_warnings(), contextlib.redirect_stderr(Unread(sys.stderr)):
         if not args.debug:
-            _only_our_warnings()
+            only_our_warnings()
         process.take_interrupts()
         return _called(parser, args, argv)
-
-
-class _Unread:
-    """Standard error, where nobody reading it any more, as behind ``| head``, undoes nothing."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            self.stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self.stream.flush()
-
-
-def _only_our_warnings() -> None:
-    """Other libraries' warnings are not for the person at the terminal; ours are, each once, on a line."""
-    from advcam.errors import AdvcamWarning
-
-    said = set[str]()
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if _speaks() and str(message) not in said:
-            said.add(str(message))
-            _print(f"advcam: warning: {message}", sys.stderr)
-
-    warnings.simplefilter("ignore")
-    warnings.filterwarnings("always", category=AdvcamWarning)
-    warnings.showwarning = show
-    logging.disable(logging.WARNING)
 
 
 def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None) -> int:
@@ -86,7 +48,7 @@ def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None)
             args = _as_the_run_has_it(parser, args, argv)
         return int(args.call(args))
     except KeyboardInterrupt:
-        _print(process.STOPPED, sys.stderr)
+        say(process.STOPPED, sys.stderr)
         return 130
     except Exception as error:
         if args.debug:
@@ -96,7 +58,7 @@ def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None)
             line = str(error)
         elif isinstance(error, OSError) and error.filename:
             line = f"{error.filename}: cannot be used ({error.strerror}); check the path. What is done is kept"
-        _print(f"advcam: {' '.join(line.split())}", sys.stderr)
+        say(f"advcam: {' '.join(line.split())}", sys.stderr)
         return COULD_NOT_START
 
 
@@ -107,16 +69,6 @@ def _allow_what_was_typed(args: Namespace) -> None:
         from advcam.models.own import allow
 
         allow(typed)
-
-
-def _print(line: str, stream: Any = None) -> None:
-    """Prints a line; that nobody reads it any more, as behind ``| head``, undoes nothing that was done."""
-    stream = stream or sys.stdout
-    try:
-        print(line, file=stream, flush=True)
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _as_the_run_has_it(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None) -> Namespace:
@@ -252,25 +204,18 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _speaks() -> bool:
-    """Whether this process, of several, is the one that a person reads."""
-    from advcam.machine import several
-
-    return not several() or os.environ["RANK"] == "0"
-
-
 def _reporter(args: Namespace) -> Any:
     from advcam.progress import Reporter
 
-    return Reporter(args.quiet or not _speaks())
+    return Reporter(args.quiet or not speaks())
 
 
 def _end(done: str, skipped: int, listed: Path, what: str = "left out") -> int:
     """The last line, and the exit status it stands for."""
-    if _speaks():
-        _print(done)
-    if skipped and _speaks():
-        _print(f"{skipped} {what}, listed with reasons in {listed}")
+    if speaks():
+        say(done)
+    if skipped and speaks():
+        say(f"{skipped} {what}, listed with reasons in {listed}")
     return SOME_FAILED if skipped else DONE
 
 
@@ -303,7 +248,7 @@ def _run(args: Namespace) -> int:
 
 
 def _step(args: Namespace) -> int:
-    from advcam import flow
+    from advcam import flow, preflight
     from advcam.report import write_card
     from advcam.stages import classify, climb, segment, semi
     from advcam.store import alone
@@ -331,8 +276,8 @@ def _step(args: Namespace) -> int:
             own = None if args.step == "classify" else c.own(args)
             context = flow.reopen(args.run, args.seed, machine, reporter, args.images, own)
         if args.redo or not context.run.done(args.step):
-            machine.once(lambda: flow.need_images(context))
-            flow.try_step(context, args.step, made)
+            machine.once(lambda: preflight.need_images(context))
+            preflight.try_step(context, args.step, made)
         if args.redo:
             gone = machine.once(lambda: context.run.drop(args.step))
             reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
@@ -399,7 +344,7 @@ def _check(args: Namespace) -> int:
 
     lines, problems = check(CheckConfig(c.data(args), args.masks), _reporter(args))
     list_skips(args.out, problems)
-    _print("\n".join(lines))
+    say("\n".join(lines))
     return _end(f"problems: {len(problems)}", len(problems), args.out, "problems")
 
 
@@ -407,7 +352,7 @@ def _convert(args: Namespace) -> int:
     from advcam.preparation import convert
 
     lines, skipped = convert(args.labels, args.out, _reporter(args), args.classes)
-    _print("\n".join(lines))
+    say("\n".join(lines))
     return _end(f"labels, classes, lists: {args.out}", len(skipped), args.out / "skipped.csv", "faults")
 
 
@@ -415,7 +360,7 @@ def _export(args: Namespace) -> int:
     from advcam.export import export
 
     for line in export(args.model, args.out, args.size):
-        _print(line)
+        say(line)
     return _end(f"network: {args.out}", 0, args.out)
 
 
@@ -425,5 +370,5 @@ def _climb_image(args: Namespace) -> int:
     from . import configs as c
 
     for line in climb_image(args.image, c.picture(args), args.out, c.machine(args), _reporter(args)):
-        _print(line)
+        say(line)
     return _end(f"overlay, maps, animations: {args.out}", 0, args.out)
