@@ -254,7 +254,7 @@ def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ())
             f"{source}: {name!r} has shape {tuple(state[name].shape)}, the model expects {tuple(wanted[name].shape)}"
             f" ({len(other)} such tensors); these are weights of another network, or of another number of classes"
         )
-    broken = [name for name, _ in model.named_parameters() if name in state and not state[name].isfinite().all()]
+    broken = [name for name, _ in model.named_parameters() if name in state and not state[name].float().isfinite().all()]
     if broken:
         raise NetworkError(
             f"{source}: {broken[0]!r} holds NaN or infinite values ({len(broken)} such tensors): a training that went wrong, or"
