@@ -292,7 +292,6 @@ ODD_NETWORKS = [
     {"stem_width": 10**9},
     {"channels": [10**6]},
     {"layers": [10**5, 1, 1, 1]},
-    {"num_classes": 3},
 ]
 
 
