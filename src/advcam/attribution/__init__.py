@@ -1,6 +1,7 @@
 """Class activation maps and the climb that extends them. Pure: torch only, any device, batched, no files."""
 
 from .climb import Step, ascend, climb, gradients
+from .emphasis import counted
 from .maps import METHODS, Head, gradient_scale
 from .settings import PRECISIONS, PRESETS, ClimbSettings, settings
 from .views import add_views, fuse_scales, make_views, normalise, strided_size
@@ -15,6 +16,7 @@ __all__ = [
     "add_views",
     "ascend",
     "climb",
+    "counted",
     "fuse_scales",
     "gradient_scale",
     "gradients",

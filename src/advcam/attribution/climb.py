@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .emphasis import emphasised, pressure
+from .emphasis import pressure
 from .maps import METHODS, Head, gradient_scale
 from .objective import penalty, relu_scores, suppressed, unit_of
 from .settings import ClimbSettings
@@ -23,16 +24,18 @@ class Step:
     """What one step t saw of the pixels x^t, and where they went.
 
     Args:
-        maps: [C, h, w], the map of each climb's class, views added: what the step adds to the sum.
+        maps: [C, h, w], the map of each climb's class, views added.
         scores: [C, K], the score of every class.
         pixels: [C, V, 3, H, W], x^t.
         moved: [C, V, 3, H, W], x^(t+1); None after a last step that nobody asked to go on from.
+        pressure: [C, h, w], how hard this step pushed the pixels of each cell, with mean 1; None where it pushed none.
     """
 
     maps: Float[Tensor, "c h w"]
     scores: Float[Tensor, "c k"]
     pixels: Float[Tensor, "c v 3 y x"]
     moved: Float[Tensor, "c v 3 y x"] | None
+    pressure: Float[Tensor, "c h w"] | None = None
 
 
 def climb(
@@ -49,10 +52,10 @@ def climb(
     """Climb C times, each along the gradient of its own class, and yield what every step sees.
 
     ``x^t = x^(t-1) + xi dL/dx``, ``L = y_c - sum_{k != c} y_k - lambda || M |CAM(x) - CAM(x^0)| ||_1`` (equations 3-7).
-    The AdvCAM is the sum of the maps. Every quantity is one climb's own (gradient maximum, bounds, mask), so a batch
-    gives what one at a time gives. Climbs of one image share its first forward pass. Between steps nothing is kept but
-    pixels, the first map, and where pixels were pushed. A map or gradient that is not finite counts as 0 there: the map
-    shows nothing, the pixels stay.
+    The AdvCAM is the sum of the maps; :func:`~advcam.attribution.emphasis.counted` says what each counts for in it. Every
+    quantity is one climb's own (gradient maximum, bounds, mask), so a batch gives what one at a time gives. Climbs of one image
+    share its first forward pass. Between steps nothing is kept but the pixels and the first map. A map or gradient that is not
+    finite counts as 0 there: the map shows nothing, the pixels stay.
 
     Args:
         classifier: images to (features, logits), in eval mode, the logits differentiable in the features.
@@ -64,45 +67,93 @@ def climb(
         steps: how many; None is the settings' T.
         move_last: move the pixels after the last step too.
     """
-    x, rows, first, peak, pushed = views.detach(), image, None, None, None
+    x, rows, first = views.detach(), image, None
     steps = steps or s.steps
     for t in range(steps):
         moving = t + 1 < steps or move_last
+        moved = pushed = None
         with torch.enable_grad():
             x.requires_grad_(moving)
-            features, logits = classifier(x.flatten(0, 1))
-            f, y = features.unflatten(0, x.shape[:2])[rows], logits.unflatten(0, x.shape[:2])[rows]
-            if head is not None:
-                g = head.gradient(f, target)
-            else:
-                own = y[torch.arange(len(rows)), :, target].sum(1)
-                g = gradients(own, features, rows, len(x), keep=moving)
-            maps = METHODS[s.method](f, g)
-            if s.weights == "gradient":
-                maps = maps * gradient_scale(f, _linear(head), target)
-            cam = add_views(maps)
-            if first is None:
-                first, unit = _finite(cam.detach()), unit_of(f, g) if s.penalty == "relative" else None
-            scores = relu_scores(f, _linear(head)) if s.score == "relu" else y.mean(1)
-            objective = suppressed(scores, target, s.suppress)
-            if s.restrain and moving:
-                objective = objective - s.restrain * penalty(cam, first, s.threshold, unit)
-
-        seen = _finite(cam.detach())
-        peak = seen.amax((1, 2)) if peak is None else torch.where(peak > 0, peak, seen.amax((1, 2)))
-        counted = emphasised(seen, peak, pushed, s.ceiling) if t else seen
-        moved = None
+            seen = observe(classifier, x, rows, target, s, head, keep=moving)
+            first = first or Start.of(seen, s)
+            if moving:
+                ascent = gradients(objective(seen, first, target, s), x, rows, len(x))
         if moving:
-            ascent = gradients(objective, x, rows, len(x))
-            moved = ascend(x.detach()[rows], ascent, s)
-            if s.emphasis == "gradient":
-                pushed = pressure(_finite(ascent), (first.shape[1], first.shape[2])) + (0 if pushed is None else pushed)
+            moved, pushed = ascend(x.detach()[rows], ascent, s), pressure(finite(ascent), seen.grid)
             del ascent
-        step = Step(counted, scores.detach(), x.detach()[rows], moved)
-        del features, logits, f, y, g, maps, cam, scores, objective
+        step = Step(finite(seen.cam.detach()), seen.scores.detach(), x.detach()[rows], moved, pushed)
+        del seen
         yield step
         if moved is not None:
             x, rows = moved, torch.arange(len(moved), device=moved.device)
+
+
+class Seen(NamedTuple):
+    """What the classifier makes of each climb's pixels.
+
+    Args:
+        f: [C, V, D, h, w], features.
+        g: [C, V, D, h, w], ``dy_c / df``, a constant.
+        scores: [C, K], y.
+        cam: [C, h, w], ``CAM(x)``, views added.
+    """
+
+    f: Float[Tensor, "c v d h w"]
+    g: Float[Tensor, "c v d h w"]
+    scores: Float[Tensor, "c k"]
+    cam: Float[Tensor, "c h w"]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w)."""
+        return self.cam.shape[1], self.cam.shape[2]
+
+
+def observe(
+    classifier: Classifier, x: Float[Tensor, "n v 3 y x"], rows: Int[Tensor, " c"], target: Int[Tensor, " c"], s: ClimbSettings,
+    head: Head | None, keep: bool,
+) -> Seen:  # fmt: skip
+    """Features, scores and map (equation 1, or another method's) of the pixels; each image goes through the network once.
+
+    Args:
+        classifier: see :func:`climb`.
+        x: of N images.
+        rows: the image of each climb.
+        target: the class of each climb.
+        s: the settings.
+        head: see :func:`climb`.
+        keep: the graph, for the gradient in the pixels.
+    """
+    features, logits = classifier(x.flatten(0, 1))
+    f, y = features.unflatten(0, x.shape[:2])[rows], logits.unflatten(0, x.shape[:2])[rows]
+    if head is not None:
+        g = head.gradient(f, target)
+    else:
+        own = y[torch.arange(len(rows)), :, target].sum(1)
+        g = gradients(own, features, rows, len(x), keep=keep)
+    maps = METHODS[s.method](f, g)
+    if s.weights == "gradient":
+        maps = maps * gradient_scale(f, _linear(head), target)
+    scores = relu_scores(f, _linear(head)) if s.score == "relu" else y.mean(1)
+    return Seen(f, g, scores, add_views(maps))
+
+
+class Start(NamedTuple):
+    """What the penalty compares with: ``CAM(x^0)``, and the unit of its score; see :func:`.objective.unit_of`."""
+
+    cam: Float[Tensor, "c h w"]
+    unit: Float[Tensor, " c"] | None
+
+    @classmethod
+    def of(cls, seen: Seen, s: ClimbSettings) -> Start:
+        """Of what the first step saw."""
+        return cls(finite(seen.cam.detach()), unit_of(seen.f, seen.g) if s.penalty == "relative" else None)
+
+
+def objective(seen: Seen, first: Start, target: Int[Tensor, " c"], s: ClimbSettings) -> Float[Tensor, " c"]:
+    """``L = y_c - suppress sum_{k != c} y_k - lambda || M |CAM(x) - CAM(x^0)| ||_1`` (equations 5 and 6)."""
+    value = suppressed(seen.scores, target, s.suppress)
+    return value - s.restrain * penalty(seen.cam, first.cam, s.threshold, first.unit) if s.restrain else value
 
 
 def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], n: int, *, keep: bool = False) -> Tensor:
@@ -133,7 +184,7 @@ def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], 
 
     A gradient of zero leaves the pixels where they are, and so does a range of zero, the constant picture's.
     """
-    gradient = _finite(gradient)
+    gradient = finite(gradient)
     low, high = x.amin((1, 2, 3, 4), keepdim=True), x.amax((1, 2, 3, 4), keepdim=True)
     if s.bounds is not None:
         low, high = torch.full_like(low, s.bounds[0]), torch.full_like(high, s.bounds[1])
@@ -145,7 +196,8 @@ def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], 
     return torch.maximum(torch.minimum(x, high), low) if s.clip else x
 
 
-def _finite(value: Tensor) -> Tensor:
+def finite(value: Tensor) -> Tensor:
+    """What is not finite counts as 0."""
     return value.nan_to_num(0, 0, 0)
 
 

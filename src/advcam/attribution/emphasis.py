@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from .settings import ClimbSettings
 from .views import add_views
+
+if TYPE_CHECKING:
+    from .climb import Step
 
 
 def pressure(gradient: Float[Tensor, "c v 3 y x"], grid: tuple[int, int]) -> Float[Tensor, "c h w"]:
@@ -23,6 +31,20 @@ def pressure(gradient: Float[Tensor, "c v 3 y x"], grid: tuple[int, int]) -> Flo
     pushed = add_views(F.adaptive_avg_pool2d(gradient.abs().sum(2), grid))
     mean = pushed.mean((1, 2), keepdim=True)
     return torch.where(mean > 0, pushed / mean.clamp_min(torch.finfo(mean.dtype).tiny), 1)
+
+
+def counted(steps: Iterator[Step], s: ClimbSettings) -> Iterator[Step]:
+    """The steps of a climb, the map of each as it counts in the sum: the first as it is, later ones :func:`emphasised`.
+
+    Ours, on in preset ``default``; with neither ``ceiling`` nor ``emphasis`` every map counts as it is.
+    """
+    peak, pushed = None, None
+    for t, step in enumerate(steps):
+        own = step.maps.amax((1, 2))
+        peak = own if peak is None else torch.where(peak > 0, peak, own)
+        yield replace(step, maps=emphasised(step.maps, peak, pushed, s.ceiling)) if t else step
+        if s.emphasis == "gradient" and step.pressure is not None:
+            pushed = step.pressure + (0 if pushed is None else pushed)
 
 
 def emphasised(

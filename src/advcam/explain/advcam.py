@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advcam.attribution import ClimbSettings, Step, climb, make_views
+from advcam.attribution import ClimbSettings, Step, climb, counted, make_views
 from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError, out_of_memory
 from advcam.machine import settled
 from advcam.models import Network, called, check_fits, find, lent, ours, prepared, shown, unwrapped
@@ -235,10 +235,11 @@ class AdvCAM:
         s = self.settings
         with _undisturbed():
             own, image = job.image[rows].unique(return_inverse=True)
-            steps = climb(
+            raw = climb(
                 job.climber, make_views(job.images[own], scale, s.mirror), image, job.target[rows], s,
                 head=job.network.linear(), steps=int(s.steps_at(scale)), move_last=move_last,
             )  # fmt: skip
+            steps = counted(raw, s)
         while True:
             with _undisturbed(), ours(job.network.model, "fails on its gradient"):
                 step = next(steps, None)
