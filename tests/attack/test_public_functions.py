@@ -532,7 +532,7 @@ def test_views_smaller_than_the_network_takes(name):
 
 NUMPY = {
     "steps": np.int64(2), "step_size": np.float64(0.01), "suppress": np.float64(1), "restrain": np.float64(2),
-    "grid": np.int32(1), "threshold": np.float64(0.5), "scales": (np.float64(1.0),), "bounds": (np.float64(-1), np.int64(2)),
+    "grid": np.int32(1), "tau": np.float64(0.5), "scales": (np.float64(1.0),), "bounds": (np.float64(-1), np.int64(2)),
     "ceiling": np.float64(0.5), "max_pixels": np.uint8(200),
 }  # fmt: skip
 

@@ -384,6 +384,7 @@ def test_records_of_a_run(name, finished, tmp_path):
     )
 )
 def test_settings_of_a_recorded_climb(record):
+    """Records of before tau was called so are read too."""
     if isinstance(record, dict):
         ours(ClimbConfig.from_record, record)
 

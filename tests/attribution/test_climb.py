@@ -2,13 +2,14 @@
 
 import gc
 import weakref
+from dataclasses import asdict
 from itertools import islice
 
 import pytest
 import torch
 
 import advcam
-from advcam.attribution import Head, add_views, ascend, climb, gradient_scale, make_views, normalise, settings
+from advcam.attribution import Head, add_views, ascend, climb, gradient_scale, make_views, normalise, rules, settings
 from advcam.attribution.emphasis import counted, emphasised, pressure
 from advcam.attribution.maps import cam
 from advcam.attribution.objective import discriminative, penalty, suppressed, unit_of
@@ -62,7 +63,7 @@ def test_equals_the_equations_written_out(net, images, preset, mirror):
         cam = cam[0] + cam[1].flip(-1) if s.mirror else cam[0]
         first = cam.detach() if first is None else first
         y = z.relu().mean((2, 3)).sum(0) if s.score == "relu" else net(x).mean(0)
-        mask = (cam.detach() / cam.detach().max() > s.threshold).float()
+        mask = (cam.detach() / cam.detach().max() > s.tau).float()
         change = (mask * (cam - first).abs()).flatten()
         penalised = change.sum() if s.penalty == "sum" else change.mean() / len(x)
         loss = y[target] - 0.7 * (y.sum() - y[target]) - 2.0 * penalised
@@ -289,7 +290,7 @@ def test_small_scales_climb_half_the_steps_where_asked():
         ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"step_size": float("nan")}, "step_size must be a finite number"),
         ({"restrain": -1.0}, "restrain must be a finite number of at least 0"),
-        ({"threshold": 2.0}, "threshold is a share of the map's maximum"),
+        ({"tau": 2.0}, "tau is a share of the map's maximum"),
         ({"scales": ()}, "scales must be positive factors"),
         ({"scales": (1.0, 0.0)}, "scales must be positive factors"),
         ({"score": "softmax"}, "score is one of logit, relu, got 'softmax'"),
@@ -304,3 +305,13 @@ def test_settings_that_cannot_work(change, message):
 def test_unknown_preset_names_the_known():
     with pytest.raises(SettingsError, match=r"no preset is called 'offical'; did you mean official"):
         settings("offical")
+
+
+def test_whose_rules_a_climb_goes_by_is_said():
+    for preset, said in (
+        ("official", "published rules"),
+        ("paper", "equations as printed"),
+        ("default", "default preset (ours)"),
+    ):
+        assert rules(asdict(settings(preset, steps=3, scales=(1.0,), restrain=2.0))) == said
+    assert rules(asdict(settings("default", emphasis="none"))) == rules({}) == "rules of this run's own"

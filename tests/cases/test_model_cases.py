@@ -339,7 +339,7 @@ def test_odd_images(net, images):
 SETTINGS = [
     {"preset": 3}, {"preset": []}, {"preset": "defualt"}, {"steps": "3"}, {"steps": None}, {"scales": "ab"}, {"scales": 1},
     {"method": []}, {"bounds": "ab"}, {"bounds": [1]}, {"max_pixels": "x"}, {"nothing": 1}, {"precision": "fp16"},
-    {"ceiling": "x"}, {"mirror": 1}, {"threshold": float("nan")},
+    {"ceiling": "x"}, {"mirror": 1}, {"tau": float("nan")},
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from advcam.attribution import PRESETS
 from advcam.cli import configs, recipes
 from advcam.cli.main import _parser, main
 from advcam.errors import SettingsError
+from advcam.stages.climb import ClimbConfig
 from conftest import arguments
 from layouts import write_coco, write_voc
 
@@ -185,3 +186,10 @@ def test_a_recipe_for_one_step_leaves_the_others_their_verbs(scenes, tmp_path):
     made = json.loads((run / "run.json").read_text())["steps"]
     assert made["climb"]["settings"]["steps"] == 2
     assert made["refine"]["settings"]["method"] == "threshold"
+
+
+def test_a_climb_recorded_with_the_old_name_of_tau_is_read():
+    made = ClimbConfig(changes={"tau": 0.4}).record()
+    old = {"threshold" if name == "tau" else name: value for name, value in made.items()}
+    assert ClimbConfig.from_record(old) == ClimbConfig.from_record(made)
+    assert ClimbConfig.from_record(old).settings().tau == 0.4

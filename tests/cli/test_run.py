@@ -86,7 +86,7 @@ def test_the_report_is_one_self_contained_page(finished):
     page = (finished / "report.html").read_text()
     assert not re.findall(r"(?:src|href)=[\"'](?!data:)", page)
     assert page.count("data:image/jpeg;base64,") >= 8 * 5
-    for text in ("Seed, AdvCAM", "Best by mIoU", "Average precision", "<polyline", "test_resnet"):
+    for text in ("Seed, AdvCAM, default preset (ours)", "Best by mIoU", "Average precision", "<polyline", "test_resnet"):
         assert text in page
 
 

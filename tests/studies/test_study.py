@@ -61,7 +61,7 @@ def test_iterations(run, scenes, capsys):
     ("name", "column", "values"),
     [
         ("restrain", "restrain", ["0", "2"]),
-        ("threshold", "threshold", ["0.3", "0.5"]),
+        ("threshold", "tau", ["0.3", "0.5"]),
         ("step-size", "step_size", ["0.01", "0.05"]),
     ],
 )

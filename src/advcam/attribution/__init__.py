@@ -3,7 +3,7 @@
 from .climb import Step, ascend, climb, gradients
 from .emphasis import counted
 from .maps import METHODS, Head, gradient_scale
-from .settings import PRECISIONS, PRESETS, ClimbSettings, settings
+from .settings import PRECISIONS, PRESETS, ClimbSettings, rules, settings
 from .views import add_views, fuse_scales, make_views, normalise, strided_size
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "gradients",
     "make_views",
     "normalise",
+    "rules",
     "settings",
     "strided_size",
 ]

@@ -153,7 +153,7 @@ class Start(NamedTuple):
 def objective(seen: Seen, first: Start, target: Int[Tensor, " c"], s: ClimbSettings) -> Float[Tensor, " c"]:
     """``L = y_c - suppress sum_{k != c} y_k - lambda || M |CAM(x) - CAM(x^0)| ||_1`` (equations 5 and 6)."""
     value = suppressed(seen.scores, target, s.suppress)
-    return value - s.restrain * penalty(seen.cam, first.cam, s.threshold, first.unit) if s.restrain else value
+    return value - s.restrain * penalty(seen.cam, first.cam, s.tau, first.unit) if s.restrain else value
 
 
 def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], n: int, *, keep: bool = False) -> Tensor:

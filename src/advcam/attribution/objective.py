@@ -20,14 +20,14 @@ def suppressed(scores: Float[Tensor, "c k"], target: Int[Tensor, " c"], weight: 
     return own - weight * (scores.sum(1) - own)
 
 
-def discriminative(maps: Float[Tensor, "c h w"], threshold: float) -> Float[Tensor, "c h w"]:
+def discriminative(maps: Float[Tensor, "c h w"], tau: float) -> Float[Tensor, "c h w"]:
     """``M = 1( CAM / max CAM > tau )``, recomputed each step and constant for the gradient; 0 for an empty map."""
     maps = maps.detach()
-    return (maps > threshold * maps.amax((1, 2), keepdim=True)).to(maps.dtype)
+    return (maps > tau * maps.amax((1, 2), keepdim=True)).to(maps.dtype)
 
 
 def penalty(
-    maps: Float[Tensor, "c h w"], first: Float[Tensor, "c h w"], threshold: float, unit: Float[Tensor, " c"] | None = None
+    maps: Float[Tensor, "c h w"], first: Float[Tensor, "c h w"], tau: float, unit: Float[Tensor, " c"] | None = None
 ) -> Float[Tensor, " c"]:
     """``|| M * |CAM(x) - CAM(x^0)| ||_1`` (AdvCAM equation 6).
 
@@ -36,10 +36,10 @@ def penalty(
     Args:
         maps: the step's.
         first: of the first step.
-        threshold: tau.
+        tau: share of the map's maximum above which a cell is discriminative.
         unit: of each climb's score; see :func:`unit_of`.
     """
-    change = ((maps - first).abs() * discriminative(maps, threshold)).sum((1, 2))
+    change = ((maps - first).abs() * discriminative(maps, tau)).sum((1, 2))
     return change if unit is None else unit * change / first.sum((1, 2)).clamp_min(1e-12)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
@@ -16,28 +16,28 @@ from .maps import METHODS
 PRESETS: dict[str, dict[str, Any]] = {
     # Ours: every quantity is relative (to the pixel range, to the first map, to a mean over cells): the same numbers anywhere.
     "default": {
-        "steps": 8, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
+        "steps": 8, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
         "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "auto",
     },
     # Equations 3-7 as printed: logits, raw gradient, L1 sum, no clipping.
     "paper": {
-        "steps": 27, "step_size": 0.008, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
+        "steps": 27, "step_size": 0.008, "suppress": 1.0, "restrain": 7.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "sum", "gradient": "raw", "step_unit": "pixel",
         "clip": False, "ceiling": None, "emphasis": "none", "halve_small": False, "grid": 1, "precision": "float32",
     },
     # The published code, to the letter (parity/climb.npz).
     "official": {
-        "steps": 27, "step_size": 0.08, "suppress": 1.0, "restrain": 7.0, "threshold": 0.5,
+        "steps": 27, "step_size": 0.08, "suppress": 1.0, "restrain": 7.0, "tau": 0.5,
         "scales": (1.0, 0.5, 1.5, 2.0), "mirror": True, "method": "cam", "bounds": None,
         "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
         "clip": True, "ceiling": None, "emphasis": "none", "halve_small": True, "grid": 16, "precision": "float32",
     },
     # `default` with half as many steps of twice the length.
     "fast": {
-        "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "threshold": 0.5,
+        "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
         "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "auto",
@@ -69,7 +69,7 @@ class ClimbSettings:
         step_size: xi, how far a step goes, in the unit of ``step_unit``.
         suppress: weight of the other classes' scores (term (i) of the objective), 0 leaves them out.
         restrain: lambda, weight of the penalty on what is discriminative already (term (ii)), 0 leaves it out.
-        threshold: tau in [0, 1], relative to the map's maximum: cells above it are the discriminative ones.
+        tau: in [0, 1], relative to the map's maximum: cells above it are the discriminative ones.
         scales: factors by which the image is resized; the maps are summed over them.
         mirror: climb the image and its mirror image together and add their maps.
         method: how a map is made of features and the head's gradient: ``cam``, ``gradcam``, ``gradcam++``, ``layercam``,
@@ -101,7 +101,7 @@ class ClimbSettings:
     step_size: float
     suppress: float
     restrain: float
-    threshold: float
+    tau: float
     scales: tuple[float, ...]
     mirror: bool
     method: str
@@ -122,7 +122,7 @@ class ClimbSettings:
         if not isinstance(self.scales, Sequence) or not all(map(_is_number, self.scales)):
             raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {came(self.scales)}")
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
-        for name in ("steps", "step_size", "suppress", "restrain", "threshold", "grid"):
+        for name in ("steps", "step_size", "suppress", "restrain", "tau", "grid"):
             value = getattr(self, name)
             if not _is_number(value):
                 raise SettingsError(f"{name} must be a number, got {came(value)}")
@@ -142,8 +142,8 @@ class ClimbSettings:
             value = getattr(self, name)
             if not 0 <= value <= MAX_VALUE:
                 raise SettingsError(f"{name} must be a finite number of at least 0 (and at most {MAX_VALUE:g}), got {value}")
-        if not 0 <= self.threshold <= 1:
-            raise SettingsError(f"threshold is a share of the map's maximum, from 0 to 1, got {self.threshold}")
+        if not 0 <= self.tau <= 1:
+            raise SettingsError(f"tau is a share of the map's maximum, from 0 to 1, got {self.tau}")
         if self.ceiling is not None:
             if not (_is_number(self.ceiling) and 0 < self.ceiling <= MAX_VALUE):
                 raise SettingsError(
@@ -182,6 +182,24 @@ def _is_number(value: object) -> bool:
 def _own(number: Any) -> Any:
     """Python's number for another's, such as numpy's; a setting of Python's own stays as it was written."""
     return number if type(number) in (int, float) else int(number) if isinstance(number, Integral) else float(number)
+
+
+_RULES = ("score", "weights", "penalty", "gradient", "step_unit", "clip", "ceiling", "emphasis", "halve_small", "grid")
+
+
+def rules(made: Mapping[str, Any]) -> str:
+    """By whose rules a climb goes, to be said wherever its numbers are: those of the published code, or ours.
+
+    Args:
+        made: its settings by name.
+
+    Example:
+        >>> rules(PRESETS["official"] | {"steps": 5}), rules(PRESETS["fast"])
+        ('published rules', 'default preset (ours)')
+    """
+    said = {"official": "published rules", "paper": "equations as printed", "default": "default preset (ours)"}
+    same = (words for preset, words in said.items() if all(made.get(name) == PRESETS[preset][name] for name in _RULES))
+    return next(same, "rules of this run's own")
 
 
 def settings(preset: str = "default", **changes: Any) -> ClimbSettings:

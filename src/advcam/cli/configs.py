@@ -67,10 +67,8 @@ def _backbone(args: Namespace, chosen: recipes.Table) -> Backbone:
 
 def climb(args: Namespace) -> ClimbConfig:
     """The climb step's settings. A preset that is typed stands for itself, without what a recipe changes in its own."""
-    names = {n: n for n in ("steps", "step_size", "suppress", "restrain", "scales", "mirror", "precision")} | {
-        "threshold": "tau",
-        "method": "cam_method",
-    }
+    names = {n: n for n in ("steps", "step_size", "suppress", "restrain", "tau", "scales", "mirror", "precision")}
+    names |= {"method": "cam_method"}
     given = {name: getattr(args, flag) for name, flag in names.items()}
     chosen = _table(args, "climb")
     preset = chosen.pop("preset", "default")

@@ -94,7 +94,7 @@ def remembered(args: Namespace, options: dict[str, Any]) -> dict[str, Any]:
         keys = pairs(vars(args).get(typed) or [], f"--{typed.replace('_', '-')}")
         forgotten |= {{"scales": "train_scales", "precision": "train_precision"}.get(key, key) for key in keys}
     climb = pairs(vars(args).get("climb_option") or [], "--climb-option")
-    forgotten |= {{"threshold": "tau", "method": "cam_method"}.get(key, key) for key in climb}
+    forgotten |= {{"method": "cam_method"}.get(key, key) for key in climb}
     return {name: value for name, value in options.items() if name not in forgotten}
 
 

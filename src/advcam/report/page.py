@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from advcam.attribution import rules
 from advcam.cells import as_read
 from advcam.data import Dataset, Item
 from advcam.errors import ImageError, StoreError
@@ -57,6 +58,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         curves=_curves(metrics, classify, segment, semi),
         groups=_groups(run, scored),
         studies=finished(run),
+        climbed=f"AdvCAM, {rules(run.recorded('climb'))}",
     )
     path = run.root / "report.html"
     write_text(path, page)

@@ -58,6 +58,8 @@ class ClimbConfig:
     def from_record(cls, record: dict[str, Any]) -> ClimbConfig:
         """The config that :meth:`record` described; a record of a version that knew no emphasis has none."""
         changes = {"ceiling": None, "emphasis": "none"} | {name: value for name, value in record.items() if name != "keep"}
+        if "threshold" in changes:
+            changes["tau"] = changes.pop("threshold")  # as it was called
         if changes.get("penalty") == "mean":
             changes["penalty"] = "relative"  # the same, of class activation maps
         return cls(changes=changes, keep=record.get("keep", True))

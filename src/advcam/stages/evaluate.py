@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advcam.attribution import rules
 from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within
 from advcam.errors import AdvcamError, DataError, ImageError, RunError, StoreError
 from advcam.explain import AdvCAM
@@ -277,7 +278,7 @@ class _Scores:
                 "threshold": found.thresholds[best],
                 "split": described(name),
                 "rule": f"best of {len(found.thresholds)} background thresholds, chosen with the ground truth of this split;"
-                " image labels given",
+                f" image labels given{self._climbed(name)}",
                 "per_class": dict(zip(names, found.iou[best].tolist(), strict=True)),
                 "curve": {"threshold": found.thresholds, "mean_iou": found.mean_iou.tolist(), "noise": found.noise.tolist()},
             }
@@ -333,6 +334,10 @@ class _Scores:
             how = f"{semi.get('method')}, mode {semi.get('mode')}"
             return f"as written by the network of {how}; no threshold, no image labels{self._seen()}"
         return f"as written by the network, no threshold, no image labels{self._seen()}"
+
+    def _climbed(self, name: str) -> str:
+        """By whose rules the maps were climbed."""
+        return f"; climb by {rules(self.context.run.recorded('climb'))}" if name == "advcam" else ""
 
     def _seen(self) -> str:
         trained = {item.id for item in self.context.data.train}

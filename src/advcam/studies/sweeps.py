@@ -25,7 +25,7 @@ REGULAR = {"suppress": 1.0, "restrain": 1.0}
 """Weights of the two terms where the run's own climb leaves them out."""
 
 RESTRAIN = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-THRESHOLD = (0.1, 0.3, 0.5, 0.7, 0.9)
+TAUS = (0.1, 0.3, 0.5, 0.7, 0.9)
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -125,7 +125,7 @@ def threshold(study: Study) -> Outcome:
     if not base.restrain:
         base = replace(base, restrain=REGULAR["restrain"])
         study.context.reporter.say(f"tau is of the penalty, which the climb leaves out: restrain={base.restrain:g} is taken")
-    return _sweep(study, base, "threshold", THRESHOLD)
+    return _sweep(study, base, "tau", TAUS)
 
 
 def step_size(study: Study) -> Outcome:

@@ -28,12 +28,12 @@ def iterations(rows: Sequence[Row], sample: str, steps: int) -> str:
     return f"{plain} on {sample}; the run's climb has T = {steps}. MIoU %: {'; '.join(said)}. {CHOSEN}"
 
 
-SYMBOLS = {"restrain": "lambda", "threshold": "tau", "step_size": "xi"}
+SYMBOLS = {"restrain": "lambda", "tau": "tau", "step_size": "xi"}
 
 
 def sweep(rows: Sequence[Row], name: str, base: ClimbSettings, sample: str) -> str:
     """The range of mIoU, the best value, and which values differ from the climb's own."""
-    own, lamda = getattr(base, name), f", lambda = {base.restrain:g}" if name == "threshold" else ""
+    own, lamda = getattr(base, name), f", lambda = {base.restrain:g}" if name == "tau" else ""
     best, worst = max(rows, key=lambda row: row["mean_iou"]), min(rows, key=lambda row: row["mean_iou"])
     others = [row for row in rows if row[name] != own]
     apart = "; ".join(f"{row[name]:g} {verdict(row)} ({percent(row, 'difference', '+')})" for row in others)
