@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)  ## the main job on generated pictures; ends with the path of report.html
+demo: $(STAMP)  ## the main job on generated images; ends with the path of report.html
 	$(BIN)/advcam demo --out runs/demo
 
 test: $(STAMP)  ## the tests

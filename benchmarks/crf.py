@@ -30,7 +30,7 @@ Sides = tuple[np.ndarray, np.ndarray]
 
 
 def case(height: int, width: int, labels: int) -> Sides:
-    """A picture [H, W, 3], a photograph where there is one, and unaries [L, H, W]: blobs with noise."""
+    """An image [H, W, 3], a photograph where there is one, and unaries [L, H, W]: blobs with noise."""
     generator = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width].astype(np.float32) / height
     unary = np.empty((labels, height, width), np.float32)

@@ -1,10 +1,10 @@
-"""Seed quality and time of the single-scale presets, side by side, on pictures of a finished run.
+"""Seed quality and time of the single-scale presets, side by side, on images of a finished run.
 
     .venv/bin/python benchmarks/presets.py runs/photographs ../shared/photos/masks 60 [float32 bfloat16]
 
 Without precisions: what ``auto`` is here.
 
-One scale and no mirror for all; the first pictures of the run's list for scoring, shuffled by seed 1.
+One scale and no mirror for all; the first images of the run's list for scoring, shuffled by seed 1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(run: Path, masks: Path, count: int, precisions: list[str]) -> None:
     items = [item for item in items if item.labels][:count]
     classes = context.data.classes
     positions = classes.positions(others=0)
-    print(f"{len(items)} pictures, best threshold, image labels given")
+    print(f"{len(items)} images, best threshold, image labels given")
     ways = [(name, precision) for name in ("plain", "default", "fast", "paper") for precision in precisions]
     climbers = {way: climber(model, *way) for way in ways}
     samples: dict[tuple[str, str], list[Sample]] = {way: [] for way in ways}
@@ -54,7 +54,7 @@ def main(run: Path, masks: Path, count: int, precisions: list[str]) -> None:
         best = found.best
         print(
             f"{way[0]:8} {way[1]:9} mIoU {100 * found.mean_iou[best]:.1f}  noise {100 * found.noise[best]:.1f}"
-            f"  threshold {found.thresholds[best]:.2f}  {seconds[way] / len(items):.3f} s a picture"
+            f"  threshold {found.thresholds[best]:.2f}  {seconds[way] / len(items):.3f} s an image"
         )
 
 

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/refinement.py RUN MASKS --work DIR [--only irn,psa] [--maps advcam]
         [--first N] [--set irn.threshold=0.2]
 
-RUN is a run with maps and a list for scoring. IRN and PSA learn from all its training pictures; only the pictures for
+RUN is a run with maps and a list for scoring. IRN and PSA learn from all its training images; only the images for
 scoring get masks. What is learnt stays in DIR and is not learnt again; the time it took stays with it.
 Ground truth is used for the numbers, and for the column "best", whose background threshold it chooses.
 """
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default=",".join(refine.METHODS))
     parser.add_argument("--maps", default="plain,advcam")
-    parser.add_argument("--first", type=int, help="so many of the pictures for scoring, shuffled by seed 1")
+    parser.add_argument("--first", type=int, help="so many of the images for scoring, shuffled by seed 1")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KEY=VALUE")
     args = parser.parse_args()
     changes: dict[str, dict[str, Any]] = {name: {} for name in refine.METHODS}
@@ -96,7 +96,7 @@ def main() -> None:
         where, _, value = entry.partition("=")
         method, _, key = where.partition(".")
         changes[method][key] = ast.literal_eval(value)
-    print("| way | maps | mIoU % (noise %) | best, at | learning, s | a picture, s |\n|---|---|---|---|---|---|")
+    print("| way | maps | mIoU % (noise %) | best, at | learning, s | an image, s |\n|---|---|---|---|---|---|")
     for method in args.only.split(","):
         for maps in args.maps.split(","):
             config = refine.RefineConfig(method, changes[method], maps)

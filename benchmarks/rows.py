@@ -37,7 +37,7 @@ def copy(run: Path, new: Path, steps: list[str]) -> None:
 
 
 def score(run: Path, step: str, masks: Path, crf: bool, name: str) -> None:
-    """Prints mIoU and noise of a step's predictions over the pictures for scoring, and the step's time."""
+    """Prints mIoU and noise of a step's predictions over the images for scoring, and the step's time."""
     context = reopen(run, None, Machine(), Reporter(quiet=True))
     positions, outputs = context.data.classes.positions(others=0), len(context.data.classes) + 1
     segmenter = replace(Segmenter.load(context.run.folder(step), torch.device("cpu")), crf=True) if crf else None

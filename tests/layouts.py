@@ -16,7 +16,7 @@ SMALL = SceneSettings(size=64)
 
 
 def write_voc(folder, train=6, score=3):
-    """``VOC2012``: pictures, XML, lists, SegmentationClass with borders of 255, SegmentationObject."""
+    """``VOC2012``: images, XML, lists, SegmentationClass with borders of 255, SegmentationObject."""
     root = folder / "VOC2012"
     for name in ("JPEGImages", "Annotations", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
@@ -41,7 +41,7 @@ def write_voc(folder, train=6, score=3):
 
 
 def write_coco(folder, train=6, score=3):
-    """``coco``: annotations with polygons, run lengths and crowds; pictures in train2014 and val2014. Masks in ``truth``."""
+    """``coco``: annotations with polygons, run lengths and crowds; images in train2014 and val2014. Masks in ``truth``."""
     root = folder / "coco"
     at = 0
     for split, count in (("train2014", train), ("val2014", score)):

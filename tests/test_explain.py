@@ -53,7 +53,7 @@ def test_the_model_comes_back_after_an_error(images):
     net = prepared()
 
     def fail(_module, inputs, _output):
-        if len(inputs[0]) == 3:  # not on the one picture with which the network is looked at
+        if len(inputs[0]) == 3:  # not on the one image with which the network is looked at
             raise RuntimeError("in the middle")
 
     adv = advcam.AdvCAM(net, steps=3)
@@ -75,7 +75,7 @@ def test_restored_where_the_network_itself_fails_at_first_sight(images):
 
     net = Fails()
     before, random = state_of(net), torch.get_rng_state()
-    with pytest.raises(NetworkError, match=r"Fails fails on a picture \(1, 3, 40, 56\): in the middle"):
+    with pytest.raises(NetworkError, match=r"Fails fails on an image \(1, 3, 40, 56\): in the middle"):
         advcam.AdvCAM(net)(images, [[0]] * 3)
     same(before, state_of(net))
     assert torch.equal(random, torch.get_rng_state())

@@ -29,7 +29,7 @@ class Small(nn.Module):
 
 
 class Flat(Small):
-    """Takes one picture of one size alone."""
+    """Takes one image of one size alone."""
 
     def forward(self, images):
         return self.layer(images.reshape(1, 3, 64, 96))

@@ -1,4 +1,4 @@
-"""A trained network on pictures and folders: views, windows, CRF, and what stands in the folder afterwards."""
+"""A trained network on images and folders: views, windows, CRF, and what stands in the folder afterwards."""
 
 import json
 import shutil
@@ -109,7 +109,7 @@ def test_windows_put_the_picture_together_again(size):
 
 
 def test_windows_see_the_picture_at_its_own_size(trained):
-    """Where it fits one window it is the whole picture, exactly; where not, no window is larger than asked for."""
+    """Where it fits one window it is the whole image, exactly; where not, no window is larger than asked for."""
     made, shown, seen = Segmenter.load(trained, DEVICE), picture(150, 100), []
     fits = replace(made, window=160)
     assert torch.equal(fits.probabilities(shown), replace(made, long_side=150).probabilities(shown))
@@ -262,7 +262,7 @@ def test_memory_that_does_not_suffice_for_one_picture(trained, pictures, tmp_pat
     assert main(taken(trained, "--images", pictures, "--out", out, "--long-side", 300)) == 1
     assert sorted(path.stem for path in out.rglob("*.png")) == []
     listed = (out / "skipped.csv").read_text()
-    assert "large,not enough memory for a picture of 300x200; give --window 512" in listed.replace('"', "")
+    assert "large,not enough memory for an image of 300x200; give --window 512" in listed.replace('"', "")
     assert main(taken(trained, "--images", pictures, "--out", tmp_path / "windows", "--window", 64)) == 0
     assert len(list((tmp_path / "windows").rglob("*.png"))) == 3
     with pytest.raises(ImageError, match="300x200"):

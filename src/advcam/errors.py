@@ -6,12 +6,12 @@ AdvcamError
 ├── NetworkError     the network has no class activation map, or its weights do not fit
 │   └── RefusedImagesError   it takes no images of this size (an InputError too)
 ├── DataError        the data set cannot be used; says file and line
-├── ImageError       one picture cannot be used; the rest of the run goes on without it
+├── ImageError       one image cannot be used; the rest of the run goes on without it
 ├── StoreError       the disk refused (full, read-only, not there)
 └── RunError         a run folder is missing something or was made with other settings
 
 Every message says what was expected, what came, and what to do. The command line prints it on one line and
-exits with status 2. An :class:`ImageError` met while a data set or a folder is first read is collected instead: the picture
+exits with status 2. An :class:`ImageError` met while a data set or a folder is first read is collected instead: the image
 is left out and listed, and the status is 1.
 """
 
@@ -46,7 +46,7 @@ class DataError(AdvcamError):
 
 
 class ImageError(DataError):
-    """One picture that cannot be used."""
+    """One image that cannot be used."""
 
 
 class StoreError(AdvcamError):

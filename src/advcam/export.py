@@ -40,7 +40,7 @@ class Form:
     """What a file takes.
 
     Args:
-        size: (H, W) of its pictures; None is any multiples of 32.
+        size: (H, W) of its images; None is any multiples of 32.
         batch: how many at once; None is any number.
     """
 
@@ -67,13 +67,13 @@ def export(model: Path, out: Path, size: tuple[int, int] | None = None) -> list[
     """Writes the network of a run's segment step as ONNX or torch.export file, and FILE.json that tells how it is used.
 
     Input ``images`` float32 [N, 3, H, W], normalised RGB; output ``logits`` float32 [N, L, H, W]. The file is opened again
-    and run on noise and on pictures, of two sizes and numbers: labels must be those of the original, but where its two best
+    and run on noise and on images, of two sizes and numbers: labels must be those of the original, but where its two best
     logits are closer than 0.001. Scales, mirror, windows and CRF are not part of the network, nor of the file.
 
     Args:
         model: folder of the network, RUN/4-segment.
         out: ``*.onnx`` or ``*.pt2``.
-        size: (H, W), multiples of 32, of the only pictures that it is to take; None is any where the network can be written
+        size: (H, W), multiples of 32, of the only images that it is to take; None is any where the network can be written
             so, else long side x long side.
 
     Returns:

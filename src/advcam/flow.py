@@ -212,13 +212,13 @@ def score(context: Context, masks: Path, instances: Path | None = None, only: Pa
         context: the run.
         masks: ground truth.
         instances: ground truth of objects.
-        only: a list of the run's pictures to score, instead of those for scoring.
+        only: a list of the run's images to score, instead of those for scoring.
 
     Raises:
-        DataError: no ground truth, or a list that names none of the run's pictures.
+        DataError: no ground truth, or a list that names none of the run's images.
         RunError: nothing to score.
     """
-    name = context.run.state()["about"]["eval_name"] or "all pictures of the run"
+    name = context.run.state()["about"]["eval_name"] or "all images of the run"
     scored, unknown = context, list[Skip]()
     if only:
         items, unknown = listed(only, context.data.items)

@@ -27,7 +27,7 @@ class Machine:
 
     Args:
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), ``cpu``, ``cuda`` or ``mps``.
-        workers: processes that read pictures while a network trains; 0 reads in the training process.
+        workers: processes that read images while a network trains; 0 reads in the training process.
         max_pixels: most pixels in one forward pass of a climb; bounds memory. None leaves it to the climb.
         accumulate: parts that a training batch is taken in, one after the other; bounds memory.
         tensorboard: write TensorBoard logs of trainings.

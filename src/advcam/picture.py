@@ -1,4 +1,4 @@
-"""One picture and one network, without a run folder: what the map of a class covers, and how it grows over the steps."""
+"""One image and one network, without a run folder: what the map of a class covers, and how it grows over the steps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PictureConfig:
         weights: of ``timm:NAME``, instead of timm's own.
         classes: ids or names; empty takes the ``top`` ones.
         top: how many of the highest-scoring classes.
-        long_side: larger pictures are scaled down to it; a network of one size gets that size.
+        long_side: larger images are scaled down to it; a network of one size gets that size.
         layer: name of the layer whose output is the feature map; None finds it.
         options: further arguments of ``timm.create_model``.
         mean: of the input's channels; None takes timm's.
@@ -68,16 +68,16 @@ class PictureConfig:
 
 
 def climb_image(path: Path, config: PictureConfig, out: Path, machine: Machine, reporter: Reporter) -> list[str]:
-    """Climbs some classes of one picture; writes ``STEM.png``, ``STEM.npz`` and for each class k ``STEM-k.gif``.
+    """Climbs some classes of one image; writes ``STEM.png``, ``STEM.npz`` and for each class k ``STEM-k.gif``.
 
-    The overlay has a row for each class: picture, plain map, AdvCAM. The map file is a run's map file, with the network's
+    The overlay has a row for each class: image, plain map, AdvCAM. The map file is a run's map file, with the network's
     own class ids. The animation shows the sum of the maps after every step.
 
     Returns:
         A line for each class: id, name, score before and after.
 
     Raises:
-        ImageError: a picture that cannot be read.
+        ImageError: an image that cannot be read.
         InputError: a class that the network does not have.
         NetworkError: a network that cannot be had, or without a feature map.
     """

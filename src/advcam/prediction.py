@@ -1,4 +1,4 @@
-"""A trained segmentation network and a folder of pictures -> a folder of masks."""
+"""A trained segmentation network and a folder of images -> a folder of masks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PredictConfig:
     def __post_init__(self) -> None:
         check_kinds(self)
         if self.window is not None and self.long_side is not None:
-            raise SettingsError("windows see the picture at its own size, so it has no long side: give --window or --long-side")
+            raise SettingsError("windows see the image at its own size, so it has no long side: give --window or --long-side")
 
     def applied(self, segmenter: Segmenter) -> Segmenter:
         """The network, used so.
@@ -69,17 +69,17 @@ def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine
     With probabilities also OUT/probabilities/ID.npz: ``probabilities`` float16 [L, H, W] and ``ids`` uint8 [L], without pickle.
 
     Returns:
-        Pictures that could not be read, or are too large for the memory, also listed in OUT/skipped.csv.
+        Images that could not be read, or are too large for the memory, also listed in OUT/skipped.csv.
 
     Raises:
-        DataError: no pictures.
+        DataError: no images.
         RunError: no trained network, or masks of another one, or made with other options, in OUT.
         SettingsError: an option that cannot work.
     """
     segmenter = config.applied(Segmenter.load(model, machine.torch_device(), config.precision or _precision_of(out)))
     files = list_images(images)
     if out.resolve().is_relative_to(images.resolve()):
-        raise RunError(f"{out}: --out is in the folder of pictures; masks would stand among them, give another")
+        raise RunError(f"{out}: --out is in the folder of images; masks would stand among them, give another")
     _claim(out, model, images, segmenter)
     for suffix, count in passed_over(images).items():
         reporter.say(f"{count} files of suffix {suffix} are passed over: not read as images")
@@ -138,7 +138,7 @@ def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
     if known and (other := [name for name in key if known.get(name) != key[name]]):
         raise RunError(f"{out}: holds masks {_made_otherwise(other, known, key)}; give another --out")
     if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):
-        raise RunError(f"{out}: holds pictures that `advcam predict` did not make; give another --out")
+        raise RunError(f"{out}: holds images that `advcam predict` did not make; give another --out")
     write_json(out / "predict.json", key)
 
 
@@ -146,7 +146,7 @@ def _made_otherwise(names: list[str], old: dict[str, Any], new: dict[str, Any]) 
     if "model.json" in names or "model.safetensors" in names:
         return "of another model"
     if "images" in names:
-        return "of another folder of pictures"
+        return "of another folder of images"
     return f"made with other options ({', '.join(f'{name}: {old.get(name)} -> {new[name]}' for name in names)})"
 
 

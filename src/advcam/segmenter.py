@@ -1,4 +1,4 @@
-"""A trained segmentation network -> masks of any pictures."""
+"""A trained segmentation network -> masks of any images."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Segmenter:
         network: returns scores [N, L, H, W], background first.
         ids: [L] the id that masks use for each output.
         normalise: of its input.
-        long_side: larger pictures are scaled down to it; of no account where there is a window.
+        long_side: larger images are scaled down to it; of no account where there is a window.
         scales: factors whose probabilities are merged.
         mirror: merge with the mirror image too.
         merge: of the views' probabilities, ``mean`` or ``max`` (DeepLab's rule, divided by the sum over labels).
-        window: the network sees windows of so many pixels a side, which overlap by half, of the picture at its own size; scores
-            are averaged where they overlap. None shows it the whole picture.
-        crf: a dense CRF on the picture has the last word, with DeepLab's settings on VOC.
+        window: the network sees windows of so many pixels a side, which overlap by half, of the image at its own size; scores
+            are averaged where they overlap. None shows it the whole image.
+        crf: a dense CRF on the image has the last word, with DeepLab's settings on VOC.
         precision: of the network's arithmetic, ``float32`` or ``bfloat16``; ``auto`` is bfloat16 where the device has units for
             it. Probabilities are float32.
 
@@ -109,20 +109,20 @@ class Segmenter:
         )
 
     def __call__(self, picture: Image.Image) -> np.ndarray[Any, Any]:
-        """Class ids uint8 [H, W] of a picture: those of its highest :meth:`probabilities`.
+        """Class ids uint8 [H, W] of an image: those of its highest :meth:`probabilities`.
 
         Raises:
-            ImageError: memory does not suffice for the picture.
+            ImageError: memory does not suffice for the image.
         """
         with _memory_for(picture):
             merged = self._merged(picture)
             return self.mask(self._refined(picture, merged) if self.crf else merged, (picture.height, picture.width))
 
     def probabilities(self, picture: Image.Image) -> Float[Tensor, "l y x"]:
-        """Probabilities float32 [L, H, W] of a picture, summing to 1 over labels, on the network's device.
+        """Probabilities float32 [L, H, W] of an image, summing to 1 over labels, on the network's device.
 
         Raises:
-            ImageError: memory does not suffice for the picture.
+            ImageError: memory does not suffice for the image.
         """
         with _memory_for(picture):
             merged = self._merged(picture)
@@ -164,7 +164,7 @@ class Segmenter:
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).softmax(1)[0]
 
     def _scores(self, image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "1 l y x"]:
-        """The network's scores, of the whole picture or averaged over windows."""
+        """The network's scores, of the whole image or averaged over windows."""
         height, width = image.shape[2:]
         if self.window is None or max(height, width) <= self.window:
             return self._whole(image)
@@ -238,7 +238,7 @@ def _memory_for(picture: Image.Image) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise ImageError(
-            f"not enough memory for a picture of {picture.width}x{picture.height}; give --window 512 (the network sees a part"
+            f"not enough memory for an image of {picture.width}x{picture.height}; give --window 512 (the network sees a part"
             " at a time), smaller --scales or --long-side, or --no-crf"
         ) from error
 

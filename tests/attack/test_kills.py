@@ -51,7 +51,7 @@ def chains(scenes, few, out):
 
 @pytest.fixture(scope="module")
 def few(scenes, tmp_path_factory):
-    """A list of four training pictures."""
+    """A list of four training images."""
     path = tmp_path_factory.mktemp("lists") / "few.txt"
     path.write_text("\n".join((scenes / "train.txt").read_text().split()[:4]))
     return path

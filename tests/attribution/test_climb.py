@@ -19,7 +19,7 @@ HEAD = Head(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]]), torch.zeros(2))
 
 
 def identity(x):
-    """A network whose feature map is the picture, with HEAD behind it."""
+    """A network whose feature map is the image, with HEAD behind it."""
     f = x if x.requires_grad else x.detach().requires_grad_()
     return f, f.mean((2, 3)) @ HEAD.weight.T
 
@@ -176,7 +176,7 @@ def test_nothing_to_climb_leaves_the_pixels(net, images):
     x = make_views(images, 1.0, False)
     assert torch.equal(ascend(x, torch.zeros_like(x), s), x)
     flat = torch.ones(1, 1, 3, 4, 4)
-    assert torch.equal(ascend(flat, torch.rand_like(flat), s), flat)  # a constant picture has no range
+    assert torch.equal(ascend(flat, torch.rand_like(flat), s), flat)  # a constant image has no range
 
 
 def test_pixels_stay_in_their_range(net, images):

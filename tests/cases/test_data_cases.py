@@ -225,7 +225,7 @@ def test_a_folder_of_files_that_are_not_read_says_which(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.HEIC").write_bytes(b"some bytes")
     assert check(labels(tmp_path / "labels.csv", "image,labels\na,cat\n"), tmp_path) == 2
-    assert "no picture in it, but files that are not read: 1 of suffix .heic; known suffixes: .avif" in capsys.readouterr().err
+    assert "no image in it, but files that are not read: 1 of suffix .heic; known suffixes: .avif" in capsys.readouterr().err
 
 
 def voc(folder, second=b"<annotation><object><name>dog</name></object></annotation>"):
@@ -254,7 +254,7 @@ def test_voc_list_train_aug(tmp_path, text):
     path = root / "ImageSets" / "Segmentation" / "list.txt"
     path.write_bytes(text)
     assert main(["data", "check", "--labels", str(root), "--train-list", str(path), "--out", str(tmp_path / "p.csv")]) == 1
-    assert not [reason for reason in reasons(tmp_path / "p.csv") if "class: no picture to train on has it" not in reason]
+    assert not [reason for reason in reasons(tmp_path / "p.csv") if "class: no image to train on has it" not in reason]
     assert [item.id for item in load(root / "JPEGImages", root, train_list=path).train] == ["a", "b"]
 
 
@@ -914,7 +914,7 @@ def test_no_image_starts_another_program(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr("subprocess.check_call", lambda *a, **k: started.append(a))
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: started.append(a))
-    with pytest.raises(AdvcamError, match="not a picture that Pillow can read"):
+    with pytest.raises(AdvcamError, match="not an image that Pillow can read"):
         read_image(tmp_path / "x.png")
     assert not started
 

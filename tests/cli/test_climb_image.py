@@ -1,4 +1,4 @@
-"""``advcam climb-image``: one picture, no run folder."""
+"""``advcam climb-image``: one image, no run folder."""
 
 import numpy as np
 import pytest
@@ -116,6 +116,6 @@ def test_one_clear_line_and_status_2(picture, weights, capsys, given, said):
 
 
 def test_not_a_picture(tmp_path, weights, capsys):
-    (tmp_path / "beach.jpg").write_text("no picture")
+    (tmp_path / "beach.jpg").write_text("no image")
     assert climbed(tmp_path / "beach.jpg", "--model", "timm:test_resnet", "--weights", weights) == 2
-    assert "not a picture that Pillow can read" in capsys.readouterr().err
+    assert "not an image that Pillow can read" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_a_good_data_set(scenes, tmp_path, capsys):
     words += ["--train-list", scenes / "train.txt", "--eval-list", scenes / "eval.txt", "--masks", scenes / "masks"]
     assert check(tmp_path, *words) == 0
     said = capsys.readouterr().out
-    assert "16 pictures to train on, 8 to score on, 5 classes" in said
+    assert "16 images to train on, 8 to score on, 5 classes" in said
     assert "smallest 64x64, median 64x64, largest 64x64" in said
     assert "masks of 8 images: " in said
     assert said.rstrip().endswith("problems: 0")
@@ -73,7 +73,7 @@ def test_what_no_run_could_start_with(tmp_path, capsys):
     assert "no ground-truth mask for any of 9 images" in capsys.readouterr().err
     (tmp_path / "labels.csv").write_text("image,labels\na,cat\n")
     assert check(tmp_path, "--labels", tmp_path / "labels.csv") == 2
-    assert "does not say where its pictures are; give --images DIR too" in capsys.readouterr().err
+    assert "does not say where its images are; give --images DIR too" in capsys.readouterr().err
 
 
 def convert(labels, out):
@@ -83,7 +83,7 @@ def convert(labels, out):
 def test_coco_becomes_our_files(tmp_path, capsys):
     coco, out = write_coco(tmp_path), tmp_path / "out"
     assert convert(coco, out) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"9 pictures, 5 classes; masks: {out / 'masks'}"
+    assert capsys.readouterr().out.splitlines()[0] == f"9 images, 5 classes; masks: {out / 'masks'}"
     truth = sorted((tmp_path / "truth").rglob("*.png"))
     assert len(truth) == 9
     for path in truth:

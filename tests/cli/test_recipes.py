@@ -1,4 +1,4 @@
-"""The published recipes: what they set, and that their commands start and end, on few small pictures in the same layouts."""
+"""The published recipes: what they set, and that their commands start and end, on few small images in the same layouts."""
 
 import json
 import re
@@ -140,7 +140,7 @@ def test_voc2012_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = write_voc(tmp_path / "VOCdevkit")
     (tmp_path / "trainaug.txt").write_text((root / "ImageSets" / "Segmentation" / "trainaug.txt").read_text())
-    assert main([*shlex.split(COMMANDS["voc2012"]), *shlex.split(SHRUNK)]) == 1  # 15 of VOC's classes are in no picture
+    assert main([*shlex.split(COMMANDS["voc2012"]), *shlex.split(SHRUNK)]) == 1  # 15 of VOC's classes are in no image
     state = json.loads((tmp_path / "runs" / "voc" / "run.json").read_text())
     made = {name: step["settings"] for name, step in state["steps"].items()}
     assert {step["state"] for step in state["steps"].values()} == {"done"}

@@ -278,7 +278,7 @@ def test_masks_without_keeping_the_maps(scenes, climbed, tmp_path):
 
 
 def test_a_class_found_nowhere_is_not_background(run, capsys):
-    """A map of zeros would be a mask of zeros: it becomes 255, and the picture is listed."""
+    """A map of zeros would be a mask of zeros: it becomes 255, and the image is listed."""
     path = sorted((run / "2-climb" / "maps").iterdir())[3]
     stored = load_maps(path)
     save_maps(path, StoredMaps(stored.classes, stored.maps * 0, stored.size))
@@ -289,7 +289,7 @@ def test_a_class_found_nowhere_is_not_background(run, capsys):
 
 
 def test_with_a_margin_it_is_still_background_where_that_is_sure(run):
-    """A picture whose class is found by little keeps its background."""
+    """An image whose class is found by little keeps its background."""
     path = sorted((run / "2-climb" / "maps").iterdir())[3]
     stored = load_maps(path)
     save_maps(path, StoredMaps(stored.classes, stored.maps.clamp(max=0.35), stored.size))

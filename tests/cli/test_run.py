@@ -182,11 +182,11 @@ def test_killed_in_the_climb_it_ends_with_the_same_result(finished, scenes, tmp_
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     plain = names(out / "2-climb" / "cam")
-    early = {p.name: p.stat().st_mtime_ns for p in maps.glob("[!.]*.npz") if p.stem in plain}  # pictures with both files
+    early = {p.name: p.stat().st_mtime_ns for p in maps.glob("[!.]*.npz") if p.stem in plain}  # images with both files
     assert early
     assert main([str(w) for w in words[3:]]) == 0
     kept = [name for name, stamp in early.items() if (maps / name).stat().st_mtime_ns == stamp]
-    assert len(kept) >= len(early) - 1  # two pictures a batch; a half-done batch is done again
+    assert len(kept) >= len(early) - 1  # two images a batch; a half-done batch is done again
     words[words.index(out)] = tmp_path / "whole"
     assert main([str(w) for w in words[3:]]) == 0
     whole = tmp_path / "whole" / "2-climb" / "maps"
@@ -240,7 +240,7 @@ def run_with(scenes, out, **changes):
         ({"epochs": 0}, "epochs and batch must be at least 1"),
         ({"segment_epochs": 0}, "epochs and batch must be at least 1"),
         ({"backbone": "crossvit_tiny_240"}, "CrossVit has no single feature map"),
-        ({"backbone": "vit_tiny_patch16_224"}, "fails on a picture (1, 3, 128, 128)"),
+        ({"backbone": "vit_tiny_patch16_224"}, "fails on an image (1, 3, 128, 128)"),
         ({"backbone": "densenet121"}, "choose another --backbone"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
     ],
@@ -310,7 +310,7 @@ def test_the_remedy_of_an_error_is_taken(scenes, tmp_path, capsys):
 
 
 def test_one_class_and_a_few_pictures(scenes, tmp_path):
-    """A data set of five pictures and one class, no lists, no class list, in sub-folders, some showing nothing."""
+    """A data set of five images and one class, no lists, no class list, in sub-folders, some showing nothing."""
     folder = tmp_path / "images" / "sub"
     folder.mkdir(parents=True)
     pictures = sorted((scenes / "images").iterdir())[:5]
@@ -347,9 +347,9 @@ def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp
         assert main([*words, "--out", str(where)]) == 2
         assert message in capsys.readouterr().err
 
-    refused(scenes / "images", "is in the folder of pictures")
-    refused(scenes / "images" / "masks", "is in the folder of pictures")
-    refused(scenes / "masks", "holds pictures that `advcam predict` did not make")
+    refused(scenes / "images", "is in the folder of images")
+    refused(scenes / "images" / "masks", "is in the folder of images")
+    refused(scenes / "masks", "holds images that `advcam predict` did not make")
     assert main([*words, "--out", str(out)]) == 0
     assert main([*words, "--out", str(out)]) == 0
     shutil.copytree(scenes / "images", tmp_path / "others")
@@ -357,7 +357,7 @@ def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp
     Image.new("RGB", (50, 40)).save(tmp_path / "others" / f"{name}.png")
     own = [*words[:3], "--images", str(tmp_path / "others"), "--quiet", "--out", str(tmp_path / "own")]
     assert main(own) == 0
-    Image.new("RGB", (60, 40)).save(tmp_path / "others" / f"{name}.png")  # another picture of the same name
+    Image.new("RGB", (60, 40)).save(tmp_path / "others" / f"{name}.png")  # another image of the same name
     stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "own").glob("*.png")}
     assert main(own) == 0
     changed = [p.stem for p in (tmp_path / "own").glob("*.png") if p.stat().st_mtime_ns != stamps[p.name]]
@@ -365,7 +365,7 @@ def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp
     with Image.open(tmp_path / "own" / f"{name}.png") as mask:
         assert mask.size == (60, 40)
     words[words.index(str(scenes / "images"))] = str(tmp_path / "others")
-    refused(out, "holds masks of another folder of pictures")
+    refused(out, "holds masks of another folder of images")
     made = json.loads((out / "predict.json").read_text())
     (out / "predict.json").write_text(json.dumps(made | {"model.safetensors": "another"}))
     refused(out, "holds masks of another model")
@@ -392,11 +392,11 @@ def test_nothing_to_score_on_is_not_scored_on_the_training_pictures(scenes, tmp_
     for name in (data / "eval.txt").read_text().split():
         (data / "images" / f"{name}.png").write_bytes(b"")
     assert main(arguments(data, tmp_path / "run")) == 2
-    assert "eval.txt: none of its pictures can be opened" in capsys.readouterr().err
+    assert "eval.txt: none of its images can be opened" in capsys.readouterr().err
 
 
 def test_a_mask_of_nothing_that_counts(finished, scenes, tmp_path):
-    """A picture whose truth is all 255 has no score of its own, and the report still orders the others."""
+    """An image whose truth is all 255 has no score of its own, and the report still orders the others."""
     shutil.copytree(scenes / "masks", tmp_path / "masks")
     shutil.copytree(finished, tmp_path / "run")
     name = (scenes / "eval.txt").read_text().split()[0]

@@ -28,7 +28,7 @@ def run(finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def few(scenes, tmp_path_factory):
-    """A list of four training pictures, with and without suffix."""
+    """A list of four training images, with and without suffix."""
     path = tmp_path_factory.mktemp("lists") / "few.txt"
     names = (scenes / "train.txt").read_text().split()[:4]
     path.write_text("\n".join([names[0], f"{names[1]}.png", *names[2:]]) + "\n")
@@ -116,7 +116,7 @@ def test_killed_in_training_it_ends_with_the_same_weights(finished, tmp_path):
 def test_the_card_beside_the_weights(run, scenes):
     card = (run / "4-segment" / "README.md").read_text()
     promised = (
-        "deeplabv3plus on test_resnet", "16 pictures whose image-level labels", "no mask made by hand was used",
+        "deeplabv3plus on test_resnet", "16 images whose image-level labels", "no mask made by hand was used",
         "| background |", "8 images", "It was trained from nothing", "advcam predict --model 4-segment",
     )  # fmt: skip
     for said in promised:
@@ -129,12 +129,12 @@ def test_the_card_beside_the_weights(run, scenes):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda masks: masks[0].unlink(), r"1 of 16 pictures have no mask, the first is scene-"),
-        (lambda masks: save_mask(masks[0], np.zeros((32, 64), np.uint8)), "is 64x32, its picture 64x64"),
+        (lambda masks: masks[0].unlink(), r"1 of 16 images have no mask, the first is scene-"),
+        (lambda masks: save_mask(masks[0], np.zeros((32, 64), np.uint8)), "is 64x32, its image 64x64"),
         (lambda masks: save_mask(masks[0], np.full((64, 64), 77, np.uint8)), "holds id 77, which is no class of this run"),
         (lambda masks: [save_mask(m, np.full((64, 64), 255, np.uint8)) for m in masks], "nothing but 255, ignored"),
         (lambda masks: [save_mask(m, np.zeros((64, 64), np.uint8)) for m in masks], "nothing but background"),
-        (lambda masks: masks[0].write_bytes(b"no picture"), "cannot be read as a mask"),
+        (lambda masks: masks[0].write_bytes(b"no image"), "cannot be read as a mask"),
     ],
 )
 def test_masks_that_cannot_be_learnt_from(run, scenes, spoil, said, capsys):
@@ -220,7 +220,7 @@ def test_semi(run, scenes, few, method, mode):
     folder = run / "5-semi"
     assert read_json(folder / "metrics.json", dict)["labelled"] == 4
     assert len(list((folder / "predictions").iterdir())) == 8
-    assert f"4 pictures with masks made by hand; mode `{mode}`" in (folder / "README.md").read_text()
+    assert f"4 images with masks made by hand; mode `{mode}`" in (folder / "README.md").read_text()
     assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--quiet"]) == 0
     assert read_json(run / "metrics.json", dict)["semi"]["rule"].startswith(
         f"as written by the network of {method}, mode {mode}"
@@ -271,10 +271,10 @@ def test_pixel_labels_that_cannot_be_used(run, scenes, few, tmp_path, capsys):
     assert "none of its images can be used" in said("nobody\n")
     scored = (scenes / "eval.txt").read_text().split()[0]
     assert f"names '{scored}', which is scored on" in said(scored)
-    assert "names every training picture, so none is left for --mode weak" in said(train)
+    assert "names every training image, so none is left for --mode weak" in said(train)
     assert "--masks says where those of" in said(train.split()[0], "--masks", str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    assert "1 of 1 pictures have no mask" in said(train.split()[0], "--masks", str(tmp_path / "empty"))
+    assert "1 of 1 images have no mask" in said(train.split()[0], "--masks", str(tmp_path / "empty"))
     state = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", state | {"options": {}})
     assert main(["semi", "--run", str(run), *SMALL]) == 2

@@ -33,7 +33,7 @@ IGNORE = 255
 
 
 def objects():
-    """Two pictures 24 x 32: a square of class 2, and one of class 2 beside a strip of class 5."""
+    """Two images 24 x 32: a square of class 2, and one of class 2 beside a strip of class 5."""
     prediction = torch.zeros(2, 24, 32, dtype=torch.long)
     prediction[0, 4:14, 8:28] = 2
     prediction[1, 0:10, 0:10] = 2

@@ -50,7 +50,7 @@ def test_class_list_gives_ids_and_a_label_may_be_an_id(folder):
     classes = write(folder, "id,name\n8,cat\n12,dog\n13,horse\n", "classes.csv")
     data = read(folder, ALL.replace("d.png,dog", "d.png,12"), classes=classes)
     assert (data.classes.ids, data.classes.names) == ((8, 12, 13), ("cat", "dog", "horse"))  # a classifier may have all
-    assert [(s.image, s.reason) for s in data.skipped] == [("horse", "class: no picture to train on has it")]
+    assert [(s.image, s.reason) for s in data.skipped] == [("horse", "class: no image to train on has it")]
 
 
 def test_lists(folder):
@@ -171,7 +171,7 @@ def test_missing_folders_and_files(folder, tmp_path):
     with pytest.raises(DataError, match="there is no such labels file"):
         load(folder / "images", tmp_path / "nowhere.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no picture in it; known suffixes: .avif, .bmp"):
+    with pytest.raises(DataError, match=r"no image in it; known suffixes: .avif, .bmp"):
         load(tmp_path / "empty", labels)
 
 
@@ -184,5 +184,5 @@ def test_two_files_of_one_name(folder):
 def test_nothing_left_to_train_on(folder):
     for path in (folder / "images").rglob("*.*"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"no usable picture to train on has a label .*the file is empty"):
+    with pytest.raises(DataError, match=r"no usable image to train on has a label .*the file is empty"):
         read(folder, ALL)

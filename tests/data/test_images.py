@@ -1,4 +1,4 @@
-"""Pictures of every kind people have, and what is said of those that cannot be used."""
+"""Images of every kind people have, and what is said of those that cannot be used."""
 
 import contextlib
 
@@ -66,8 +66,8 @@ def test_large_pictures_are_scaled_down():
     [
         (lambda p: None, "no such file"),
         (lambda p: p.write_bytes(b""), "the file is empty"),
-        (lambda p: p.write_bytes(b"not a picture at all"), "not a picture that Pillow can read"),
-        (lambda p: Image.new("RGB", (1, 1)).save(p), "1x1 pixels; a picture needs at least 16 a side"),
+        (lambda p: p.write_bytes(b"not an image at all"), "not an image that Pillow can read"),
+        (lambda p: Image.new("RGB", (1, 1)).save(p), "1x1 pixels; an image needs at least 16 a side"),
         (lambda p: Image.new("1", (12000, 9000)).save(p), "12000x9000 is more than 100 megapixels"),
         (lambda p: Image.new("1", (20000, 20000)).save(p), "more than 100 megapixels"),
     ],

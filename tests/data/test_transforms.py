@@ -1,4 +1,4 @@
-"""Training views: picture and mask stay together, and depend on seed, epoch and position alone."""
+"""Training views: image and mask stay together, and depend on seed, epoch and position alone."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NORMALISE = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @pytest.mark.parametrize(("crop", "scales"), [(32, (0.5, 1.5)), (96, (0.5, 1.0)), (48, (2.0, 2.0))])
 def test_the_mask_follows_the_picture(crop, scales):
-    """A picture that shows its own mask."""
+    """An image that shows its own mask."""
     ids = np.zeros((40, 60), np.uint8)
     ids[10:30, 20:50] = 1
     picture = Image.fromarray(np.repeat(ids[..., None] * 255, 3, 2))

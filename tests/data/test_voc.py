@@ -19,7 +19,7 @@ def test_objects_are_labels_and_the_difficult_ones_count(voc):
     assert len(data.train) == 9
     assert all(item.labels and max(item.labels) < 5 for item in data.items)
     assert "<difficult>1</difficult>" in (voc / "Annotations" / f"{data.items[1].id}.xml").read_text()
-    assert all("no picture to train on has it" in skip.reason for skip in data.skipped)
+    assert all("no image to train on has it" in skip.reason for skip in data.skipped)
 
 
 def test_the_folder_around_it_and_its_lists(voc):

@@ -1,4 +1,4 @@
-"""Intervals by drawing pictures again, against one draw at a time."""
+"""Intervals by drawing images again, against one draw at a time."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def test_draws_are_of_n_pictures_and_the_same_for_the_same_seed():
     assert len(weights[1:].unique(dim=0)) > 40
     assert torch.equal(weights, resampled(7, 50, seed=3))
     assert not torch.equal(weights, resampled(7, 50, seed=4))
-    with pytest.raises(InputError, match="at least one picture"):
+    with pytest.raises(InputError, match="at least one image"):
         resampled(0)
 
 
 def test_seed_numbers_are_those_of_a_loop_over_draws_and_pictures():
     pictures, thresholds, labels = 6, 5, 4
     confused = torch.randint(0, 50, (pictures, thresholds, labels, labels))
-    confused[:, :, :, 3] = 0  # predicted nowhere, and in two pictures not there either
+    confused[:, :, :, 3] = 0  # predicted nowhere, and in two images not there either
     confused[:, :, 3, 1:] = 0
     confused[:2, :, 3] = 0
     confused = confused * (torch.arange(labels) >= 0)

@@ -381,7 +381,7 @@ def test_fine_thresholds_give_the_average_precision_of_torchmetrics():
 
 
 def test_top_1():
-    """The counts of a picture that the classifier gets wrong: there, and never right."""
+    """The counts of an image that the classifier gets wrong: there, and never right."""
     right = box_counts(drawn("...", ".#.", "..."), boxes((1, 1, 2, 2)))
     both = right + right.missed()
     assert (both.maps, both.max_box_acc().value, both.max_box_acc_v2()[0]) == (2, 0.5, 0.5)

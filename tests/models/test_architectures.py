@@ -1,4 +1,4 @@
-"""The table: other people's architectures, random weights, small pictures, each held to the same six promises.
+"""The table: other people's architectures, random weights, small images, each held to the same six promises.
 
 It finds its layer; a batch gives what one at a time gives; the mirrored pair is mirror-equivariant; the model comes back as
 lent; maps are finite; and one step of AdvCAM is the plain map.
@@ -12,7 +12,7 @@ from torch import nn
 import advcam
 from advcam.models import find
 
-# name: layer, whether the head is the mean over cells and one linear or 1x1 module, side of the picture (None: 96 x 128)
+# name: layer, whether the head is the mean over cells and one linear or 1x1 module, side of the image (None: 96 x 128)
 TIMM = {
     "resnet18": ("layer4", True, None),
     "resnetv2_50": ("norm", True, None),

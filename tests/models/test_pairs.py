@@ -65,7 +65,7 @@ def test_displacements_are_zero_on_average_outside_training():
 
 
 def test_a_padded_picture_has_its_own_grid():
-    """What is beyond the picture is cut off: a feature lies where its pixels are."""
+    """What is beyond the image is cut off: a feature lies where its pixels are."""
     image = torch.zeros(1, 1, 40, 50)
     image[..., 24:32, 16:24] = 1
     padded = F.pad(image, (0, 14, 0, 24))

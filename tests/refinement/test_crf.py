@@ -25,7 +25,7 @@ def published(parity):
 
 @pytest.fixture
 def pictures():
-    """Two pictures of blobs with some noise."""
+    """Two images of blobs with some noise."""
     y, x = torch.meshgrid(torch.arange(24.0), torch.arange(30.0), indexing="ij")
     waves = torch.stack([torch.sin(x / 5) + torch.cos(y / 4), torch.sin((x + y) / 6), torch.cos((x - y) / 3)])
     noise = 8 * torch.randn(2, 3, 24, 30)
@@ -141,7 +141,7 @@ def with_one(value):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"images": torch.randn(2, 3, 24, 30)}, "the picture itself, uint8 0..255, .*torch.float32"),
+        ({"images": torch.randn(2, 3, 24, 30)}, "the image itself, uint8 0..255, .*torch.float32"),
         ({"images": torch.zeros(2, 4, 24, 30, dtype=torch.uint8)}, "no alpha channel"),
         ({"images": torch.zeros(3, 24, 30, dtype=torch.uint8)}, r"\[N, 3, H, W\], got .*\(3, 24, 30\)"),
         ({"unary": torch.rand(2, 3, 12, 15)}, "number and size of images"),

@@ -167,7 +167,7 @@ MAPS, OPEN = torch.rand(2, 6, 7), torch.zeros(1, 6, 7)
         ({"boundary": OPEN / 0}, "the boundary hold NaN"),
         ({"maps": MAPS / 0}, "the maps hold NaN or infinity"),
         ({"maps": MAPS - 2}, "expected no negative values: apply relu"),
-        ({"maps": MAPS[:0]}, r"\(0, 6, 7\).*at least one map; a picture without a class has nothing to spread"),
+        ({"maps": MAPS[:0]}, r"\(0, 6, 7\).*at least one map; an image without a class has nothing to spread"),
         ({"maps": MAPS[0]}, r"\(6, 7\)"),
         ({"maps": MAPS.long()}, "torch.int64: expected float"),
         ({"radius": 1}, "radius 1 holds no pair of cells: expected a whole number from 2 to 256"),

@@ -52,7 +52,7 @@ def test_iterations(run, scenes, capsys):
     assert about["samples"][0]["list"] == "eval.txt"
     assert about["samples"][0]["pictures"] == 8
     assert "ground truth" in about["rule"]
-    assert "all 8 pictures of eval.txt" in (folder / "paragraph.txt").read_text()
+    assert "all 8 images of eval.txt" in (folder / "paragraph.txt").read_text()
     with Image.open(folder / "figure.png") as figure:
         assert figure.size[0] > 500
 
@@ -73,7 +73,7 @@ def test_sweeps(run, scenes, name, column, values):
     base = {"restrain": 0, "threshold": 1, "step-size": 0}[name]
     assert float(found[base]["difference"]) == 0
     assert len(rows(run, name, "curves.csv")) == 8
-    assert "4 of the 8 pictures of eval.txt" in (run / "studies" / name / "paragraph.txt").read_text()
+    assert "4 of the 8 images of eval.txt" in (run / "studies" / name / "paragraph.txt").read_text()
 
 
 def test_base_methods(run, scenes):

@@ -208,7 +208,7 @@ def test_tensorboard_logs(tmp_path, views):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_breaks_on_the_way(tmp_path, views, workers):
-    """The error is the picture's own, from a worker process too."""
+    """The error is the image's own, from a worker process too."""
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
     views.items[3] = replace(views.items[3], path=broken)
@@ -233,7 +233,7 @@ def test_plans_that_cannot_work(tmp_path, views):
 
 
 def test_where_nothing_tells_the_last_epoch_is_kept(tmp_path, views):
-    """A held-out picture of which nothing counts has no mIoU."""
+    """A held-out image of which nothing counts has no mIoU."""
     torch.manual_seed(0)
     net = SmallNet()
     plan = Plan(3, 4, 1e-2, 1e-2, 0.0, "trained")
@@ -251,7 +251,7 @@ def test_fewer_pictures_than_a_batch_in_parts(tmp_path, views):
 
 
 def test_parts_of_one_picture_and_batch_norm(tmp_path, views):
-    with pytest.raises(SettingsError, match="multiple of 8, since BatchNorm needs two pictures a part"):
+    with pytest.raises(SettingsError, match="multiple of 8, since BatchNorm needs two images a part"):
         train(tmp_path, views, machine=Machine("cpu", workers=0, accumulate=4))
     _, _, history = train(tmp_path, views, machine=Machine("cpu", workers=0, accumulate=4), batch_norm="frozen")
     assert len(history) == 4

@@ -182,7 +182,7 @@ def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], 
 def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], s: ClimbSettings) -> Tensor:
     """One step up: ``clip(x + xi g / max|g|)``, with maximum and bounds over one climb's views together.
 
-    A gradient of zero leaves the pixels where they are, and so does a range of zero, the constant picture's.
+    A gradient of zero leaves the pixels where they are, and so does a range of zero, the constant image's.
     """
     gradient = finite(gradient)
     low, high = x.amin((1, 2, 3, 4), keepdim=True), x.amax((1, 2, 3, 4), keepdim=True)

@@ -1,4 +1,4 @@
-"""Mirror images and scales: how a picture becomes views, and how their maps become one."""
+"""Mirror images and scales: how an image becomes views, and how their maps become one."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def add_data_verbs(parser: ArgumentParser, checks: Callable[[Namespace], int], c
         return made
 
     look = verb(
-        "check", checks, "Look at a data set: pictures, classes, sizes, what a run would leave out, ground truth.",
+        "check", checks, "Look at a data set: images, classes, sizes, what a run would leave out, ground truth.",
         "--labels VOCdevkit/VOC2012 --masks VOCdevkit/VOC2012/SegmentationClass",
     )  # fmt: skip
     o.add_data(look, required=True)

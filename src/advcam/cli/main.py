@@ -112,7 +112,7 @@ def _parser() -> ArgumentParser:
         o.add_common(made)
         return made
 
-    demo = verb("demo", _demo, "Everything, on generated pictures, in a few minutes.", "--out demo")
+    demo = verb("demo", _demo, "Everything, on generated images, in a few minutes.", "--out demo")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: demo")
 
     whole = verb(
@@ -128,7 +128,7 @@ def _parser() -> ArgumentParser:
 
     for name, about in (
         ("classify", "Train (or take) the classifier; starts a run where --images and --labels are given."),
-        ("climb", "Make a map for every class of every picture."),
+        ("climb", "Make a map for every class of every image."),
         ("refine", "Make masks of the maps."),
         ("segment", "Train a segmentation network on the masks, and predict."),
         ("semi", "Train a segmentation network on few masks made by hand and the run's masks of the rest, and predict."),
@@ -163,7 +163,7 @@ def _parser() -> ArgumentParser:
     judge.add_argument(
         "--instances", type=Path, metavar="DIR", help="ground truth of objects, ID.png with each object's number (IRN only)"
     )
-    judge.add_argument("--list", type=Path, metavar="FILE", help="pictures of the run, one a line (default: those for scoring)")
+    judge.add_argument("--list", type=Path, metavar="FILE", help="images of the run, one a line (default: those for scoring)")
 
     study = verb(
         "study", _study, "One of the paper's studies on a run: table, figure, paragraph; goes on where it was stopped.",
@@ -172,11 +172,11 @@ def _parser() -> ArgumentParser:
     add_study(study)
 
     predict = verb(
-        "predict", _predict, "Make masks of any pictures with a trained network.",
+        "predict", _predict, "Make masks of any images with a trained network.",
         "--model runs/first/4-segment --images photos --out masks",
     )  # fmt: skip
     predict.add_argument("--model", type=Path, required=True, metavar="DIR", help="RUN/4-segment or RUN/5-semi")
-    predict.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
+    predict.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images")
     predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where ID.png go")
     o.add_predict(predict)
 
@@ -189,14 +189,14 @@ def _parser() -> ArgumentParser:
         "--out", type=Path, required=True, metavar="FILE", help=".onnx, or .pt2 (torch.export); FILE.json tells how it is used"
     )
     export.add_argument(
-        "--size", type=o.size, metavar="HxW", help="take pictures of this size alone (default: of any, in multiples of 32)"
+        "--size", type=o.size, metavar="HxW", help="take images of this size alone (default: of any, in multiples of 32)"
     )
 
     prepare = verbs.add_parser("data", help="Look at a data set, or convert it, before hours are spent on it.")
     add_data_verbs(prepare, _check, _convert)
 
     close = verb(
-        "climb-image", _climb_image, "One picture: overlay, map file, and an animation of the map growing over the steps.",
+        "climb-image", _climb_image, "One image: overlay, map file, and an animation of the map growing over the steps.",
         "cat.jpg --model timm:resnet50 --class tabby --steps 20 --out cat",
     )  # fmt: skip
     o.add_picture(close)

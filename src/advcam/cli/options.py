@@ -42,7 +42,7 @@ def add_common(parser: ArgumentParser) -> None:
     """What every command takes."""
     group = parser.add_argument_group("everywhere")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    group.add_argument("--workers", type=int, help="processes that read pictures while a network trains")
+    group.add_argument("--workers", type=int, help="processes that read images while a network trains")
     group.add_argument("--max-pixels", type=int, help="most pixels in one forward pass of a climb; bounds memory")
     group.add_argument("--accumulate", type=int, metavar="N", help="take each training batch in N parts; bounds memory")
     group.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs of trainings into the step's folder")
@@ -55,7 +55,7 @@ def add_data(parser: ArgumentParser, required: bool) -> None:
     """The data set."""
     group = parser.add_argument_group("data set")
     group.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of pictures (default: those of a VOC or COCO folder of labels)"
+        "--images", type=Path, metavar="DIR", help="folder of images (default: those of a VOC or COCO folder of labels)"
     )
     group.add_argument(
         "--labels", type=Path, required=required, metavar="WHAT",
@@ -146,9 +146,9 @@ def add_keep(parser: ArgumentParser) -> None:
 
 
 def add_picture(parser: ArgumentParser) -> None:
-    """One picture and its network."""
-    group = parser.add_argument_group("picture and network")
-    group.add_argument("image", type=Path, metavar="IMAGE", help="a picture of any kind")
+    """One image and its network."""
+    group = parser.add_argument_group("image and network")
+    group.add_argument("image", type=Path, metavar="IMAGE", help="an image of any kind")
     group.add_argument("--model", required=True, help="timm:NAME, FILE.py:FUNCTION, or a run folder")
     group.add_argument("--weights", type=Path, metavar="FILE", help="of timm:NAME, instead of timm's from the hub")
     group.add_argument(
@@ -158,7 +158,7 @@ def add_picture(parser: ArgumentParser) -> None:
     group.add_argument("--std", type=numbers, help="of the input (default: timm's)")
     group.add_argument("--class", dest="classes", action="append", default=[], metavar="K", help="id or name; may be repeated")
     group.add_argument("--top", type=int, default=2, help="without --class: as many with the highest scores (default: 2)")
-    group.add_argument("--long-side", type=int, default=512, help="larger pictures are scaled down to it (default: 512)")
+    group.add_argument("--long-side", type=int, default=512, help="larger images are scaled down to it (default: 512)")
     group.add_argument("--layer", help="whose output is the feature map (default: found)")
     group.add_argument("--out", type=Path, required=True, metavar="DIR", help="where overlay, map file and animations go")
 
@@ -213,7 +213,7 @@ def add_semi(parser: ArgumentParser) -> None:
         "--pixel-labels", type=Path, metavar="LIST", help="training images whose masks were made by hand, one a line"
     )
     group.add_argument("--masks", type=Path, metavar="DIR", help="with their masks ID.png (default: masks beside the list)")
-    group.add_argument("--mode", choices=MODES, help="what is learnt from the other pictures (default: weak, the run's masks)")
+    group.add_argument("--mode", choices=MODES, help="what is learnt from the other images (default: weak, the run's masks)")
     group.add_argument("--method", choices=list(METHODS_OF_SEMI), help="default: unimatch")
     group.add_argument("--network", choices=list(NETWORKS), help="unimatch only (default: deeplabv3plus)")
     group.add_argument("--predict-scales", type=numbers, help="scales merged in predictions (default: 1)")
@@ -224,15 +224,15 @@ def add_semi(parser: ArgumentParser) -> None:
 def add_predict(parser: ArgumentParser) -> None:
     """How a trained network is used."""
     group = parser.add_argument_group("predict (unset: as the model was made)")
-    group.add_argument("--scales", type=numbers, help="of the picture, merged: e.g. 0.75,1,1.25")
+    group.add_argument("--scales", type=numbers, help="of the image, merged: e.g. 0.75,1,1.25")
     group.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="merge with the mirror image too")
     group.add_argument("--merge", choices=MERGES, help="of these views' probabilities (max: DeepLab's rule)")
     side = group.add_mutually_exclusive_group()
-    side.add_argument("--long-side", type=int, metavar="PX", help="larger pictures are scaled down to it")
+    side.add_argument("--long-side", type=int, metavar="PX", help="larger images are scaled down to it")
     side.add_argument(
         "--window", type=int, metavar="PX", help="instead: windows of so many pixels that overlap by half, at full size"
     )
-    group.add_argument("--crf", action=argparse.BooleanOptionalAction, help="a dense CRF on the picture has the last word")
+    group.add_argument("--crf", action=argparse.BooleanOptionalAction, help="a dense CRF on the image has the last word")
     _add_precision(group, "--precision", "of the network's arithmetic (auto: bfloat16 where the device has units for it)")
     group.add_argument("--probabilities", action="store_true", help="write probabilities/ID.npz too")
 

@@ -30,7 +30,7 @@ def add_study(parser: ArgumentParser) -> None:
         help="ground truth, ID.png with class ids; with several runs once for each, in their order",
     )  # fmt: skip
     group.add_argument("--pictures", type=int, metavar="N", help="how many, drawn with the run's seed (default: 100)")
-    group.add_argument("--list", type=Path, metavar="FILE", help="these pictures, one a line (default: those for scoring)")
+    group.add_argument("--list", type=Path, metavar="FILE", help="these images, one a line (default: those for scoring)")
     group.add_argument(
         "--values", type=lambda text: tuple(text.split(",")), metavar="A,B,C",
         help="to try instead of the study's; iterations: some of none,suppress,restrain,both; base: methods",

@@ -50,7 +50,7 @@ class UniMatchLoss(NamedTuple):
 
 
 class Pseudo(NamedTuple):
-    """What the weak view says: its labels, 255 where there is no picture, and their probability."""
+    """What the weak view says: its labels, 255 where there is no image, and their probability."""
 
     labels: Integer[Tensor, "n h w"]
     confidence: Float[Tensor, "n h w"]
@@ -104,7 +104,7 @@ def pseudo_labels(logits: Float[Tensor, "n k h w"], padding: Bool[Tensor, "n h w
 
     Args:
         logits: of the weak view.
-        padding: where the crop lies outside the picture; its labels are 255.
+        padding: where the crop lies outside the image; its labels are 255.
     """
     confidence, labels = logits.detach().softmax(1).max(1)
     return Pseudo(labels if padding is None else labels.masked_fill(padding, IGNORE), confidence)

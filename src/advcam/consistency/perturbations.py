@@ -2,7 +2,7 @@
 
 Of each image on its own: what is drawn is drawn for every image, what is normalised is normalised over one image. Random
 numbers come from torch's global generator of z's device. The gradient passes through z alone, never through a mask or a
-direction. ``prediction`` is the argmax of the main decoder, 0 background, at the size of the picture or any other.
+direction. ``prediction`` is the argmax of the main decoder, 0 background, at the size of the image or any other.
 
 Source: Ouali, Hudelot & Tami, CVPR 2020 (arXiv 2003.09005); constants as in yassouali/CCT, ``configs/config.json`` and
 ``models/decoders.py``.

@@ -1,4 +1,4 @@
-"""Pictures and what is known of them: folders with labels, and scenes made on the spot."""
+"""Images and what is known of them: folders with labels, and scenes made on the spot."""
 
 from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
 from .folder import Dataset, Item, Skip, list_images, listed, load, passed_over

@@ -1,4 +1,4 @@
-"""COCO annotation files as they are: pictures, categories, and the regions of objects."""
+"""COCO annotation files as they are: images, categories, and the regions of objects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CocoRegion:
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One picture: its name below the folder of pictures, size (height, width; zeros where the file does not say), regions."""
+    """One image: its name below the folder of images, size (height, width; zeros where the file does not say), regions."""
 
     name: str
     size: tuple[int, int]
@@ -63,7 +63,7 @@ class Coco:
         return self.path.resolve().parent.name if self.path.name == ROBOFLOW else self.path.stem.removeprefix("instances_")
 
     def rows(self) -> list[Row]:
-        """What each picture shows: every category that it has a region of, crowds too. No region: none of the classes."""
+        """What each image shows: every category that it has a region of, crowds too. No region: none of the classes."""
         return [
             Row(image.name, tuple(dict.fromkeys(self.names[r.category] for r in image.regions)), f"{self.path} ({image.name})")
             for image in self.images
@@ -88,7 +88,7 @@ def read_coco(path: Path, folder: Path | None = None) -> Coco:
 
     Args:
         path: of the file.
-        folder: a COCO folder; pictures then lie in its folder of the split's name (``train2014``), if there is one.
+        folder: a COCO folder; images then lie in its folder of the split's name (``train2014``), if there is one.
 
     Raises:
         DataError: not such a file, or an entry in it that lacks something.

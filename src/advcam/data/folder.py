@@ -1,4 +1,4 @@
-"""A folder of pictures and the labels of it as one data set, looked at before hours are spent on it."""
+"""A folder of images and the labels of it as one data set, looked at before hours are spent on it."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Dataset:
 
     Args:
         classes: the classes of the class list, or those that some image has.
-        train: pictures to train on.
-        eval: pictures to score on; empty where no list named them.
+        train: images to train on.
+        eval: images to score on; empty where no list named them.
         skipped: what was left out, and why.
         doubts: what is used and looks wrong, and why.
         unlabelled: images in the folder that the labels do not name; no fault, they are no part of the data set.
@@ -86,12 +86,12 @@ class Dataset:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """All pictures, each once, in order of id."""
+        """All images, each once, in order of id."""
         return tuple(sorted({item.id: item for item in self.train + self.eval}.values(), key=lambda item: item.id))
 
 
 def list_images(folder: Path) -> dict[str, Path]:
-    """The pictures below a folder, by id.
+    """The images below a folder, by id.
 
     Raises:
         DataError: no such folder, no image in it, two files with one id (upper and lower case taken for the same), or a name
@@ -119,7 +119,7 @@ def list_images(folder: Path) -> dict[str, Path]:
     if not found:
         others = ", ".join(f"{count} of suffix {suffix}" for suffix, count in passed_over(folder).items())
         held = f", but files that are not read: {others}" if others else ""
-        raise DataError(f"{folder}: no picture in it{held}; known suffixes: {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"{folder}: no image in it{held}; known suffixes: {', '.join(sorted(SUFFIXES))}")
     return found
 
 
@@ -136,12 +136,12 @@ def load(
     eval_list: Path | None = None,
     track: Track = lambda items, _total, _what: items,
 ) -> Dataset:
-    """Reads labels and lists, opens every picture once, and leaves out, with a reason, what cannot be used.
+    """Reads labels and lists, opens every image once, and leaves out, with a reason, what cannot be used.
 
-    Without lists every labelled picture is trained on; with a list for scoring only, all others are.
+    Without lists every labelled image is trained on; with a list for scoring only, all others are.
 
     Args:
-        images: folder of pictures.
+        images: folder of images.
         labels: a file, or a VOC or COCO folder; see :func:`~advcam.data.sources.read_source`.
         classes: CSV ``id,name``; without, the classes of the source, or those that the labels name.
         train_list: images to train on, one a line.
@@ -173,18 +173,18 @@ def load(
     both = sorted(scored & trained)
     if both:
         raise DataError(
-            f"{eval_list}: {both[0]!r} is in the training list too ({len(both)} are in both); score on pictures not trained on"
+            f"{eval_list}: {both[0]!r} is in the training list too ({len(both)} are in both); score on images not trained on"
         )
 
     used = sorted(scored | trained)
     items, broken, dark = _open_all([(key, files[key], found[key][1]) for key in used], track)
     odd = [Skip(name, f"class {name!r} is made of the names of other classes; labels are separated by ';'") for name in several]
     if scored and not scored & items.keys():
-        raise DataError(f"{eval_list}: none of its pictures can be opened ({broken[0].reason})")
+        raise DataError(f"{eval_list}: none of its images can be opened ({broken[0].reason})")
     learnt = {label for key in trained if key in items for label in items[key].labels}
     if not learnt:
-        raise DataError(f"{labels}: no usable picture to train on has a label" + (f" ({broken[0].reason})" if broken else ""))
-    nobody = [Skip(name, "class: no picture to train on has it") for at, name in enumerate(table.names) if at not in learnt]
+        raise DataError(f"{labels}: no usable image to train on has a label" + (f" ({broken[0].reason})" if broken else ""))
+    nobody = [Skip(name, "class: no image to train on has it") for at, name in enumerate(table.names) if at not in learnt]
     return Dataset(
         table,
         tuple(items[key] for key in sorted(trained) if key in items),
@@ -196,7 +196,7 @@ def load(
 
 
 def listed(path: Path, items: Iterable[Item]) -> tuple[list[Item], list[Skip]]:
-    """The pictures that a list names, one a line, with or without suffix; and names that are none of them.
+    """The images that a list names, one a line, with or without suffix; and names that are none of them.
 
     Raises:
         DataError: a file that cannot be read, or that names none of them.
@@ -361,6 +361,6 @@ def _open_all(named: list[tuple[str, Path, tuple[int, ...]]], track: Track) -> t
 
     room = _Room(MAX_PIXELS_AT_ONCE)
     with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
-        looked = list(track(pool.map(look, named), len(named), "look at the pictures"))
+        looked = list(track(pool.map(look, named), len(named), "look at the images"))
     good = {item.id: item for item, _ in looked if isinstance(item, Item)}
     return good, [skip for skip, _ in looked if isinstance(skip, Skip)], [doubt for _, doubt in looked if doubt]

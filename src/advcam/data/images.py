@@ -1,4 +1,4 @@
-"""Reading one picture of whatever kind people have, as 8-bit RGB."""
+"""Reading one image of whatever kind people have, as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Image.Image, str | None]:
                 ImageOps.exif_transpose(picture, in_place=True)
                 return _rgb(path, picture), _doubt(picture, bits) if bits > 8 else None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture that Pillow can read; convert it to JPEG or PNG") from None
+        raise ImageError(f"{path}: not an image that Pillow can read; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first") from None
     except ImageError:
@@ -163,7 +163,7 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(f"{path}: {width}x{height} is more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first")
     if min(size) < MIN_SIDE:
-        raise ImageError(f"{path}: {width}x{height} pixels; a picture needs at least {MIN_SIDE} a side")
+        raise ImageError(f"{path}: {width}x{height} pixels; an image needs at least {MIN_SIDE} a side")
 
 
 def _bits(picture: Image.Image) -> int:
@@ -210,7 +210,7 @@ def _rgb(path: Path, picture: Image.Image) -> Image.Image:
 
 
 def fit_within(picture: Image.Image, long_side: int) -> Image.Image:
-    """The picture itself, or scaled down so that its longer side is ``long_side``."""
+    """The image itself, or scaled down so that its longer side is ``long_side``."""
     factor = long_side / max(picture.size)
     if factor >= 1:
         return picture
@@ -219,7 +219,7 @@ def fit_within(picture: Image.Image, long_side: int) -> Image.Image:
 
 
 def at_least(picture: Image.Image, short_side: int) -> Image.Image:
-    """The picture itself, or enlarged so that its shorter side is ``short_side``."""
+    """The image itself, or enlarged so that its shorter side is ``short_side``."""
     factor = short_side / min(picture.size)
     if factor <= 1:
         return picture

@@ -165,7 +165,7 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]
     """Run lengths as pixels [H, W]: outside, inside, outside, ..., down the columns.
 
     Raises:
-        DataError: they do not add up to the picture.
+        DataError: they do not add up to the image.
     """
     pixels = size[0] * size[1]
     odd = next((count for count in counts if not 0 <= count <= pixels), None)

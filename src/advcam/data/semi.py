@@ -1,4 +1,4 @@
-"""Views for training with few masks: a picture that has one, beside one that has not."""
+"""Views for training with few masks: an image that has one, beside one that has not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 from .transforms import Normalisation, TrainingViews
 
 UNKNOWN = 254
-"""Of a mask of the others: nobody knows, but the pixel is the picture's; 255 is beside it."""
+"""Of a mask of the others: nobody knows, but the pixel is the image's; 255 is beside it."""
 
 
 class SemiViews(Dataset[Any]):
-    """Pairs of views: one of a picture with a mask, and, weakly and strongly changed, one of another picture.
+    """Pairs of views: one of an image with a mask, and, weakly and strongly changed, one of another image.
 
     The strong views are the weak one with brightness, contrast, saturation (0.5 each) and hue (0.25) shifted with probability
     0.8, grey with 0.2, blurred (sigma 0.1 to 2) with 0.5.
@@ -24,8 +24,8 @@ class SemiViews(Dataset[Any]):
     Source: Yang et al., CVPR 2023 (arXiv 2208.09910); LiheYoung/UniMatch, ``dataset/semi.py``.
 
     Args:
-        labelled: views of the pictures with masks; as many positions as there are pairs.
-        others: views of the other pictures, at least as many. None gives ``labelled`` alone.
+        labelled: views of the images with masks; as many positions as there are pairs.
+        others: views of the other images, at least as many. None gives ``labelled`` alone.
         normalise: of the network.
         strong: how many strong views.
     """

@@ -14,12 +14,12 @@ from .voc import read_voc, voc_files, voc_root
 
 
 def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
-    """What each picture shows, and the classes; see :func:`read_labels`."""
+    """What each image shows, and the classes; see :func:`read_labels`."""
     return read_labels(path, classes)[:2]
 
 
 def read_labels(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable, list[str]]:
-    """What each picture shows, the classes, and, where labels alone name these, those whose name looks like several labels.
+    """What each image shows, the classes, and, where labels alone name these, those whose name looks like several labels.
 
     * CSV with columns ``image,labels`` (labels separated by ``;``, see :func:`~advcam.data.labels.csv_rows`), or JSON
       ``{image: [labels]}``
@@ -31,7 +31,7 @@ def read_labels(path: Path, classes: ClassTable | None = None) -> tuple[list[Row
 
     Args:
         path: one of these.
-        classes: to be used instead of the source's own: VOC's 20, COCO's categories, or those that some picture has.
+        classes: to be used instead of the source's own: VOC's 20, COCO's categories, or those that some image has.
 
     Raises:
         DataError: none of these, or something in it cannot be used; says file and line.
@@ -69,13 +69,13 @@ def source_files(path: Path) -> list[Path]:
 
 
 def pictures_of(images: Path | None, labels: Path) -> Path:
-    """The folder of pictures: as given, or that of a VOC or COCO folder of labels. Of a VOC folder it is ``JPEGImages``.
+    """The folder of images: as given, or that of a VOC or COCO folder of labels. Of a VOC folder it is ``JPEGImages``.
 
     Raises:
         DataError: none given, and the labels are a file.
     """
     folder = images or (labels if labels.is_dir() else None)
     if folder is None:
-        raise DataError(f"{labels}: does not say where its pictures are; give --images DIR too")
+        raise DataError(f"{labels}: does not say where its images are; give --images DIR too")
     root = voc_root(folder) if folder.is_dir() else None
     return root / "JPEGImages" if root else folder

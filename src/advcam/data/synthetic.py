@@ -29,7 +29,7 @@ Picture = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and all that is true of it.
+    """One image and all that is true of it.
 
     Args:
         image: uint8 [n, n, 3].
@@ -51,7 +51,7 @@ class SceneSettings:
     """What scenes look like; lengths are shares of the side, contrasts of the pixel range.
 
     Args:
-        size: side of the picture, pixels.
+        size: side of the image, pixels.
         faint: contrast of a texture, lowest and highest, in backgrounds and on most bodies.
         strong: the same on the other bodies.
         strong_share: share of the bodies that are strong.
@@ -205,7 +205,7 @@ def _draw_object(
     rng: Generator, kind: int, centre: tuple[float, float], image: Picture,
     mask: NDArray[np.uint8], part: NDArray[np.uint8], s: SceneSettings,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Draws a body and its part into the picture and its truth, over what is there; returns where it is."""
+    """Draws a body and its part into the image and its truth, over what is there; returns where it is."""
     n = s.size
     y, x = _grid(n)
     length, turn = rng.uniform(*s.radius) * n, rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""Pictures to tensors, and the random views that networks train on."""
+"""Images to tensors, and the random views that networks train on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Normalisation:
     std: tuple[float, float, float]
 
     def __call__(self, picture: Image.Image) -> Float[Tensor, "3 y x"]:
-        """The picture as the network wants it."""
+        """The image as the network wants it."""
         pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         return (pixels - mean) / std
@@ -43,9 +43,9 @@ class Augmentation:
     """Mirror, scale and crop.
 
     Args:
-        crop: side of the square crop, pixels; a smaller picture is padded with the mean (mask: ignore).
+        crop: side of the square crop, pixels; a smaller image is padded with the mean (mask: ignore).
         scales: smallest and largest factor.
-        long_side: larger pictures are first scaled down to it.
+        long_side: larger images are first scaled down to it.
         long_sides: shortest and longest longer side of a view before the crop, pixels; takes the place of ``scales``.
     """
 
@@ -66,7 +66,7 @@ class Augmentation:
     def __call__(
         self, picture: Image.Image, mask: Image.Image | None, normalise: Normalisation, rng: Generator
     ) -> tuple[Float[Tensor, "3 c c"], Tensor | None]:
-        """A random view of the picture, and of its mask."""
+        """A random view of the image, and of its mask."""
         picture = fit_within(picture, self.long_side)
         factor = self._factor(max(picture.size), rng)
         width, height = (max(1, round(side * factor)) for side in picture.size)
@@ -108,14 +108,14 @@ class Views(Protocol):
 
 
 class TrainingViews(Dataset[Any]):
-    """Random views of pictures with their targets; the same for the same (seed, epoch, position), whoever reads them.
+    """Random views of images with their targets; the same for the same (seed, epoch, position), whoever reads them.
 
     Args:
-        items: the pictures.
+        items: the images.
         augment: how a view is taken.
         normalise: of the network.
         seed: of the views; set ``epoch`` before every pass.
-        masks: a PNG of ids for each picture, None for one that is background throughout; without, the target is the image's
+        masks: a PNG of ids for each image, None for one that is background throughout; without, the target is the image's
             labels, 0/1 [classes].
         remap: [256] the class position that each id becomes.
         classes: how many.

@@ -1,4 +1,4 @@
-"""PASCAL VOC folders as they are: pictures, objects in XML, lists."""
+"""PASCAL VOC folders as they are: images, objects in XML, lists."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def voc_lists(root: Path) -> list[Path]:
 
 
 def read_voc(root: Path) -> tuple[list[Row], ClassTable | None]:
-    """What each picture shows: all its objects, the difficult ones too, as IRN and AdvCAM count them.
+    """What each image shows: all its objects, the difficult ones too, as IRN and AdvCAM count them.
 
     Returns:
         A row for each XML file, and VOC's classes; None for the classes where a name is none of VOC's.

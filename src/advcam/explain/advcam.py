@@ -43,7 +43,7 @@ class AdvCAM:
     Preset ``default`` cuts later maps off and weights them cell by cell (settings ``ceiling``, ``emphasis``).
 
     Whatever happens, a result is defined: where a network gives NaN or infinity the map is 0 there and a warning says so; a
-    gradient of zero, or a picture of one colour, stays where it is, so every step sees the same features; a map without a
+    gradient of zero, or an image of one colour, stays where it is, so every step sees the same features; a map without a
     positive cell is a map of zeros, and stays that when normalised.
 
     Args:
@@ -294,7 +294,7 @@ class AdvCAM:
             yield slice(begin, at)
 
     def _room(self, job: _Job, scale: float) -> int:
-        """How many climbs go through the network at once; one where it mixes the pictures of a batch."""
+        """How many climbs go through the network at once; one where it mixes the images of a batch."""
         if job.network.mixes:
             return 1
         return max(1, self._limit(job.images) // self._pixels_of(job.images, scale))

@@ -1,4 +1,4 @@
-"""How far a number would move had other pictures been drawn: bootstrap over pictures (Efron, 1979), percentile intervals."""
+"""How far a number would move had other images been drawn: bootstrap over images (Efron, 1979), percentile intervals."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ QUANTILES = 16_000_000  # numbers of which torch takes them
 
 
 def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b n"]:
-    """How often each of n pictures counts: row 0 is the sample itself, each other row a draw of n with replacement.
+    """How often each of n images counts: row 0 is the sample itself, each other row a draw of n with replacement.
 
     Every number of every setting is made of the same rows, so differences are paired.
 
     Args:
-        n: pictures.
+        n: images.
         resamples: draws; the result has one row more.
         seed: of the draws.
 
     Raises:
-        InputError: no picture, a negative number of draws, or more of both than memory is for.
+        InputError: no image, a negative number of draws, or more of both than memory is for.
 
     Example:
         >>> weights = resampled(3, resamples=2)
@@ -35,7 +35,7 @@ def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b 
     """
     n, resamples, seed = expect_whole(n, "n"), expect_whole(resamples, "resamples"), expect_whole(seed, "seed")
     if n < 1 or resamples < 0:
-        raise InputError(f"a bootstrap needs at least one picture and no fewer than 0 draws; got {n} and {resamples}")
+        raise InputError(f"a bootstrap needs at least one image and no fewer than 0 draws; got {n} and {resamples}")
     if n * (1 + resamples) > MAX_COUNTS:
         raise InputError(f"{resamples:,} draws of {n:,} images each: expected at most {MAX_COUNTS:,} in all; take fewer draws")
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
@@ -67,10 +67,10 @@ def interval(values: Float[Tensor, "b ..."], level: float = 0.95) -> tuple[Float
 
 
 def resampled_mean(values: Float[Tensor, "n ..."], weights: Float[Tensor, "b n"]) -> Float[Tensor, "b ..."]:
-    """``sum_i w_i v_i / sum_i w_i`` of every row of weights, over the pictures whose value is not NaN.
+    """``sum_i w_i v_i / sum_i w_i`` of every row of weights, over the images whose value is not NaN.
 
     Args:
-        values: [N, ...], one entry a picture.
+        values: [N, ...], one entry an image.
         weights: [B, N], see :func:`resampled`.
 
     Raises:

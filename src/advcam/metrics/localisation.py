@@ -224,7 +224,7 @@ def box_counts(
     """The counts of one map: at which thresholds its boxes, see :func:`box_overlaps`, are right: ``IoU >= iou``.
 
     Args:
-        score_map: in [0, 1], of one class of one picture.
+        score_map: in [0, 1], of one class of one image.
         boxes: G true ones, x0, y0, x1, y1 in pixels of the map; one of them suffices.
         thresholds: T values, ascending from 0, below 1.
         ious: I overlaps, in (0, 1].
@@ -259,7 +259,7 @@ def pixel_counts(
     """The pixels of one map, by their value.
 
     Args:
-        score_map: in [0, 1], of one class of one picture.
+        score_map: in [0, 1], of one class of one image.
         truth: pixels of the class.
         ignore: pixels that do not count.
         thresholds: T values, ascending from 0, below 1.

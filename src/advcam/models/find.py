@@ -32,7 +32,7 @@ _found: WeakKeyDictionary[nn.Module, tuple[object, dict[str | None, Network]]] =
 
 
 def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None = None) -> Network:
-    """The last activation on a grid that all the logits know of the picture passes through, and what follows as the head.
+    """The last activation on a grid that all the logits know of the image passes through, and what follows as the head.
 
     Its cells must matter, of tokens at least half: behind the last block of a transformer with a class token the others no
     longer do, so there the block before it is taken. Tokens are laid back on the grid. If the head is the mean over cells
@@ -68,7 +68,7 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
 
 
 def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
-    """The network as a picture shows it, of a size that suits."""
+    """The network as an image shows it, of a size that suits."""
     size = [min(max(side, LEAST_SIDE), MOST_SIDE) for side in images.shape[-2:]]
     probes = [images[:1]]
     if list(images.shape[-2:]) != size:
@@ -85,18 +85,18 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
                     mixes=any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()),
                     draws=random_state(model) != before,
                 )
-        except Exception as error:  # whatever another's network raises on a picture of a size that it was not made for
+        except Exception as error:  # whatever another's network raises on an image of a size that it was not made for
             failed.append(error)
     try:
         raise _as_ours(failed[-1], model, images) from failed[-1]
     finally:
-        failed.clear()  # their tracebacks hold the picture's activations
+        failed.clear()  # their tracebacks hold the image's activations
 
 
 def _takes_channels_last(network: Network, image: Tensor) -> bool:
     """False where the model's own forward needs contiguous tensors (``view`` in front of its head)."""
     try:
-        network(image.repeat(2, 1, 1, 1))  # a single picture can be viewed either way
+        network(image.repeat(2, 1, 1, 1))  # a single image can be viewed either way
     except (RuntimeError, AdvcamError):
         return False
     return True
@@ -110,7 +110,7 @@ def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
             f"not enough memory to look at {type(model).__name__} with one image: give smaller images, another device, or a"
             " smaller network"
         )
-    return NetworkError(f"{type(model).__name__} fails on a picture {tuple(images[:1].shape)}: {said(error)}. {REMEDY}")
+    return NetworkError(f"{type(model).__name__} fails on an image {tuple(images[:1].shape)}: {said(error)}. {REMEDY}")
 
 
 def _check_takes_gradient(model: nn.Module) -> None:
@@ -151,7 +151,7 @@ def check_fits(model: nn.Module, images: Tensor) -> None:
 
 
 def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
-    """The network as one picture shows it."""
+    """The network as one image shows it."""
     trace = Trace(model, image)
     named = dict(model.named_modules())
     size = (image.shape[2], image.shape[3])
@@ -235,7 +235,7 @@ def _nothing_found(
     if not spatial:
         return (
             f"{type(model).__name__} has no spatial features: no layer's activation lies on a grid of more than one cell"
-            f" (picture {size[0]}x{size[1]}). Expected a convolutional network or a transformer over patches"
+            f" (image {size[0]}x{size[1]}). Expected a convolutional network or a transformer over patches"
         )
     if trace.is_flat:
         return (
@@ -244,7 +244,7 @@ def _nothing_found(
         )
     advised = _advised(trace, size, named)
     return (
-        f"{type(model).__name__} has no single feature map that all the logits know of the picture passes through (it has"
+        f"{type(model).__name__} has no single feature map that all the logits know of the image passes through (it has"
         f" several branches): name one with layer={f', e.g. {advised!r}' if advised else ''}"
     )
 
@@ -264,7 +264,7 @@ def _no_map_of(trace: Trace, layer: str, size: tuple[int, int], named: dict[str,
     if layout(torch.Size(shapes[-1]), size) is None and len(shapes[-1]) != 4:
         return (
             f"the output of layer {layer!r} is {shapes[-1]}: expected a feature map [N, D, h, w], [N, h, w, D] or tokens"
-            f" [N, h w, D] on the grid of a {size[0]}x{size[1]} picture{example}"
+            f" [N, h w, D] on the grid of a {size[0]}x{size[1]} image{example}"
         )
     return (
         f"the logits do not depend on the output of layer {layer!r}: name an earlier layer{example} (behind the last block of a"

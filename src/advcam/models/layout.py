@@ -1,4 +1,4 @@
-"""How a layer's activation lies on the picture's grid: channels first, channels last, or tokens."""
+"""How a layer's activation lies on the image's grid: channels first, channels last, or tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Layout:
     prefix: int = 0
 
     def to_grid(self, value: Tensor, size: tuple[int, int]) -> Float[Tensor, "n d h w"]:
-        """The activation as a feature map of pictures of ``size``; the tokens in front are left out."""
+        """The activation as a feature map of images of ``size``; the tokens in front are left out."""
         if self.kind == "channels first":
             return value
         if self.kind == "channels last":
@@ -45,14 +45,14 @@ class Layout:
 
 
 def layout(shape: torch.Size, size: tuple[int, int], seen: Collection[int] = ()) -> Layout | None:
-    """How an activation of this shape lies on a picture of ``size`` (H, W); None if it does not, or has only one cell.
+    """How an activation of this shape lies on an image of ``size`` (H, W); None if it does not, or has only one cell.
 
     A grid of h x w cells fits if one stride s explains both sides: ``|H/s - h| < 1`` and ``|W/s - w| < 1``. Of tokens,
     as few as possible stand in front, and those of the grid are exactly ``floor`` or exactly ``ceil`` of H/s and W/s.
 
     Args:
-        shape: of the activation, of one picture.
-        size: (H, W) of the picture.
+        shape: of the activation, of one image.
+        size: (H, W) of the image.
         seen: numbers of cells that earlier feature maps had, such as a patch embedding's: tokens that leave one are preferred.
     """
     if len(shape) == 4:
@@ -81,6 +81,6 @@ def _divides(cells: tuple[int, int], size: tuple[int, int]) -> bool:
 
 
 def _cells(count: int, size: tuple[int, int]) -> tuple[int, int]:
-    """``count`` cells as h x w, of the shape closest to the picture's."""
+    """``count`` cells as h x w, of the shape closest to the image's."""
     shapes = [(h, count // h) for h in range(1, count + 1) if count % h == 0]
     return min(shapes, key=lambda s: abs(math.log(s[0] * size[1] / (s[1] * size[0]))))

@@ -34,7 +34,7 @@ class Network:
         foldable: pairs (convolution, BatchNorm behind it) that can be one, see :func:`~advcam.models.prepared`.
         precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
         channels_last: whether the model takes pixels laid out so, which is faster.
-        mixes: whether pictures of one batch influence each other (BatchNorm without running statistics).
+        mixes: whether images of one batch influence each other (BatchNorm without running statistics).
         draws: whether the model draws random numbers.
         owner: the model that ``model`` is a prepared copy of; lent together with it.
     """

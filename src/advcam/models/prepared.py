@@ -23,12 +23,12 @@ def prepared(network: Network, image: Float[Tensor, "1 3 y x"]) -> Network:
     """A copy of the network with BatchNorm folded into convolutions and weights laid out as the arithmetic wants them.
 
     The copy shares with the model every tensor that it does not change, and the model itself is not touched. Logits and
-    features are the same but for rounding, which is looked at once with a picture: where they are not (a model with hooks or
+    features are the same but for rounding, which is looked at once with an image: where they are not (a model with hooks or
     functions that lead back into the original), or where the model cannot be copied, it is used as it is.
 
     Args:
         network: the network.
-        image: a picture like those to come.
+        image: an image like those to come.
     """
     state = signature(network.model)
     kept = _sound.get(network.model)
@@ -44,7 +44,7 @@ def prepared(network: Network, image: Float[Tensor, "1 3 y x"]) -> Network:
 
 
 def _agree(network: Network, fast: Network, image: Tensor) -> bool:
-    """Whether both give the same features and logits of a picture."""
+    """Whether both give the same features and logits of an image."""
     try:
         mine, theirs = fast(image), network(image)
     except Exception:  # whatever goes wrong in a copy of another's model

@@ -134,7 +134,7 @@ def _any_size(backbone: Backbone) -> Backbone:
 
 
 def _try(network: nn.Module, classes: int) -> None:
-    """One small picture through a new network: what is wrong with it is said now and not after its training."""
+    """One small image through a new network: what is wrong with it is said now and not after its training."""
     with torch.no_grad():
         logits = network.eval()(torch.zeros(1, 3, 64, 96))
     network.train()

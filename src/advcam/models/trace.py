@@ -1,4 +1,4 @@
-"""One forward pass watched: every activation that depends on the picture, and which of them all of it passes through."""
+"""One forward pass watched: every activation that depends on the image, and which of them all of it passes through."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ class Trace:
         return self._paths.total > 0
 
     def is_picture(self, call: Call) -> bool:
-        """Whether the tensor is the picture itself."""
+        """Whether the tensor is the image itself."""
         return call.edge[0] is self._pixels.grad_fn
 
     def is_cut(self, call: Call) -> bool:
-        """Whether all that the logits know of the picture passes through this tensor (the picture itself aside)."""
+        """Whether all that the logits know of the image passes through this tensor (the image itself aside)."""
         return self.are_cut([call])
 
     def are_cut(self, calls: Sequence[Call]) -> bool:
-        """Whether all that the logits know of the picture passes through one of several tensors, none of them the picture."""
+        """Whether all that the logits know of the image passes through one of several tensors, none of them the image."""
         paths = self._paths
         through = sum(paths.above.get(c.edge, 0) * paths.below.get(c.edge[0], 0) for c in calls)
         return through == paths.total and not any(self.is_picture(c) for c in calls)

@@ -19,7 +19,7 @@ class CheckConfig:
 
     Args:
         data: where the data set is.
-        masks: ground truth, ID.png, looked at too where given: of the pictures for scoring, or of all.
+        masks: ground truth, ID.png, looked at too where given: of the images for scoring, or of all.
     """
 
     data: DataConfig
@@ -31,7 +31,7 @@ def check(config: CheckConfig, reporter: Reporter) -> tuple[list[str], list[Skip
 
     Returns:
         Lines that describe the data set, and its problems: what a run would leave out, masks that cannot be scored against,
-        the same picture to train on and to score on.
+        the same image to train on and to score on.
 
     Raises:
         DataError: a data set that no run could start with.
@@ -39,7 +39,7 @@ def check(config: CheckConfig, reporter: Reporter) -> tuple[list[str], list[Skip
     where = config.data
     data = load(where.images, where.labels, where.classes, where.train_list, where.eval_list, reporter.track)
     lines = [
-        f"{len(data.train)} pictures to train on, {len(data.eval)} to score on, {len(data.classes)} classes",
+        f"{len(data.train)} images to train on, {len(data.eval)} to score on, {len(data.classes)} classes",
         _sizes(data.items),
         *_classes(data),
     ]
@@ -63,7 +63,7 @@ def _sizes(items: tuple[Item, ...]) -> str:
 
 
 def _classes(data: Dataset) -> list[str]:
-    """How many pictures have each class, and how many have none."""
+    """How many images have each class, and how many have none."""
     counts = [Counter(label for item in part for label in item.labels) for part in (data.train, data.eval)]
     width = max(len(name) for name in data.classes.names)
     lines = [f"{'id':>4} {'class':<{width}} {'train':>7} {'score':>7}"]
@@ -74,12 +74,12 @@ def _classes(data: Dataset) -> list[str]:
 
 
 def _same_pictures(data: Dataset, reporter: Reporter) -> list[Skip]:
-    """Pictures for scoring whose file is, byte for byte, one that is trained on."""
+    """Images for scoring whose file is, byte for byte, one that is trained on."""
     if not data.eval:
         return []
     items = [*data.train, *data.eval]
     trained, same = dict[str, str](), list[Skip]()
-    for at, item in enumerate(reporter.track(items, len(items), "compare the pictures")):
+    for at, item in enumerate(reporter.track(items, len(items), "compare the images")):
         content = str(item.content)
         if at < len(data.train):
             trained[content] = item.id

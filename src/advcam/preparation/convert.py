@@ -35,7 +35,7 @@ from advcam.store import csv_text, digest, read_json, save_mask, sweep, write_by
 
 
 def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = None) -> tuple[list[str], list[Skip]]:
-    """Writes labels.csv, classes.csv and, of COCO, masks/ID.png and a list of each annotation file's pictures; of VOC, whose
+    """Writes labels.csv, classes.csv and, of COCO, masks/ID.png and a list of each annotation file's images; of VOC, whose
     masks are used as they are, its lists. A mask that is there is not drawn again. What is written is read back before, and
     compared.
 
@@ -76,7 +76,7 @@ def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = 
         write_text(out / name, text)
     list_skips(out / "skipped.csv", skipped)
     masks = f"{root / 'SegmentationClass'} as it is" if root else str(out / "masks")
-    return [f"{len(rows)} pictures, {len(table)} classes; masks: {masks}"], skipped
+    return [f"{len(rows)} images, {len(table)} classes; masks: {masks}"], skipped
 
 
 def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, str]:

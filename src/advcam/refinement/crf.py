@@ -32,7 +32,7 @@ def dense_crf(
     numbers are those of the well-known C++ code (densecrf, pydensecrf).
 
     Args:
-        images: uint8 [N, 3, H, W] or, for all N, [1, 3, H, W]: the pictures themselves, 0 to 255, no mean taken away.
+        images: uint8 [N, 3, H, W] or, for all N, [1, 3, H, W]: the images themselves, 0 to 255, no mean taken away.
         unary: [N, L, H, W], -log probability; :mod:`advcam.refinement.unary` makes it.
         iterations: mean-field steps; 0 gives softmax(-unary).
         gaussian: (sxy, compat) of the kernel that smooths: standard deviation in pixels, weight. None leaves it out.
@@ -156,7 +156,7 @@ def _check(images: Tensor, unary: Tensor, compatibility: Tensor | None) -> None:
     expect_tensor(unary, "unary", "numbers or booleans", beside=images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
-            f"expected the picture itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
+            f"expected the image itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
             "give it as read, not scaled, no mean taken away, no alpha channel"
         )
     if unary.ndim != 4 or len(images) not in (1, len(unary)) or unary.shape[2:] != images.shape[2:]:

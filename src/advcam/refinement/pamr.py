@@ -1,4 +1,4 @@
-"""Pixel-adaptive mask refinement (Araslanov & Roth, CVPR 2020): maps follow the edges of the picture."""
+"""Pixel-adaptive mask refinement (Araslanov & Roth, CVPR 2020): maps follow the edges of the image."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def label(
         maps: [k, h, w] in [0, 1]; k = 0 gives background alone.
         classes: the k class ids, 0 to 255.
         threshold: t.
-        size: (H, W) to enlarge the maps to (bilinear), one at a time: a large picture needs no k copies. None is their own.
+        size: (H, W) to enlarge the maps to (bilinear), one at a time: a large image needs no k copies. None is their own.
         margin: where the strongest of ``[t | maps]`` is not ahead of the second by as much, the label is 255: nobody knows.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Maps spread over a picture by a random walk between alike cells: over boundaries (IRN), between features (PSA)."""
+"""Maps spread over an image by a random walk between alike cells: over boundaries (IRN), between features (PSA)."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> 
     if maps.ndim != 3 or not maps.numel() or not maps.is_floating_point():
         raise InputError(
             f"maps {tuple(maps.shape)} of {maps.dtype}: expected float [k, h, w] with at least one map; "
-            "a picture without a class has nothing to spread"
+            "an image without a class has nothing to spread"
         )
     if field.ndim != 3 or not len(field) or field.shape[1:] != maps.shape[1:]:
         size, other = (" x ".join(map(str, x.shape[1:])) for x in (maps, field))

@@ -30,9 +30,9 @@ MARGIN = 34
 
 
 def write_report(run: RunFolder, data: Dataset) -> Path:
-    """Writes ``report.html``: settings, numbers, curves, studies, and pictures, best and worst where there is ground truth.
+    """Writes ``report.html``: settings, numbers, curves, studies, and images, best and worst where there is ground truth.
 
-    Beside it ``report.png``: four pictures from the best to the worst at equal steps, with their maps and masks.
+    Beside it ``report.png``: four images from the best to the worst at equal steps, with their maps and masks.
 
     Returns:
         The path of the page.
@@ -87,7 +87,7 @@ Scored = list[tuple[Item, dict[str, str]]]
 
 
 def _scored(run: RunFolder, data: Dataset) -> Scored:
-    """Pictures that show a class, best AdvCAM seed (where none was kept: best mask) by mIoU first; in their own order, with
+    """Images that show a class, best AdvCAM seed (where none was kept: best mask) by mIoU first; in their own order, with
     no scores, before an evaluation.
     """
     items = {item.id: item for item in data.eval or data.items if item.labels}
@@ -105,7 +105,7 @@ def _scored(run: RunFolder, data: Dataset) -> Scored:
 
 
 def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
-    """Pictures to show: the best and the worst, or simply the first where nothing was scored."""
+    """Images to show: the best and the worst, or simply the first where nothing was scored."""
     if not any(row for _, row in scored):
         return [{"title": "Pictures", "rows": [_row(run, item, {}) for item, _ in scored[: 2 * ROWS]]}]
     by = "AdvCAM seed" if scored[0][1]["advcam"] else "mask"

@@ -1,4 +1,4 @@
-"""Pictures of a result: the image, its maps as heat, its masks in colour."""
+"""Images of a result: the image, its maps as heat, its masks in colour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
 
 
 def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
-    """What there is of :data:`PANELS` for one picture, longer side ``side``; None for what was not made."""
+    """What there is of :data:`PANELS` for one image, longer side ``side``; None for what was not made."""
     picture = item.read()
     factor = side / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * factor)), max(1, round(picture.height * factor))))
@@ -33,7 +33,7 @@ def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
 
 
 def grid(rows: Sequence[Sequence[Image.Image | None]], gap: int = 4) -> Image.Image:
-    """Rows of panels as one picture on white."""
+    """Rows of panels as one image on white."""
     width = max(sum(p.width + gap for p in row if p) for row in rows)
     heights = [max(p.height for p in row if p) + gap for row in rows]
     sheet = Image.new("RGB", (width - gap, sum(heights) - gap), "white")
@@ -49,14 +49,14 @@ def grid(rows: Sequence[Sequence[Image.Image | None]], gap: int = 4) -> Image.Im
 
 
 def data_url(picture: Image.Image) -> str:
-    """The picture as a ``data:`` address, to stand in a page."""
+    """The image as a ``data:`` address, to stand in a page."""
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _heat(path: Path, picture: Image.Image) -> Image.Image | None:
-    """The strongest of a file's maps over the picture."""
+    """The strongest of a file's maps over the image."""
     if not path.is_file():
         return None
     maps = load_maps(path).maps.numpy()
@@ -64,7 +64,7 @@ def _heat(path: Path, picture: Image.Image) -> Image.Image | None:
 
 
 def heat(values: NDArray[np.float32], picture: Image.Image) -> Image.Image:
-    """A map in [0, 1] over a darkened picture: black, red, yellow, white."""
+    """A map in [0, 1] over a darkened image: black, red, yellow, white."""
     value = np.asarray(Image.fromarray(values).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
     colours = np.clip(3 * value - np.arange(3), 0, 1) * 255
     return _blend(np.asarray(picture.convert("L"))[..., None] * np.ones(3), colours, 0.25 + 0.6 * value)

@@ -37,8 +37,8 @@ class ClassifyConfig:
             ``FILE.py:FUNCTION`` that returns the network. Its outputs are in the order of the run's classes.
         crop: side of the training crops, pixels.
         scales: smallest and largest factor of the training views.
-        long_side: larger pictures are scaled down to it, here and in the climb.
-        holdout: share of the training pictures kept for measuring where no list for scoring is given.
+        long_side: larger images are scaled down to it, here and in the climb.
+        holdout: share of the training images kept for measuring where no list for scoring is given.
         precision: of the training, see :class:`advcam.training.Plan`.
         optimizer: ``adamw``, or ``sgd`` with ``momentum``.
         long_sides: range of the longer side of the training views, pixels; takes the place of ``scales``.
@@ -96,7 +96,7 @@ class ClassifyConfig:
 def run(context: Context, config: ClassifyConfig) -> None:
     """Trains (or takes) the classifier; writes model.safetensors, model.json and metrics.json.
 
-    Multi-label soft-margin loss; average precision per class on the pictures for scoring, or on a held-out share.
+    Multi-label soft-margin loss; average precision per class on the images for scoring, or on a held-out share.
 
     Raises:
         NetworkError: weights or a network that do not fit.
@@ -126,14 +126,14 @@ def run(context: Context, config: ClassifyConfig) -> None:
                 "average_precision": metrics,
                 "split": split,
                 "images": len(scored),
-                "rule": "single view, whole picture",
+                "rule": "single view, whole image",
                 "history": history,
             },
         )
 
 
 def split_for_scoring(context: Context, holdout: float, given: bool = False) -> tuple[list[Item], list[Item], str]:
-    """Pictures to train on, pictures to measure on, and the name of the latter; a classifier that is given trains on none."""
+    """Images to train on, images to measure on, and the name of the latter; a classifier that is given trains on none."""
     train, scored = list(context.data.train), list(context.data.eval)
     if scored:
         return train, scored, "eval list"
@@ -141,11 +141,11 @@ def split_for_scoring(context: Context, holdout: float, given: bool = False) -> 
         return [], train, "the run's own images (the classifier was given)"
     held = {item.id for item in sorted(train, key=lambda item: digest([context.seed, item.id]))[: round(len(train) * holdout)]}
     if len(held) < 2 or len(train) - len(held) < 2:
-        return train, train, "the training pictures themselves (too few to hold some out)"
+        return train, train, "the training images themselves (too few to hold some out)"
     return (
         [item for item in train if item.id not in held],
         [item for item in train if item.id in held],
-        f"{len(held)} training pictures held out (share {holdout}, by seed)",
+        f"{len(held)} training images held out (share {holdout}, by seed)",
     )
 
 
@@ -199,9 +199,9 @@ def _train(
 def average_precision(
     context: Context, model: nn.Module, normalise: Normalisation, items: list[Item], long_side: int
 ) -> dict[str, Any]:
-    """Average precision of every class over the pictures, and their ``mean`` over the classes that occur.
+    """Average precision of every class over the images, and their ``mean`` over the classes that occur.
 
-    ``micro`` ranks all (picture, class) pairs together.
+    ``micro`` ranks all (image, class) pairs together.
 
     Raises:
         NetworkError: the model's outputs are not one a class.

@@ -1,4 +1,4 @@
-"""Classifier and labels -> a map for every class of every picture, with the plain maps beside them."""
+"""Classifier and labels -> a map for every class of every image, with the plain maps beside them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from advcam.store import RunFolder, StoredMaps, save_maps
 
 from .context import RESTORE, Context, trained_classifier
 
-LEAST_SIDE = 64  # pixels: smaller pictures are enlarged for the network, whose map of them would have a single cell
+LEAST_SIDE = 64  # pixels: smaller images are enlarged for the network, whose map of them would have a single cell
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def recorded(run: RunFolder) -> ClimbConfig | None:
 
 
 def run(context: Context, config: ClimbConfig) -> None:
-    """Climbs every class that a picture has; writes maps/ID.npz and, of the same views, the plain maps cam/ID.npz.
+    """Climbs every class that an image has; writes maps/ID.npz and, of the same views, the plain maps cam/ID.npz.
 
-    Pictures whose files are both there are not climbed again, unless they share a batch with one that lacks a file.
+    Images whose files are both there are not climbed again, unless they share a batch with one that lacks a file.
 
     Raises:
         NetworkError: a classifier without a class activation map.
@@ -101,9 +101,9 @@ def run(context: Context, config: ClimbConfig) -> None:
 
 
 def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
-    """Pictures with their AdvCAMs and plain maps, at stride 4 and with maximum 1, as they lie on disk (16 bits).
+    """Images with their AdvCAMs and plain maps, at stride 4 and with maximum 1, as they lie on disk (16 bits).
 
-    Pictures of one size go together, as many as ``machine.max_pixels`` admits. Batches are those of the whole run,
+    Images of one size go together, as many as ``machine.max_pixels`` admits. Batches are those of the whole run,
     whatever is wanted, so maps are the same to the last bit after a kill.
 
     Raises:
@@ -126,7 +126,7 @@ def _done(context: Context, item: Item) -> bool:
 
 
 def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
-    """Pictures of one size, at most so many pixels (at least one picture) together."""
+    """Images of one size, at most so many pixels (at least one image) together."""
     by_size: dict[tuple[int, int], list[Item]] = {}
     for item in items:
         by_size.setdefault(item.size, []).append(item)
@@ -150,7 +150,7 @@ def _climb_batch(
 
 
 def _stored(context: Context, item: Item, maps: Maps | None, rows: dict[str, int]) -> StoredMaps:
-    """One picture's maps at stride 4 of its own size, with maximum 1; none for a picture without a class."""
+    """One image's maps at stride 4 of its own size, with maximum 1; none for an image without a class."""
     grid = strided_size(item.size)
     values = torch.zeros(0, *grid)
     if maps is not None and item.labels:

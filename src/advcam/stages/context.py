@@ -24,7 +24,7 @@ from advcam.store.records import ClassifierRecord, DataRecord, ItemRecord, is_be
 RESTORE = "put back what advcam wrote, or start another run"
 
 MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
-"""Pictures -> each with its maps, in any order."""
+"""Images -> each with its maps, in any order."""
 
 
 @dataclass(frozen=True)

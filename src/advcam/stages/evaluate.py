@@ -42,12 +42,12 @@ from .context import Context, list_skips, maps_of, redo, trained_classifier
 from .truth import look_at_truth, read_truth
 
 PLACES = (
-    "one map for each class of a picture's labels that its ground truth shows, resized to the picture, its minimum made 0 and"
+    "one map for each class of an image's labels that its ground truth shows, resized to the image, its minimum made 0 and"
     " its maximum 1; true boxes: of every 8-connected region of the class's mask, however small, one of which must be met;"
     f" best of {len(MAP_THRESHOLDS)} thresholds for each, chosen with the ground truth of this split; image labels given;"
     " max_box_acc: box of the largest contour, IoU 0.5; max_box_acc_v2: boxes of all contours, mean over IoU 0.3, 0.5, 0.7;"
-    " pxap: all pixels but 255, no threshold; top1: pictures with exactly one class, max_box_acc where the classifier's highest"
-    " logit (single view, whole picture) is that class"
+    " pxap: all pixels but 255, no threshold; top1: images with exactly one class, max_box_acc where the classifier's highest"
+    " logit (single view, whole image) is that class"
 )
 """How localisation is measured, beside the numbers."""
 
@@ -61,7 +61,7 @@ class EvaluateConfig:
 
     Args:
         masks: folder of ID.png, class ids of the run's class list; other ids count as background, 255 is ignored.
-        name: of the pictures scored on, for the record.
+        name: of the images scored on, for the record.
         instances: folder of ID.png, the number of each pixel's object, 0 none, 255 ignored (VOC's SegmentationObject); an
             object's class is that of most of its pixels in ``masks``.
     """
@@ -73,13 +73,13 @@ class EvaluateConfig:
 
 def run(context: Context, config: EvaluateConfig) -> list[Skip]:
     """Scores seeds (plain maps and AdvCAMs, every threshold; also where they say that objects are), masks and predictions of
-    the pictures for scoring, or of all where no list names them; writes metrics.json and per-image.csv.
+    the images for scoring, or of all where no list names them; writes metrics.json and per-image.csv.
 
     Returns:
-        Pictures left out, with the reason.
+        Images left out, with the reason.
 
     Raises:
-        DataError: no folder of masks, none of the pictures has one, or masks that cannot be these pictures' ground truth.
+        DataError: no folder of masks, none of the images has one, or masks that cannot be these images' ground truth.
         RunError: the run was not climbed yet, or has no objects where they are to be scored.
     """
     if not context.run.done("climb"):
@@ -148,7 +148,7 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
 
 
 class _Places:
-    """Where maps say that objects are: one count for each class of a picture that the truth shows."""
+    """Where maps say that objects are: one count for each class of an image that the truth shows."""
 
     def __init__(self) -> None:
         self.boxes: BoxCounts | None = None
@@ -157,7 +157,7 @@ class _Places:
         self.right = self.images = 0
 
     def add(self, maps: Tensor, classes: Sequence[int], truth: Tensor, classified: bool | None) -> None:
-        """Counts the maps of a picture.
+        """Counts the maps of an image.
 
         Args:
             maps: [k, H, W].
@@ -240,7 +240,7 @@ class _Scores:
         self.rows.append(row)
 
     def add_objects(self, item: Item, truth: Tensor, numbers: Tensor, positions: np.ndarray[Any, Any]) -> None:
-        """Matches the objects found in a picture with those that are there."""
+        """Matches the objects found in an image with those that are there."""
         path = self.context.run.instances(item.id)
         found = load_mask(path) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
         remedy = redo(self.context.run, "refine")
@@ -341,7 +341,7 @@ class _Scores:
 
     def _seen(self) -> str:
         trained = {item.id for item in self.context.data.train}
-        return "; pictures it was trained on" if any(row["image"] in trained for row in self.rows) else ""
+        return "; images it was trained on" if any(row["image"] in trained for row in self.rows) else ""
 
     def write(self, path: Path) -> None:
         """Writes the mIoU of every image by itself, as CSV."""

@@ -44,16 +44,16 @@ class NetworkConfig:
         encoder_weights: file of its weights; empty takes timm's.
         output_stride: pixels a cell of the encoder's last features, where network and backbone can change it; None is the
             network's own (``deeplabv2`` 8, others 16).
-        epochs: passes over the training pictures.
+        epochs: passes over the training images.
         steps: so many steps instead.
-        batch: pictures a step, over all processes.
+        batch: images a step, over all processes.
         lr: of the encoder.
         head_lr: of the rest.
         bias_factor: see :class:`advcam.training.Plan`, as optimizer, schedule, warmup, ema, momentum, batch_norm.
         precision: of the training and of the predictions, see :class:`advcam.training.Plan`.
         crop: side of the training crops, pixels.
         scales: smallest and largest factor of the training views.
-        long_side: larger pictures are scaled down to it.
+        long_side: larger images are scaled down to it.
         predict_scales: factors whose probabilities are merged.
         predict_mirror: merge with the mirror image too.
         predict_merge: ``mean`` or ``max`` of the views' probabilities.
@@ -111,20 +111,19 @@ def check_masks(items: Sequence[Item], mask: Callable[[Item], Path], positions: 
     """Looks at every mask before hours are spent on them; returns the ids that they hold.
 
     Args:
-        items: the pictures.
+        items: the images.
         mask: where the mask of each is.
         positions: [256] what each id becomes; ids that become 255 and are not 255 are refused.
         remedy: what to do, for the message.
 
     Raises:
-        RunError: masks that are missing, of another size than their picture, or hold ids that are no class; masks that
+        RunError: masks that are missing, of another size than their image, or hold ids that are no class; masks that
             together hold nothing but 255, or nothing but background.
     """
     missing = [item.id for item in items if not mask(item).is_file()]
     if missing:
         raise RunError(
-            f"{mask(items[0]).parent}: {len(missing)} of {len(items)} pictures have no mask, the first is {missing[0]};"
-            f" {remedy}"
+            f"{mask(items[0]).parent}: {len(missing)} of {len(items)} images have no mask, the first is {missing[0]}; {remedy}"
         )
     held = np.zeros(256, dtype=bool)
     for item in items:
@@ -133,9 +132,7 @@ def check_masks(items: Sequence[Item], mask: Callable[[Item], Path], positions: 
         except StoreError as error:
             raise RunError(f"{error}; {remedy}") from error
         if ids.shape != item.size:
-            raise RunError(
-                f"{mask(item)}: is {ids.shape[1]}x{ids.shape[0]}, its picture {item.size[1]}x{item.size[0]}; {remedy}"
-            )
+            raise RunError(f"{mask(item)}: is {ids.shape[1]}x{ids.shape[0]}, its image {item.size[1]}x{item.size[0]}; {remedy}")
         here = np.bincount(ids.ravel(), minlength=256) > 0
         odd = np.flatnonzero(here & (positions == IGNORE) & (np.arange(256) != IGNORE))
         if len(odd):
@@ -213,8 +210,8 @@ def against_masks(
     context: Context, held: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], folder: Path,
     normalise: Normalisation, long_side: int, precision: str, name: str = "held_out_mean_iou",
 ) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
-    """A look at a network in training: its mIoU against the masks of some pictures, and folder/look.png, where some
-    of them stand in rows: picture, mask, prediction.
+    """A look at a network in training: its mIoU against the masks of some images, and folder/look.png, where some
+    of them stand in rows: image, mask, prediction.
     """
     outputs = len(context.data.classes) + 1
     ids = np.array([0, *context.data.classes.ids], dtype=np.uint8)
@@ -241,7 +238,7 @@ def against_masks(
 
 
 def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]], side: int = 192) -> Image.Image:
-    """Pictures, masks and predictions in three columns."""
+    """Images, masks and predictions in three columns."""
     table = Image.new("RGB", (3 * side, side * len(rows)), "white")
     for row, (picture, *masks) in enumerate(rows):
         shown = [picture]
@@ -267,10 +264,10 @@ def network_files(context: Context, step: str) -> list[Path]:
 
 
 def predict(context: Context, step: str, precision: str) -> list[Skip]:
-    """Writes predictions/ID.png of the pictures for scoring (of all, where no list names them); each process its share.
+    """Writes predictions/ID.png of the images for scoring (of all, where no list names them); each process its share.
 
     Returns:
-        Pictures that memory did not suffice for, also in skipped.csv of the step's folder.
+        Images that memory did not suffice for, also in skipped.csv of the step's folder.
     """
     segmenter = Segmenter.load(context.run.folder(step), context.machine.torch_device(), precision)
     everything = list(context.data.eval or context.data.items)

@@ -43,9 +43,9 @@ class SegmentConfig(NetworkConfig):
         loss: of a pixel; see :class:`advcam.training.OfPixels`.
         balanced: background and foreground weigh the same, as AdvCAM trains: good where masks are tight (IRN), bad where they
             spill over (PAMR); see ``benchmarks/segmentation.md``.
-        holdout: share of the training pictures whose masks choose the best epoch instead of training it; 0 keeps the last.
-        rounds: of training; each after the first learns from the predictions of the one before for its training pictures,
-            in which only the picture's labels may win and pixels whose winner has less than ``sure`` become 255.
+        holdout: share of the training images whose masks choose the best epoch instead of training it; 0 keeps the last.
+        rounds: of training; each after the first learns from the predictions of the one before for its training images,
+            in which only the image's labels may win and pixels whose winner has less than ``sure`` become 255.
         sure: probability.
     """
 
@@ -73,17 +73,17 @@ class SegmentConfig(NetworkConfig):
 
 
 def run(context: Context, config: SegmentConfig) -> list[Skip]:
-    """Trains the network on the masks of the training pictures; writes model.safetensors, model.json, metrics.json, look.png
-    and predictions/ID.png of the pictures for scoring (of all, where no list names them).
+    """Trains the network on the masks of the training images; writes model.safetensors, model.json, metrics.json, look.png
+    and predictions/ID.png of the images for scoring (of all, where no list names them).
 
     Pixels of 255 are ignored. The epoch kept is the best by mIoU against held-out *pseudo* masks: no ground truth is
-    looked at. Several processes (``accelerate launch``, ``torchrun``) share every batch, and the pictures to predict.
+    looked at. Several processes (``accelerate launch``, ``torchrun``) share every batch, and the images to predict.
 
     Returns:
-        Pictures left without a prediction, also in skipped.csv of the step's folder.
+        Images left without a prediction, also in skipped.csv of the step's folder.
 
     Raises:
-        RunError: masks that do not fit the pictures or the classes.
+        RunError: masks that do not fit the images or the classes.
     """
     config = replace(config, precision=context.precision("segment", config.precision))
     with context.step("segment", asdict(config), network_files(context, "segment")) as todo:
@@ -99,7 +99,7 @@ def check(context: Context) -> None:
     """Looks at all masks, before anything is dropped or begun.
 
     Raises:
-        RunError: masks that do not fit the pictures or the classes.
+        RunError: masks that do not fit the images or the classes.
     """
     remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
     _check(context, context.run.mask, remedy)
@@ -173,7 +173,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
 
 
 def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callable[[str], Path]:
-    """Writes what a round's network says of the training pictures, among the classes that each shows, where it is sure."""
+    """Writes what a round's network says of the training images, among the classes that each shows, where it is sure."""
     segmenter = Segmenter.load(before, context.machine.torch_device(), config.precision)
     folder, ids = before / "masks", np.array([0, *context.data.classes.ids], dtype=np.uint8)
     left = [i for i in context.machine.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]

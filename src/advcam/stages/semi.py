@@ -60,10 +60,10 @@ class SemiConfig(NetworkConfig):
     """How the network is trained.
 
     Args:
-        pixel_labels: file that names the training pictures with masks, one a line.
+        pixel_labels: file that names the training images with masks, one a line.
         masks: folder of their masks ID.png, class ids of the run's list, others count as background, 255 ignored; empty
             takes ``masks`` beside the list.
-        mode: ``labelled`` learns from those pictures alone; ``unlabelled`` from the other training pictures too;
+        mode: ``labelled`` learns from those images alone; ``unlabelled`` from the other training images too;
             ``weak`` also from the run's masks of these.
         method: ``cct`` (auxiliary decoders agree; it has a network of its own, at stride 8) or ``unimatch`` (strongly changed
             views agree with weakly changed ones).
@@ -75,9 +75,9 @@ class SemiConfig(NetworkConfig):
         ramp: share of the training.
         threshold: UniMatch: probability from which on the weak view is believed.
         strong: UniMatch: how many strongly changed views, 1 or 2.
-        batch: pictures with masks a step, and as many others. In parts (``--accumulate``) the loss is the mean over the parts,
+        batch: images with masks a step, and as many others. In parts (``--accumulate``) the loss is the mean over the parts,
             and CutMix stays within each: not quite that of the whole. An epoch has as many pairs as there are training
-            pictures, whatever the mode.
+            images, whatever the mode.
     """
 
     pixel_labels: str = ""
@@ -127,7 +127,7 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     The last epoch is kept: the few masks all train, and no other ground truth is looked at.
 
     Returns:
-        Names of the list that are none of the run's pictures, and pictures without a prediction; also in skipped.csv of the
+        Names of the list that are none of the run's images, and images without a prediction; also in skipped.csv of the
         step's folder.
 
     Raises:
@@ -154,8 +154,8 @@ def check(context: Context, config: SemiConfig) -> list[int]:
     classes of the run.
 
     Raises:
-        DataError: a list that names no training picture, or one that is scored on; no folder of masks.
-        RunError: masks that do not fit, or no other pictures where the mode needs some.
+        DataError: a list that names no training image, or one that is scored on; no folder of masks.
+        RunError: masks that do not fit, or no other images where the mode needs some.
         SettingsError: more classes than there are numbers.
     """
     labelled, others, _ = _split(context, config)
@@ -164,7 +164,7 @@ def check(context: Context, config: SemiConfig) -> list[int]:
     classes, truth = context.data.classes, config.truth()
     if not truth.is_dir():
         raise DataError(f"{truth}: there is no such folder of masks; --masks says where those of {config.pixel_labels} are")
-    remedy = "mend the mask, or take the picture off the list of --pixel-labels"
+    remedy = "mend the mask, or take the image off the list of --pixel-labels"
     held = check_masks(labelled, lambda item: truth / f"{item.id}.png", classes.positions(others=0), remedy)
     if config.mode == "weak":
         if len(classes) >= UNKNOWN:
@@ -215,17 +215,17 @@ def _trained(context: Context, config: SemiConfig) -> Path:
 
 
 def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item], list[Skip]]:
-    """The training pictures with masks made by hand, the others, and names that are no pictures of the run."""
+    """The training images with masks made by hand, the others, and names that are no images of the run."""
     path = Path(config.pixel_labels)
     labelled, skipped = listed(path, context.data.items)
     scored = {item.id for item in context.data.eval}
     also = [item.id for item in labelled if item.id in scored]
     if also:
-        raise DataError(f"{path}: names {also[0]!r}, which is scored on ({len(also)} are); list training pictures only")
+        raise DataError(f"{path}: names {also[0]!r}, which is scored on ({len(also)} are); list training images only")
     known = {item.id for item in labelled}
     others = [item for item in context.data.train if item.id not in known]
     if config.mode != "labelled" and not others:
-        raise RunError(f"{path}: names every training picture, so none is left for --mode {config.mode}; use --mode labelled")
+        raise RunError(f"{path}: names every training image, so none is left for --mode {config.mode}; use --mode labelled")
     return labelled, others, skipped
 
 
@@ -245,7 +245,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     backbone = started.backbone
     normalise = Normalisation(*backbone.normalisation())
     model = build(context, config)
-    count = max(len(context.data.train), 2)  # pairs in an epoch: pictures come again, each time as another view
+    count = max(len(context.data.train), 2)  # pairs in an epoch: images come again, each time as another view
     shown, beside = (list(islice(cycle(items), count)) for items in (labelled, others))
     views = SemiViews(
         TrainingViews(
@@ -286,7 +286,7 @@ class Semi:
     config: SemiConfig
 
     def forward(self, model: nn.Module, inputs: dict[str, Tensor], share: float) -> Tensor:
-        """The loss of a part, a mean over its pictures."""
+        """The loss of a part, a mean over its images."""
         ramp = ramp_up(share, self.config.ramp)
         of: Callable[[nn.Module, dict[str, Tensor], float], Tensor] = (
             self._cct if self.config.method == "cct" else self._unimatch
@@ -319,7 +319,7 @@ class Semi:
     def _unimatch(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
         """``(labelled + strong1 / 4 + strong2 / 4 + feature / 2) / 2 + ramp w_w masks``; a single strong view counts for both.
 
-        In ``weak``, what the weak view says is looked for among the classes that the picture shows, and the first strong view
+        In ``weak``, what the weak view says is looked for among the classes that the image shows, and the first strong view
         also learns the run's masks.
         """
         if self.config.mode == "labelled":
@@ -350,7 +350,7 @@ class Semi:
 
 
 def _masks(inputs: dict[str, Tensor]) -> Tensor:
-    """The run's masks of the other pictures, 255 where nobody knows or beside the picture."""
+    """The run's masks of the other images, 255 where nobody knows or beside the image."""
     return inputs["known"].masked_fill(inputs["known"] == UNKNOWN, IGNORE)
 
 

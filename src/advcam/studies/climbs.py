@@ -20,7 +20,7 @@ from advcam.stages.context import Context, trained_classifier
 
 @dataclass
 class Climber:
-    """A run's classifier, ready to climb its pictures one at a time.
+    """A run's classifier, ready to climb its images one at a time.
 
     Args:
         context: the run, whose classify step is done.
@@ -34,7 +34,7 @@ class Climber:
         self.normalise = Normalisation(*Backbone.from_record(self.record["backbone"]).normalisation())
 
     def image(self, item: Item) -> Float[Tensor, "1 3 y x"]:
-        """The picture as the climb step gives it to the network.
+        """The image as the climb step gives it to the network.
 
         Raises:
             ImageError: it cannot be read.
@@ -85,6 +85,6 @@ def as_they_are(s: ClimbSettings) -> ClimbSettings:
 
 
 def scored(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "k y x"]:
-    """Maps as evaluation sees them: at stride 4, divided by their maximum, in 16 bits, enlarged to the picture."""
+    """Maps as evaluation sees them: at stride 4, divided by their maximum, in 16 bits, enlarged to the image."""
     stored = maps.normalised(strided_size(size)).cpu().half().float()
     return F.interpolate(stored[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

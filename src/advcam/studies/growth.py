@@ -29,9 +29,9 @@ COMPARED = {"non-discriminative": "discriminative", "body": "part", "background"
 
 RULE = (
     "amplification: CAM(x^t)_i / CAM(x^0)_i, mean over the cells i of a group with CAM(x^0)_i of at least .1 of the"
-    " maximum, then over a picture's classes, then over pictures; total: sum of CAM(x^t) over all cells of the group / the"
+    " maximum, then over an image's classes, then over images; total: sum of CAM(x^t) over all cells of the group / the"
     " same of CAM(x^0); discriminative: CAM(x^0) of at least .5 of its maximum, non-discriminative: .1 to .5; part, body,"
-    " background: what most of the cell is by ground truth, cells of other objects left out; bootstrap over pictures, 95 %"
+    " background: what most of the cell is by ground truth, cells of other objects left out; bootstrap over images, 95 %"
     " percentile intervals, differences paired"
 )
 
@@ -94,7 +94,7 @@ class Truth:
 
 
 def measure(climber: Climber, s: ClimbSettings, known: Truth | None, item: Item) -> Part:
-    """``amplification`` and ``total`` [groups, k, T] of a picture's k classes."""
+    """``amplification`` and ``total`` [groups, k, T] of an image's k classes."""
     maps = torch.stack(list(climber.steps(climber.image(item), item.labels, s)), 1).cpu()
     groups = by_map(maps[:, 0])
     if known:

@@ -1,4 +1,4 @@
-"""The score on a plane around the climbed, the attacked and the original picture, and how flat it is there."""
+"""The score on a plane around the climbed, the attacked and the original image, and how flat it is there."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Classifier = Callable[[Tensor], tuple[Tensor, Tensor]]
 AROUND = ("original", "climbed", "attacked")
 RULE = (
     "y_c, the logit of the class, at x + a u + b v on a grid of a and b: u the gradient of the climb's scores at x,"
-    " normalised as in the climb, v a random direction, both made as long as u is at the original picture; x the original"
-    " picture, the same after T steps of the climb, and after T steps of the attack (the opposite sign, no penalty); one"
+    " normalised as in the climb, v a random direction, both made as long as u is at the original image; x the original"
+    " image, the same after T steps of the climb, and after T steps of the attack (the opposite sign, no penalty); one"
     " scale, no mirror, the plane not clipped. change: root mean square of y - y(x) over the plane; curvature: mean"
     " magnitude of the second differences along a and b, for half the plane's side as unit; both divided by the standard"
-    " deviation of the classes' logits at the original picture; loss_change: change of log(1 + exp(-y)), not divided. Mean"
-    " over a picture's classes, then over pictures; bootstrap over pictures, 95 % percentile intervals, differences paired"
+    " deviation of the classes' logits at the original image; loss_change: change of log(1 + exp(-y)), not divided. Mean"
+    " over an image's classes, then over images; bootstrap over images, 95 % percentile intervals, differences paired"
 )
 
 
@@ -92,7 +92,7 @@ def curvature(surface: Float[Tensor, "... p p"]) -> Float[Tensor, ...]:
 
 
 def measure(climber: Climber, s: ClimbSettings, reach: float, points: int, seed: int, item: Item) -> Part:
-    """``surfaces`` [k, 3, p, p] of a picture's k classes around the three pictures, and the ``spread`` of all logits, []."""
+    """``surfaces`` [k, 3, p, p] of an image's k classes around the three images, and the ``spread`` of all logits, []."""
     image, target = climber.image(item), torch.tensor(item.labels)
     adv, scores = climber.at(s), climber.at(replace(s, bounds=None)).scores
     network = prepared(find(climber.model, image).at(settled(s.precision, image.device)), image)
@@ -102,7 +102,7 @@ def measure(climber: Climber, s: ClimbSettings, reach: float, points: int, seed:
     assert climbed is not None, "a record has the pixels"
     u = direction(gradient(network, original, target, s), original, s)
     length = u.flatten(1).norm(dim=1)[:, None, None, None]
-    generator = torch.Generator().manual_seed(int(digest([seed, item.id]), 16) % 2**63)  # each picture's own direction
+    generator = torch.Generator().manual_seed(int(digest([seed, item.id]), 16) % 2**63)  # each image's own direction
     v = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
     surfaces = torch.zeros(len(target), len(AROUND), points, points)
     for at, x in enumerate((original, climbed, attacked(network, original, target, s))):
@@ -116,7 +116,7 @@ def measure(climber: Climber, s: ClimbSettings, reach: float, points: int, seed:
 
 
 def landscape(study: Study) -> Outcome:
-    """How flat the score is around the climbed, the attacked and the original picture."""
+    """How flat the score is around the climbed, the attacked and the original image."""
     from . import figures
 
     config = study.config

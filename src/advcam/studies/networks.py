@@ -16,7 +16,7 @@ from .sweeps import climb_all
 
 
 def networks(study: Study) -> Outcome:
-    """Plain map, AdvCAM and gain of every run's network, on pictures of its own.
+    """Plain map, AdvCAM and gain of every run's network, on images of its own.
 
     Raises:
         SettingsError: not one folder of ground truth for each run.

@@ -1,4 +1,4 @@
-"""What was found of one picture with one setting, a file each: a study that was stopped goes on from these."""
+"""What was found of one image with one setting, a file each: a study that was stopped goes on from these."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Setting:
     Args:
         columns: what its row of the table says of it.
         about: all that its parts depend on, as plain data; parts of other settings lie in other folders.
-        measure: a picture to what is kept of it.
+        measure: an image to what is kept of it.
     """
 
     columns: dict[str, Any]
@@ -36,17 +36,17 @@ class Setting:
 def collect(
     folder: Path, settings: Sequence[Setting], items: Sequence[Item], reporter: Reporter, what: str
 ) -> tuple[list[Item], list[list[Part]], list[Skip]]:
-    """Measures every picture with every setting, where that was not done before.
+    """Measures every image with every setting, where that was not done before.
 
     Args:
         folder: of the parts; each setting has its own below it, named by the digest of what its parts depend on.
-        settings: all are measured of a picture before the next picture.
-        items: the pictures.
+        settings: all are measured of an image before the next image.
+        items: the images.
         reporter: shows the bar.
         what: the bar's name.
 
     Returns:
-        The pictures of which everything was found, for each setting their parts in this order, and the other pictures.
+        The images of which everything was found, for each setting their parts in this order, and the other images.
     """
     folders = [folder / digest(setting.about) for setting in settings]
     for setting, place in zip(settings, folders, strict=True):

@@ -28,7 +28,7 @@ STUDIES: dict[str, Callable[[Study], Outcome]] = {
 
 
 def run(name: str, context: Context, config: StudyConfig, others: Sequence[Context] = ()) -> tuple[Path, list[Skip]]:
-    """Takes a study of a run: what was found of a picture before, with the same settings, is not computed again.
+    """Takes a study of a run: what was found of an image before, with the same settings, is not computed again.
 
     Writes study.json, rows.csv (curves.csv), figure.png, paragraph.txt and, where something was left out, skipped.csv.
 
@@ -42,7 +42,7 @@ def run(name: str, context: Context, config: StudyConfig, others: Sequence[Conte
         The study's folder, and what was left out.
 
     Raises:
-        RunError: no classifier, or no picture that can be used.
+        RunError: no classifier, or no image that can be used.
         SettingsError: something that the study needs was not given.
         DataError: masks or a list that cannot be used.
     """

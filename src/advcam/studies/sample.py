@@ -1,4 +1,4 @@
-"""The pictures that a study looks at, and their ground truth."""
+"""The images that a study looks at, and their ground truth."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from advcam.stages.truth import look_at_truth, read_truth
 
 @dataclass(frozen=True)
 class Sample:
-    """Pictures with labels (and a ground-truth mask where one is needed).
+    """Images with labels (and a ground-truth mask where one is needed).
 
     Args:
-        items: the pictures, in the order in which they were drawn.
+        items: the images, in the order in which they were drawn.
         source: of what they were drawn, in words.
         of: how many there were to draw from.
         seed: of the draw, and of the bootstrap.
-        skipped: names of a list that are no pictures of the run.
+        skipped: names of a list that are no images of the run.
     """
 
     items: tuple[Item, ...]
@@ -39,11 +39,11 @@ class Sample:
 
     def __str__(self) -> str:
         if len(self.items) == self.of:
-            return f"all {self.of} pictures of {self.source}"
-        return f"{len(self.items)} of the {self.of} pictures of {self.source} (drawn with seed {self.seed})"
+            return f"all {self.of} images of {self.source}"
+        return f"{len(self.items)} of the {self.of} images of {self.source} (drawn with seed {self.seed})"
 
     def left(self, items: Sequence[Item]) -> Sample:
-        """Those of the pictures that could be used."""
+        """Those of the images that could be used."""
         return replace(self, items=tuple(items))
 
     def record(self) -> dict[str, Any]:
@@ -53,10 +53,10 @@ class Sample:
 
 
 def draw(context: Context, masks: Path | None, pictures: int | None, names: Path | None) -> Sample:
-    """The first so many of the pictures for scoring (or all, or those of a list) in an order that the run's seed makes.
+    """The first so many of the images for scoring (or all, or those of a list) in an order that the run's seed makes.
 
     Raises:
-        DataError: no folder of masks, a list that cannot be read, or no picture that has all that is needed.
+        DataError: no folder of masks, a list that cannot be read, or no image that has all that is needed.
     """
     if masks is not None and not masks.is_dir():
         raise DataError(f"{masks}: there is no such folder of ground-truth masks; check --masks")
@@ -67,11 +67,11 @@ def draw(context: Context, masks: Path | None, pictures: int | None, names: Path
     else:
         pool = list(context.data.eval or context.data.items)
         given = "classifier was given" if trained_elsewhere(context) else "classifier was trained on them"
-        source = context.run.state()["about"]["eval_name"] or f"the run's own pictures (the {given})"
+        source = context.run.state()["about"]["eval_name"] or f"the run's own images (the {given})"
     fit = [item for item in pool if item.labels and (masks is None or (masks / f"{item.id}.png").is_file())]
     if not fit:
         lacking = "a label" if masks is None else f"both a label and a ground-truth mask in {masks}"
-        raise DataError(f"none of {len(pool)} pictures of {source} has {lacking}; check --masks and --list")
+        raise DataError(f"none of {len(pool)} images of {source} has {lacking}; check --masks and --list")
     random.Random(context.seed).shuffle(fit)
     wanted = pictures or (100 if names is None else len(fit))
     if masks is not None:
@@ -83,10 +83,10 @@ def draw(context: Context, masks: Path | None, pictures: int | None, names: Path
 
 
 def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:
-    """A picture's mask as positions among a network's outputs: 0 background (and ids not listed), 255 ignored.
+    """An image's mask as positions among a network's outputs: 0 background (and ids not listed), 255 ignored.
 
     Raises:
-        ImageError: missing, damaged, or of another size than the picture.
+        ImageError: missing, damaged, or of another size than the image.
     """
     try:
         mask = read_truth(folder, item)
@@ -96,11 +96,11 @@ def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:
 
 
 def of_own(mask: Int[Tensor, "y x"], labels: Sequence[int]) -> Int[Tensor, "y x"]:
-    """The mask in a picture's own few labels: 0 background, 1 to k its classes, k + 1 what is none of these, 255 ignored.
+    """The mask in an image's own few labels: 0 background, 1 to k its classes, k + 1 what is none of these, 255 ignored.
 
     Args:
         mask: see :func:`truth`.
-        labels: the k class positions of the picture, 0 being the first class.
+        labels: the k class positions of the image, 0 being the first class.
 
     Example:
         >>> of_own(torch.tensor([[0, 1, 4, 255]]), [3]).tolist()

@@ -1,4 +1,4 @@
-"""Seed quality with its interval: pixel counts of each picture at every background threshold and T, summed and resampled."""
+"""Seed quality with its interval: pixel counts of each image at every background threshold and T, summed and resampled."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .study import Row, with_intervals
 
 RULE = (
     "mIoU and noise at the background threshold, of 100, that is best for the row on this sample: chosen with its ground"
-    " truth, anew in each resample; image labels given; pictures without a label or a mask are left out;"
+    " truth, anew in each resample; image labels given; images without a label or a mask are left out;"
     " gain: mIoU less that of the same setting's plain map (T = 1),"
-    " difference: less that of the run's own climb; bootstrap over pictures, 95 % percentile intervals, differences paired"
+    " difference: less that of the run's own climb; bootstrap over images, 95 % percentile intervals, differences paired"
 )
 
 
 def measure(climber: Climber, s: ClimbSettings, masks: Path, item: Item) -> Part:
-    """What mIoU and noise are summed from, for T = 1 to ``s.steps``, of the k classes that the picture has.
+    """What mIoU and noise are summed from, for T = 1 to ``s.steps``, of the k classes that the image has.
 
     Returns:
         ``hits`` and ``predicted`` [T, thresholds, k + 1], background first, and ``true`` [L], of all classes.
@@ -65,7 +65,7 @@ class Score:
         """The score of the maps of T = t.
 
         Args:
-            items: N pictures.
+            items: N images.
             parts: what :func:`measure` found of each.
             t: T, from 1.
             outputs: L, background included.

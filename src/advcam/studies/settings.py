@@ -11,13 +11,13 @@ from advcam.errors import SettingsError
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What to look at, and on which pictures.
+    """What to look at, and on which images.
 
     Args:
         climb: the settings that are varied, or applied as they are.
         masks: folder of ground truth ID.png, of every run that is looked at; growth and landscape need none.
-        pictures: how many, drawn with the run's seed; None is 100, or all that a list names.
-        list: file naming the pictures, one a line, instead of the run's pictures for scoring.
+        images: how many, drawn with the run's seed; None is 100, or all that a list names.
+        list: file naming the images, one a line, instead of the run's images for scoring.
         values: the values to sweep instead of the study's own; of ``iterations`` and ``base`` names.
         longest: the highest T that is looked at; None is the study's own.
         resamples: draws of the bootstrap.
@@ -43,7 +43,7 @@ class StudyConfig:
             if value is not None and value < least:
                 raise SettingsError(f"--{name} is at least {least}, got {value}")
         if self.grid % 2 == 0:
-            raise SettingsError(f"--grid is odd, so that the picture itself is on the plane; got {self.grid}")
+            raise SettingsError(f"--grid is odd, so that the image itself is on the plane; got {self.grid}")
         if self.reach is not None and not self.reach > 0:
             raise SettingsError(f"--reach is above 0, got {self.reach}")
 

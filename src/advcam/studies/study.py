@@ -38,7 +38,7 @@ class Outcome:
         draw: draws the figure.
         rule: by which the numbers were made.
         settings: what was looked at, as plain data.
-        samples: the pictures looked at, of each run.
+        samples: the images looked at, of each run.
         skipped: what was left out, and why.
         curves: of curves.csv: more rows, of every T; none where empty.
     """
@@ -89,20 +89,18 @@ class Study:
         return self.config.masks[0]
 
     def collect(self, settings: Sequence[Setting], sample: Sample) -> tuple[Sample, list[list[Part]], list[Skip]]:
-        """Measures all settings of all pictures; see :func:`~advcam.studies.parts.collect`.
+        """Measures all settings of all images; see :func:`~advcam.studies.parts.collect`.
 
         Returns:
-            The sample that is left, for each setting the parts of its pictures, and what was left out.
+            The sample that is left, for each setting the parts of its images, and what was left out.
 
         Raises:
-            RunError: no picture could be used.
+            RunError: no image could be used.
         """
         place = self.context.run.root / "studies" / "parts"
         kept, parts, failed = collect(place, settings, sample.items, self.context.reporter, f"study {self.name}")
         if not kept:
-            raise RunError(
-                f"study {self.name}: none of {len(sample.items)} pictures can be used; the first: {failed[0].reason}"
-            )
+            raise RunError(f"study {self.name}: none of {len(sample.items)} images can be used; the first: {failed[0].reason}")
         return sample.left(kept), parts, [*sample.skipped, *failed]
 
 

@@ -56,7 +56,7 @@ class Climbed:
 
 
 def climb_all(study: Study, context: Context, masks: Path, settings: Sequence[tuple[Row, ClimbSettings]]) -> Climbed:
-    """One climb of each setting, all pictures of a run."""
+    """One climb of each setting, all images of a run."""
     climber, outputs = Climber(context), len(context.data.classes) + 1
     asked = [
         Setting(columns, identity(context, "seeds", s, masks=masks), partial(measure, climber, s, masks))

@@ -76,7 +76,7 @@ def _difference(row: Row, other: str) -> str:
 
 
 def landscape(rows: Sequence[Row], sample: str, grid: int, reach: float) -> str:
-    """Score, change and curvature around the three pictures, and climbed less attacked."""
+    """Score, change and curvature around the three images, and climbed less attacked."""
     at = {row["around"]: row for row in rows}
     said = [
         f"{name}: score {plain(row, 'score')}, change {plain(row, 'change')}, curvature {plain(row, 'curvature')}, change of"

@@ -97,7 +97,7 @@ def fit(
     model, optimizer = accelerator.prepare(model, plan.optimize(model, head))
     shares = accelerator.num_processes * machine.accumulate
     batch = plan.batch
-    if plan.batch > len(views):  # BatchNorm needs two; a single picture is shown twice
+    if plan.batch > len(views):  # BatchNorm needs two; a single image is shown twice
         batch = max(2, len(views) - len(views) % shares, shares)
     plan.set_mode(model, body)
     few = batch // shares < 2 and any(module.training for module in batch_norms(model))
@@ -105,7 +105,7 @@ def fit(
         raise SettingsError(
             f"{what}: a batch of {batch} cannot be shared out over {accelerator.num_processes} processes in"
             f" {machine.accumulate} parts each; choose a --batch that is a multiple of {shares if not few else 2 * shares}"
-            + (", since BatchNorm needs two pictures a part" if few else "")
+            + (", since BatchNorm needs two images a part" if few else "")
         )
     per_epoch = max(1, len(views) // batch)
     steps = plan.steps or plan.epochs * per_epoch
@@ -229,7 +229,7 @@ def _workers(wanted: int, views: Views, batch: int, reporter: Reporter) -> int:
 
 
 def _remedy(batch: int, processes: int, parts: int) -> str:
-    """What to do where memory ran out: more parts, each of two pictures at least; else smaller crops."""
+    """What to do where memory ran out: more parts, each of two images at least; else smaller crops."""
     more = [n for n in range(parts + 1, batch // (2 * processes) + 1) if batch % (n * processes) == 0]
     smaller = "give --redo and a smaller --crop"
     return f"give the same command, without --redo, with --accumulate {more[0]}; or {smaller}" if more else smaller

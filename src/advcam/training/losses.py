@@ -32,7 +32,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class OfPictures:
-    """A loss that is a mean over the pictures of a batch; a part weighs what its pictures are of all."""
+    """A loss that is a mean over the images of a batch; a part weighs what its images are of all."""
 
     loss: Callable[[Any, Any], Tensor]
 
@@ -41,7 +41,7 @@ class OfPictures:
         return model(inputs)
 
     def counts(self, output: Any, targets: Any) -> Tensor:
-        """How many pictures."""
+        """How many images."""
         return torch.tensor([float(len(targets))])
 
     def __call__(self, output: Any, targets: Any, counts: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class Plan:
     """How to train. Learning rates fall as ``(1 - i / n)^0.9`` (poly) or ``(1 + cos(pi i / n)) / 2`` over the n steps.
 
     Args:
-        epochs: passes over the pictures.
-        batch: pictures a step, over all processes and parts.
+        epochs: passes over the images.
+        batch: images a step, over all processes and parts.
         lr: of the body.
         head_lr: of what starts from nothing.
         weight_decay: of all weights, but for the head's biases where ``bias_factor`` is not 1.

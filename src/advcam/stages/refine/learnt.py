@@ -135,7 +135,7 @@ def _trained(
     confident: Confident,
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Encoder, Normalisation]:
-    """The network, trained on the confident labels of the training pictures; its weights lie in the step's folder."""
+    """The network, trained on the confident labels of the training images; its weights lie in the step's folder."""
     folder, made = context.run.folder("refine"), classifier_record(context.run)
     backbone = Backbone.from_record(made["backbone"])
     normalise = Normalisation(*backbone.normalisation())
@@ -176,10 +176,10 @@ def _train(
 
 
 def _write_confident(context: Context, config: RefineConfig, source: MapSource, confident: Confident) -> None:
-    """Writes confident/ID.png of every training picture; a picture that shows no class is background for certain.
+    """Writes confident/ID.png of every training image; an image that shows no class is background for certain.
 
     Raises:
-        RunError: no pixel of any picture is confident of a class, or none of background: there is nothing to learn.
+        RunError: no pixel of any image is confident of a class, or none of background: there is nothing to learn.
     """
     run, train, device = context.run, context.data.train, context.machine.torch_device()
     left = [item for item in train if not run.confident(item.id).is_file()]

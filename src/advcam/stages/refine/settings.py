@@ -25,7 +25,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Pamr:
-    """The maps follow the picture's edges first.
+    """The maps follow the image's edges first.
 
     Args:
         threshold: as in :class:`Threshold`.
@@ -60,8 +60,8 @@ class Learnt:
     """What IRN and PSA share: how their network is trained.
 
     Args:
-        epochs: passes over the training pictures.
-        batch: pictures a step.
+        epochs: passes over the training images.
+        batch: images a step.
         lr: of AdamW, with polynomial decay.
         weight_decay: of AdamW.
         crop: side of the training crops, pixels.
@@ -113,7 +113,7 @@ class Irn(Learnt):
         background: threshold of confident background.
         power: of the maps before the walk.
         instances: write instance masks too.
-        min_size: smallest fragment of an instance, as a share of the picture.
+        min_size: smallest fragment of an instance, as a share of the image.
     """
 
     threshold: float = 0.25
@@ -172,7 +172,7 @@ class RefineConfig:
         maps: ``advcam``, or ``plain`` for comparison.
         margin: pixels whose best label is less than this ahead of the second become 255; in shares of the maps' maximum, of
             CRF and PSA in probabilities.
-        long_side: larger pictures are refined at this size.
+        long_side: larger images are refined at this size.
     """
 
     method: str = "pamr"

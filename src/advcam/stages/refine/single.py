@@ -1,4 +1,4 @@
-"""Ways that need one picture and its maps, and nothing learnt: threshold, PAMR, dense CRF."""
+"""Ways that need one image and its maps, and nothing learnt: threshold, PAMR, dense CRF."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .settings import Crf, Pamr, Threshold
 
 
 class Instances(NamedTuple):
-    """The objects found in a picture, the surest first: masks bool [j, H, W], class ids and scores."""
+    """The objects found in an image, the surest first: masks bool [j, H, W], class ids and scores."""
 
     masks: Tensor
     classes: tuple[int, ...]
@@ -26,7 +26,7 @@ class Instances(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a way finds in a picture: the label of a pixel is the strongest of ``[threshold | maps]``.
+    """What a way finds in an image: the label of a pixel is the strongest of ``[threshold | maps]``.
 
     Args:
         maps: [m, h, w], on any grid.
@@ -42,13 +42,13 @@ class Found(NamedTuple):
 
 
 Refiner = Callable[[Image, Float[Tensor, "k h w"], tuple[int, ...]], Found]
-"""Picture (as large as it is worked on), maps, their class ids -> what was found; tensors on the device of the maps."""
+"""Image (as large as it is worked on), maps, their class ids -> what was found; tensors on the device of the maps."""
 
 NO_THRESHOLD = -1.0
 
 
 def pixels(picture: Image, like: Tensor) -> UInt8[Tensor, "3 y x"]:
-    """The picture's pixels, on the device of another tensor."""
+    """The image's pixels, on the device of another tensor."""
     return torch.from_numpy(np.array(picture)).to(like.device).permute(2, 0, 1)
 
 
@@ -65,7 +65,7 @@ def by_threshold(settings: Threshold) -> Refiner:
 
 
 def by_pamr(settings: Pamr) -> Refiner:
-    """The maps, moved to the picture's edges."""
+    """The maps, moved to the image's edges."""
 
     def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         image, full = pixels(picture, maps), resize(maps, (picture.height, picture.width))

@@ -1,4 +1,4 @@
-"""The step itself: every picture's mask, and what is to be said of them."""
+"""The step itself: every image's mask, and what is to be said of them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
 
 
 def run(context: Context, config: RefineConfig, source: MapSource | None = None) -> None:
-    """Writes masks/ID.png for every picture; one that is there is not made again.
+    """Writes masks/ID.png for every image; one that is there is not made again.
 
-    A picture whose classes are found nowhere gets a mask of 255, nobody knows, and stands in empty.csv. IRN and PSA first
-    train their network on confident/ID.png of the training pictures. IRN writes, where asked, instances/ID.png and ID.json.
+    An image whose classes are found nowhere gets a mask of 255, nobody knows, and stands in empty.csv. IRN and PSA first
+    train their network on confident/ID.png of the training images. IRN writes, where asked, instances/ID.png and ID.json.
 
     Args:
         context: the run.
@@ -70,7 +70,7 @@ def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Ref
 def refine(
     context: Context, config: RefineConfig, refiner: Refiner, item: Item, stored: StoredMaps
 ) -> tuple[np.ndarray[Any, Any], Found | None]:
-    """The mask of one picture, class ids uint8 [H, W], and what it was made of; None for a picture that shows no class."""
+    """The mask of one image, class ids uint8 [H, W], and what it was made of; None for an image that shows no class."""
     if not stored.classes:
         return np.zeros(item.size, dtype=np.uint8), None
     picture = fit_within(item.read(), config.long_side)
@@ -97,14 +97,14 @@ def _write_instances(context: Context, item: Item, found: Instances) -> None:
 
 
 def _say_what_is_odd(context: Context) -> None:
-    """Lists pictures whose classes were found nowhere, and warns of masks that hold one value only."""
+    """Lists images whose classes were found nowhere, and warns of masks that hold one value only."""
     run = context.run
     labelled = [item for item in context.data.items if item.labels]
     empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
     listed = run.folder("refine") / "empty.csv"
     list_skips(listed, [Skip(name, "none of its classes was found anywhere; its mask is 255") for name in empty])
     if empty:
-        context.reporter.say(f"refine: {len(empty)} of {len(labelled)} pictures show none of their classes, listed in {listed}")
+        context.reporter.say(f"refine: {len(empty)} of {len(labelled)} images show none of their classes, listed in {listed}")
     value = only_value(run.mask(item.id) for item in labelled)
     if value is not None:
         context.reporter.warn(
