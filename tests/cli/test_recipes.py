@@ -11,6 +11,7 @@ import pytest
 from advcam.attribution import PRESETS
 from advcam.cli import configs, recipes
 from advcam.cli.main import _parser, main
+from advcam.cli.options import CLIMB, TRAIN
 from advcam.errors import SettingsError
 from advcam.stages.climb import ClimbConfig
 from conftest import arguments
@@ -193,3 +194,30 @@ def test_a_climb_recorded_with_the_old_name_of_tau_is_read():
     old = {"threshold" if name == "tau" else name: value for name, value in made.items()}
     assert ClimbConfig.from_record(old) == ClimbConfig.from_record(made)
     assert ClimbConfig.from_record(old).settings().tau == 0.4
+
+
+LIMITS = {"--workers": TRAIN, "--accumulate": TRAIN, "--tensorboard": TRAIN, "--max-pixels": CLIMB}
+VERBS = (
+    "demo",
+    "run",
+    "classify",
+    "climb",
+    "refine",
+    "segment",
+    "semi",
+    "report",
+    "evaluate",
+    "study",
+    "predict",
+    "export",
+    "climb-image",
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_limit_is_offered_where_there_is_something_to_limit(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    said = capsys.readouterr().out
+    assert {flag for flag in LIMITS if flag in said} == {flag for flag, verbs in LIMITS.items() if verb in verbs}
+    assert all(flag in said for flag in ("--device", "--seed", "--quiet", "--debug"))

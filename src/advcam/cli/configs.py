@@ -27,9 +27,8 @@ from . import recipes
 
 def machine(args: Namespace) -> Machine:
     """What may be used of the machine."""
-    given = {"workers": args.workers, "max_pixels": args.max_pixels, "accumulate": args.accumulate}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return Machine(args.device, tensorboard=args.tensorboard, **chosen)
+    given = {name: vars(args).get(name) for name in ("workers", "max_pixels", "accumulate", "tensorboard")}
+    return Machine(args.device, **{name: value for name, value in given.items() if value is not None})
 
 
 def data(args: Namespace) -> DataConfig:
@@ -153,12 +152,9 @@ def own(args: Namespace) -> str | None:
 
 
 def _table(args: Namespace, step: str) -> recipes.Table:
-    """A recipe's settings of a step. That of a whole run may have none for it; --segment-recipe is the step's own."""
-    own = vars(args).get("segment_recipe") if step == "segment" else None
+    """A recipe's settings of a step. That of a whole run may have none for it."""
     recipe = vars(args).get("recipe")
-    if own or "step" in args:
-        return recipes.recipe(own or recipe, step)
-    return recipes.tables(recipe).get(step, {})
+    return recipes.recipe(recipe, step) if "step" in args else recipes.tables(recipe).get(step, {})
 
 
 def _training(args: Namespace, prefix: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def add_data_verbs(parser: ArgumentParser, checks: Callable[[Namespace], int], c
             formatter_class=RawDescriptionHelpFormatter,
         )  # fmt: skip
         made.set_defaults(call=call)
-        o.add_common(made)
+        o.add_common(made, name)
         return made
 
     look = verb(

@@ -109,7 +109,7 @@ def _parser() -> ArgumentParser:
             formatter_class=RawDescriptionHelpFormatter,
         )
         made.set_defaults(call=call)
-        o.add_common(made)
+        o.add_common(made, name)
         return made
 
     demo = verb("demo", _demo, "Everything, on generated images, in a few minutes.", "--out demo")

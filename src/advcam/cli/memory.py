@@ -46,8 +46,7 @@ def given(args: Namespace, step: str) -> dict[str, Any]:
     prefix = "segment_" if step == "segment" and "segment_epochs" in args else ""
     found = {flag: getattr(args, _prefixed(flag, prefix)) for flag in _options(step)}
     if "step" not in args:
-        own = found["recipe"] if prefix else None
-        found["recipe"] = own or (args.recipe if step in recipes.tables(args.recipe) else None)
+        found["recipe"] = args.recipe if step in recipes.tables(args.recipe) else None
     return {flag: _remembered_as(flag, value) for flag, value in found.items()}
 
 
@@ -108,5 +107,5 @@ def _remembered_as(flag: str, value: Any) -> Any:
 
 
 def _prefixed(flag: str, prefix: str) -> str:
-    own = ("network", "predict_scales", "segment_option")
+    own = ("network", "predict_scales", "segment_option", "recipe")
     return flag if not prefix or flag in own else prefix + flag.removeprefix("train_")

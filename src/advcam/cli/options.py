@@ -38,17 +38,26 @@ def default(config: type, name: str) -> Any:
     return None if found is MISSING else found
 
 
-def add_common(parser: ArgumentParser) -> None:
-    """What every command takes."""
+TRAIN = ("demo", "run", "classify", "refine", "segment", "semi")
+CLIMB = ("demo", "run", "climb", "refine", "study")
+"""Verbs that train a network, and that climb: each takes the limits of what it does."""
+
+
+def add_common(parser: ArgumentParser, verb: str) -> None:
+    """What every command takes, and the limits of what a verb does."""
     group = parser.add_argument_group("everywhere")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    group.add_argument("--workers", type=int, help="processes that read images while a network trains")
-    group.add_argument("--max-pixels", type=int, help="most pixels in one forward pass of a climb; bounds memory")
-    group.add_argument("--accumulate", type=int, metavar="N", help="take each training batch in N parts; bounds memory")
-    group.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs of trainings into the step's folder")
     group.add_argument("--seed", type=int, help="of everything random; a run's own where there is one (default: 0)")
     group.add_argument("--quiet", action="store_true", help="no progress, only the last line and errors")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if verb in TRAIN:
+        group.add_argument("--workers", type=int, help="processes that read images while a network trains")
+        group.add_argument("--accumulate", type=int, metavar="N", help="take each training batch in N parts; bounds memory")
+        group.add_argument(
+            "--tensorboard", action="store_true", help="write TensorBoard logs of trainings into the step's folder"
+        )
+    if verb in CLIMB:
+        group.add_argument("--max-pixels", type=int, help="most pixels in one forward pass of a climb; bounds memory")
 
 
 def add_data(parser: ArgumentParser, required: bool) -> None:
@@ -198,8 +207,6 @@ def add_segment(parser: ArgumentParser, prefix: str) -> None:
     )
     group.add_argument("--network", choices=list(NETWORKS), help=f"default: {default(SegmentConfig, 'network')}")
     group.add_argument("--predict-scales", type=numbers, help="scales merged in predictions (default: 1)")
-    if prefix:
-        group.add_argument(f"--{prefix}recipe", metavar="NAME|FILE", help="settings of this step alone from another --recipe")
     group.add_argument(
         "--segment-option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the training; may be repeated"
     )
