@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test attack check format bench bench-attribution bench-refinement bench-segmentation docs clean
+.PHONY: help install demo test test-all attack check format bench bench-attribution bench-refinement bench-segmentation docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -18,7 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the main job on generated images; ends with the path of report.html
 	$(BIN)/advcam demo --out runs/demo
 
-test: $(STAMP)  ## the tests
+test: $(STAMP)  ## the tests, but for the slow ones: ten minutes
+	$(BIN)/pytest -m 'not slow'
+
+test-all: $(STAMP)  ## all tests, with the demo and the photographs
 	$(BIN)/pytest
 
 attack: $(STAMP)  ## the attacks at length, an hour: 500 kills, 2,000 edits of records, 300,000 spoilt files and calls

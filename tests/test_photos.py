@@ -9,6 +9,7 @@ from advcam.cli import main
 
 
 @pytest.mark.photos
+@pytest.mark.slow
 def test_forty_photographs(photos, tmp_path):
     chosen = {}
     for name, count in (("train", 24), ("eval", 16)):
