@@ -74,8 +74,9 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         DataError: a data set that cannot be used.
         RunError: the folder holds something else.
     """
+    data = replace(data, images=data.images.resolve())  # holds from any folder
     about: About = {
-        "images": str(data.images.resolve()),
+        "images": str(data.images),
         "labels": _content(data.labels),
         "classes": _content(data.classes),
         "train_list": _content(data.train_list),

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from advcam.cli import main
+from advcam.flow import DataConfig, reopen, start
+from advcam.machine import Machine
+from advcam.progress import Reporter
 from conftest import arguments
 
 
@@ -92,3 +96,13 @@ def test_a_given_classifier_was_not_trained_here(finished, scenes, tmp_path, cap
     assert "trained on" not in json.dumps(about)
     page = (run / "report.html").read_text()
     assert "24 images to make masks of (the classifier was given)" in page
+
+
+def test_a_run_begun_with_a_relative_path_is_read_from_any_folder(scenes, tmp_path, monkeypatch):
+    """As the demo is."""
+    monkeypatch.chdir(scenes)
+    data = DataConfig(Path("images"), Path("labels.csv"), Path("classes.csv"), Path("train.txt"), Path("eval.txt"))
+    start(tmp_path / "run", data, 0, Machine(), Reporter(quiet=True))
+    monkeypatch.chdir(tmp_path)
+    items = reopen(tmp_path / "run", None, Machine(), Reporter(quiet=True)).data.items
+    assert all(item.path.is_absolute() and item.path.is_file() for item in items)

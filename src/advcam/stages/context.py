@@ -147,7 +147,7 @@ def load_data(run: RunFolder) -> Dataset:
 def _item(path: Path, record: ItemRecord, classes: int) -> Item:
     """An image of ``data.json``, whose files can only lie where those of a run do."""
     name, file = record["id"], Path(record["path"])
-    if not is_below(name) or not file.is_absolute() or len(file.parts) < 2 + name.count("/"):
+    if not is_below(name) or len(file.parts) < 2 + name.count("/"):
         raise StoreError(f"{path}: image {name!r} with path {record['path']!r} is none that a run can have; {RESTORE}")
     if any(label >= classes for label in record["labels"]):
         raise StoreError(f"{path}: image {name!r} has label {max(record['labels'])}, of {classes} classes; {RESTORE}")
