@@ -18,7 +18,7 @@ MAX_CLASSES = 254
 """Classes of a run: ids of an 8-bit mask without 0, background, and 255, ignored."""
 
 MAX_MAP_VALUES = 2**29
-"""Values of an array in a map file or a part of a study: 254 maps at stride 4 of 30 megapixels."""
+"""Values of all arrays that are read of a map file or a part of a study: 254 maps at stride 4 of 30 megapixels."""
 
 MAX_RECORD_BYTES = 2**30
 """Bytes of a JSON file of a run."""

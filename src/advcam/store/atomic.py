@@ -65,14 +65,12 @@ def _being_written(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def sweep(folder: Path, below: bool = True) -> None:
+def sweep(folder: Path) -> None:
     """Removes what processes that were killed left half written in a folder, and in those below it; links are not followed."""
     for root, _, names in os.walk(folder):
         for name in names:
             if name.startswith(BEGINNING):
                 _remove_if_left(Path(root, name))
-        if not below:
-            return
 
 
 def _remove_if_left(path: Path) -> None:
