@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the main job on generated images; ends with the path of report.html
 	$(BIN)/advcam demo --out runs/demo
 
-test: $(STAMP)  ## the tests, but for the slow ones: ten minutes
+test: $(STAMP)  ## the tests, but for the slow ones
 	$(BIN)/pytest -m 'not slow'
 
 test-all: $(STAMP)  ## all tests, with the demo and the photographs
