@@ -23,7 +23,7 @@ import timm  # isort: skip
 import torch
 from torch import Tensor, nn
 
-from advcam.machine import has_bfloat16
+from advcam.runtime import has_bfloat16
 
 Sides = dict[str, Callable[[], Any]]
 

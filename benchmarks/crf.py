@@ -37,19 +37,19 @@ def case(height: int, width: int, labels: int) -> Sides:
     for k in range(labels):  # one at a time: what is made here must not be the peak
         unary[k] = -2 * np.sin(5 * x + k) * np.cos(4 * y - 2 * k) + generator.standard_normal(x.shape, np.float32)
     waves = np.stack([np.sin(5 * x + k) * np.cos(4 * y - 2 * k) for k in range(3)], 2)
-    picture = (128 + 70 * waves + 12 * generator.standard_normal(waves.shape)).clip(0, 255).astype(np.uint8)
+    image = (128 + 70 * waves + 12 * generator.standard_normal(waves.shape)).clip(0, 255).astype(np.uint8)
     if found := sorted(PHOTOGRAPHS.glob("*.jpg")):
-        picture = np.array(Image.open(found[0]).convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
-    return np.ascontiguousarray(picture), unary
+        image = np.array(Image.open(found[0]).convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(image), unary
 
 
-def ours(picture: np.ndarray, unary: np.ndarray) -> np.ndarray:
+def ours(image: np.ndarray, unary: np.ndarray) -> np.ndarray:
     """Marginals [L, H, W]."""
-    image = torch.tensor(picture).permute(2, 0, 1)[None]
+    image = torch.tensor(image).permute(2, 0, 1)[None]
     return crf.dense_crf(image, torch.from_numpy(unary)[None], 10, GAUSSIAN, BILATERAL)[0].numpy()
 
 
-def theirs(picture: np.ndarray, unary: np.ndarray) -> np.ndarray:
+def theirs(image: np.ndarray, unary: np.ndarray) -> np.ndarray:
     """The same by pydensecrf."""
     from pydensecrf.densecrf import DenseCRF2D
 
@@ -57,7 +57,7 @@ def theirs(picture: np.ndarray, unary: np.ndarray) -> np.ndarray:
     model = DenseCRF2D(width, height, labels)
     model.setUnaryEnergy(unary.reshape(labels, -1))
     model.addPairwiseGaussian(sxy=GAUSSIAN[0], compat=GAUSSIAN[1])
-    model.addPairwiseBilateral(sxy=BILATERAL[0], srgb=BILATERAL[1], rgbim=picture, compat=BILATERAL[2])
+    model.addPairwiseBilateral(sxy=BILATERAL[0], srgb=BILATERAL[1], rgbim=image, compat=BILATERAL[2])
     return np.array(model.inference(10)).reshape(unary.shape)
 
 

@@ -19,16 +19,16 @@ import torch
 import advcam
 from advcam.data import Normalisation, read_image
 from advcam.flow import reopen
-from advcam.machine import Machine, settled
 from advcam.metrics.sweep import Sample
 from advcam.progress import Reporter
+from advcam.runtime import Runtime, resolve_precision
 from advcam.stages.context import trained_classifier
 from advcam.store import load_mask
 
 
 def main(run: Path, masks: Path, count: int, precisions: list[str]) -> None:
     """Prints one line a preset and precision."""
-    context = reopen(run, None, Machine(), Reporter(quiet=True))
+    context = reopen(run, None, Runtime(), Reporter(quiet=True))
     model, record = trained_classifier(context)
     normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
     items = list(context.data.eval or context.data.items)
@@ -65,4 +65,6 @@ def climber(model: torch.nn.Module, name: str, precision: str) -> advcam.AdvCAM:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] or [settled("auto", torch.device("cpu"))])
+    main(
+        Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] or [resolve_precision("auto", torch.device("cpu"))]
+    )

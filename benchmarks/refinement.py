@@ -25,9 +25,9 @@ import torch.nn.functional as F
 import advcam.models  # noqa: F401  (the torchvision mend)
 from advcam.data import IGNORE
 from advcam.flow import reopen
-from advcam.machine import Machine
 from advcam.metrics import confusion, mean_iou, noise, sweep_counts
 from advcam.progress import Reporter
+from advcam.runtime import Runtime
 from advcam.stages import refine
 from advcam.stages.context import Context, stored_maps
 from advcam.store import RunFolder, load_maps, load_mask, read_json, write_json
@@ -101,7 +101,7 @@ def main() -> None:
         for maps in args.maps.split(","):
             config = refine.RefineConfig(method, changes[method], maps)
             folder = working_copy(args.run, args.work / f"{method}-{maps}")
-            opened = reopen(folder.root, None, Machine(), Reporter())
+            opened = reopen(folder.root, None, Runtime(), Reporter())
             items = list(opened.data.eval)
             if args.first:
                 random.Random(1).shuffle(items)

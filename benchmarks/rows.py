@@ -17,9 +17,9 @@ import torch
 import advcam.models  # noqa: F401  (the torchvision mend)
 from advcam.data import read_image
 from advcam.flow import reopen
-from advcam.machine import Machine
 from advcam.metrics import confusion, mean_iou, noise
 from advcam.progress import Reporter
+from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter
 from advcam.store import RunFolder, load_mask, read_json, write_json
 
@@ -38,7 +38,7 @@ def copy(run: Path, new: Path, steps: list[str]) -> None:
 
 def score(run: Path, step: str, masks: Path, crf: bool, name: str) -> None:
     """Prints mIoU and noise of a step's predictions over the images for scoring, and the step's time."""
-    context = reopen(run, None, Machine(), Reporter(quiet=True))
+    context = reopen(run, None, Runtime(), Reporter(quiet=True))
     positions, outputs = context.data.classes.positions(others=0), len(context.data.classes) + 1
     segmenter = replace(Segmenter.load(context.run.folder(step), torch.device("cpu")), crf=True) if crf else None
     counts, start = torch.zeros(outputs, outputs, dtype=torch.long), time.monotonic()

@@ -27,10 +27,10 @@ from torch import nn
 from advcam.cli import main
 from advcam.data import SceneSettings, write_dataset
 from advcam.flow import reopen
-from advcam.machine import Machine
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
 from advcam.progress import Reporter
+from advcam.runtime import Runtime
 from advcam.store import write_bytes, write_json
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -145,7 +145,7 @@ def finished(scenes, tmp_path_factory):
 @pytest.fixture(scope="module")
 def context(finished):
     """The finished run, opened; to be looked at alone."""
-    return reopen(finished, None, Machine(), Reporter(quiet=True))
+    return reopen(finished, None, Runtime(), Reporter(quiet=True))
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ from torch import nn
 from advcam.cli import main
 from advcam.data import Normalisation, fit_within, scene
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError
-from advcam.machine import Machine
 from advcam.models.cct import CCT
 from advcam.models.classifiers import Backbone
 from advcam.prediction import PredictConfig, predict
 from advcam.progress import Reporter
-from advcam.refinement import dense_crf, label, unary_from_probabilities
+from advcam.refinement import argmax_mask, dense_crf, unary_from_probabilities
+from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter, build_network, read_record
 from advcam.store import write_bytes, write_json
 
-CPU, QUIET = Machine("cpu"), Reporter(quiet=True)
+CPU, QUIET = Runtime("cpu"), Reporter(quiet=True)
 DEVICE = torch.device("cpu")
 
 
@@ -79,7 +79,7 @@ def test_masks_are_those_of_before(trained, scales, size):
             scores = scores.flip(-1) if mirrored else scores
             resized = F.interpolate(scores, size=(small.height, small.width), mode="bilinear", align_corners=False)
             views.append(resized.softmax(1)[0])
-    expected = label(torch.stack(views).mean(0), segmenter.ids.tolist(), -1.0, (shown.height, shown.width)).numpy()
+    expected = argmax_mask(torch.stack(views).mean(0), segmenter.ids.tolist(), -1.0, (shown.height, shown.width)).numpy()
     assert np.array_equal(segmenter(shown), expected)
     probabilities = segmenter.probabilities(shown)
     assert probabilities.shape == (4, shown.height, shown.width)

@@ -8,7 +8,7 @@ if process.is_command():
     process.stop_quietly()
 
 from advcam.attribution import PRESETS
-from advcam.explain import AdvCAM, Maps, cam
+from advcam.extractor import AdvCAM, Maps, cam
 from advcam.metrics import sweep
 from advcam.refinement import dense_crf, random_walk
 from advcam.version import __version__

@@ -56,7 +56,7 @@ def expect_tensor(
     """
     form = kind + (f" [{', '.join(shape.split())}]" if shape else "")
     if not isinstance(value, Tensor):
-        raise InputError(f"{name} {came(value)}: expected a tensor, {form}; torch.as_tensor makes one of arrays and lists")
+        raise InputError(f"{name} {describe(value)}: expected a tensor, {form}; torch.as_tensor makes one of arrays and lists")
     if value.is_nested or value.layout != torch.strided:
         layout = "nested" if value.is_nested else value.layout
         raise InputError(f"{name}, a {layout} tensor: expected a dense one, {form}; to_dense() or a padded copy gives it")
@@ -82,7 +82,7 @@ def expect_number(value: object, name: str, least: float = -MAX_VALUE, most: flo
     except OverflowError:  # a whole number beyond all floats
         given = math.nan
     if not (math.isfinite(given) and least <= given <= most):
-        raise InputError(f"{name} {came(value)}: expected a number from {least:g} to {most:g}")
+        raise InputError(f"{name} {describe(value)}: expected a number from {least:g} to {most:g}")
     return given
 
 
@@ -96,7 +96,7 @@ def expect_whole(value: object, name: str, least: int = -(2**63), most: int = 2*
         limits = (
             f"from {least:,} to {most:,}" if most < 2**31 else f"of at least {least:,}" if least > -(2**31) else "of 64 bits"
         )
-        raise InputError(f"{name} {came(value)}: expected a whole number {limits}")
+        raise InputError(f"{name} {describe(value)}: expected a whole number {limits}")
     return int(value)
 
 
@@ -110,7 +110,7 @@ def expect_list(value: Any, name: str) -> list[Any]:
         listed = (isinstance(value, Sequence) and not isinstance(value, (str, bytes))) or value.ndim == 1
         if listed and len(value) <= MAX_ENTRIES:
             return list(value.tolist() if hasattr(value, "tolist") else value)
-    raise InputError(f"{name} {came(value)}: expected a list or tuple of at most {MAX_ENTRIES:,} entries")
+    raise InputError(f"{name} {describe(value)}: expected a list or tuple of at most {MAX_ENTRIES:,} entries")
 
 
 def expect_size(value: object, name: str = "size", most: int = MAX_PIXELS) -> tuple[int, int]:
@@ -121,11 +121,11 @@ def expect_size(value: object, name: str = "size", most: int = MAX_PIXELS) -> tu
     """
     sides = [expect_whole(side, f"a side of {name}", 1, 2**31) for side in expect_list(value, name)]
     if len(sides) != 2 or sides[0] * sides[1] > most:
-        raise InputError(f"{name} {came(sides)}: expected (H, W), two whole numbers, of at most {most:,} pixels in all")
+        raise InputError(f"{name} {describe(sides)}: expected (H, W), two whole numbers, of at most {most:,} pixels in all")
     return sides[0], sides[1]
 
 
-def came(value: object) -> str:
+def describe(value: object) -> str:
     """What came, for a message: a tensor by type and shape, anything else as it is written, in one short line."""
     try:
         if isinstance(value, Tensor):

@@ -22,7 +22,7 @@ from advcam.data import Normalisation, scene
 from advcam.errors import AdvcamError, NetworkError, SettingsError
 from advcam.models.encoders import STRIDE
 from advcam.segmenter import Segmenter, read_record
-from advcam.store import whole, write_json
+from advcam.store import atomic_write, write_json
 from advcam.store.records import NetworkRecord
 
 LIBRARIES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": ()}
@@ -101,7 +101,7 @@ def export(model: Path, out: Path, size: tuple[int, int] | None = None) -> list[
 def _made(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord) -> str:
     """Writes both files, or neither; says what was written."""
     try:
-        with whole(out) as temporary:
+        with atomic_write(out) as temporary:
             try:
                 _write(_Logits(segmenter.network), form, temporary)
                 pixels = _compare(segmenter.network, _opened(temporary), form, segmenter.normalise)

@@ -13,10 +13,10 @@ from advcam import preflight
 from advcam.data import Item, SceneSettings, Skip, listed, load, source_files, write_dataset
 from advcam.errors import RunError, SettingsError
 from advcam.limits import MAX_SEED
-from advcam.machine import Machine
 from advcam.models.classifiers import Backbone
 from advcam.progress import Reporter
 from advcam.report import write_card, write_report
+from advcam.runtime import Runtime
 from advcam.stages import classify, climb, evaluate, refine, segment
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
@@ -59,7 +59,7 @@ class Steps:
     segment: SegmentConfig = field(default_factory=SegmentConfig)
 
 
-def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: Reporter, given: bool = False) -> Context:
+def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: Reporter, given: bool = False) -> Context:
     """A new run of a data set, or the same one taken up again, also where its images have moved; they are looked at once.
 
     Args:
@@ -93,7 +93,7 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         same = begun.begun("classify") and {**old, "images": about["images"]} == about  # but for where the images are
         known = RunFolder.create(root, old if same else about, _versions())
     if known and known.begun("classify"):
-        context = moved(Context(known, load_data(known), seed, machine, reporter), data.images)
+        context = moved(Context(known, load_data(known), seed, runtime, reporter), data.images)
         return _announced(context, trained_elsewhere(context))
     loaded = load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
     preflight.see_names(root, loaded)
@@ -105,7 +105,7 @@ def start(root: Path, data: DataConfig, seed: int, machine: Machine, reporter: R
         first = f"{loaded.doubts[0].reason} ({loaded.doubts[0].image})"
         more = f"; {len(loaded.doubts)} such doubts are listed in {root / 'doubts.csv'}" if len(loaded.doubts) > 1 else ""
         reporter.warn(first + more)
-    return _announced(Context(run, loaded, seed, machine, reporter), given)
+    return _announced(Context(run, loaded, seed, runtime, reporter), given)
 
 
 def _content(path: Path | None) -> str | None:
@@ -141,7 +141,7 @@ def _announced(context: Context, given: bool) -> Context:
 def reopen(
     root: Path,
     seed: int | None,
-    machine: Machine,
+    runtime: Runtime,
     reporter: Reporter,
     images: Path | None = None,
     own: str | None = None,
@@ -165,11 +165,11 @@ def reopen(
         raise RunError(
             f"{root}: was started with --seed {made_with}, got --seed {seed}; a seed is a whole run's, use another --out"
         )
-    context = Context(run, load_data(run), made_with, machine, reporter, own)
+    context = Context(run, load_data(run), made_with, runtime, reporter, own)
     return moved(context, images) if images else context
 
 
-def take_all(context: Context, steps: Steps) -> Path:
+def run_all(context: Context, steps: Steps) -> Path:
     """Every step in order, then the report; what is done already is not done again. Returns the report's path.
 
     Raises:
@@ -179,7 +179,7 @@ def take_all(context: Context, steps: Steps) -> Path:
     if not context.run.done("segment"):
         preflight.need_images(context)
     if not context.run.done("segment"):
-        accelerate(context.machine)
+        accelerate(context.runtime)
     if not context.run.done("classify"):
         preflight.try_classifier(context, steps.classify)
         preflight.try_network(context, steps.classify, steps.refine, steps.segment)
@@ -255,7 +255,7 @@ def _places(found: dict[str, Any]) -> str:
     return numbers + (f", top-1 {_percent(top1['value'])}" if top1 else "")
 
 
-def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int = 600, scored: int = 150) -> Path:
+def demo(out: Path, seed: int, runtime: Runtime, reporter: Reporter, train: int = 600, scored: int = 150) -> Path:
     """The main job on generated scenes: makes them, takes every step, scores, reports. Returns the report's path.
 
     The classifier is a very small timm network from scratch; the climb's settings are stated here because they are not
@@ -267,7 +267,7 @@ def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int 
     context = start(
         out / "run",
         DataConfig(data / "images", data / "labels.csv", data / "classes.csv", data / "train.txt", data / "eval.txt"),
-        seed, machine, reporter,
+        seed, runtime, reporter,
     )  # fmt: skip
     backbone = Backbone("test_resnet", output_stride=8)
     steps = Steps(
@@ -285,7 +285,7 @@ def demo(out: Path, seed: int, machine: Machine, reporter: Reporter, train: int 
         RefineConfig(),
         SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0)),
     )
-    report = take_all(context, steps)
+    report = run_all(context, steps)
     score(context, data / "masks")
     return report
 

@@ -13,24 +13,24 @@ from torch import Tensor
 from advcam.attribution import settings, strided_size
 from advcam.data import ClassTable, Normalisation, at_least, fit_within, read_with_doubt
 from advcam.errors import InputError, SettingsError, known
-from advcam.explain import AdvCAM
+from advcam.extractor import AdvCAM
 from advcam.flow import reopen
 from advcam.kinds import check_kinds
-from advcam.machine import Machine
-from advcam.models.classifiers import Backbone, Ready, ready_classifier
+from advcam.models.classifiers import Backbone, PretrainedClassifier, pretrained_classifier
 from advcam.models.own import allow, is_code, own_classifier
 from advcam.progress import Reporter
 from advcam.report import grid, heat
+from advcam.runtime import Runtime
 from advcam.stages.climb import LEAST_SIDE
 from advcam.stages.context import trained_classifier
-from advcam.store import StoredMaps, save_maps, whole
+from advcam.store import StoredMaps, atomic_write, save_maps
 
 FRAME, LAST_FRAME = 250, 2000  # milliseconds
 PANEL = 448  # longest side in the overlay and the animation, pixels
 
 
 @dataclass(frozen=True)
-class PictureConfig:
+class ClimbImageConfig:
     """What to look at, and how.
 
     Args:
@@ -67,7 +67,7 @@ class PictureConfig:
             raise SettingsError(f"an animation has one grid: give one scale, e.g. --scales 1; got {scales}")
 
 
-def climb_image(path: Path, config: PictureConfig, out: Path, machine: Machine, reporter: Reporter) -> list[str]:
+def climb_image(path: Path, config: ClimbImageConfig, out: Path, runtime: Runtime, reporter: Reporter) -> list[str]:
     """Climbs some classes of one image; writes ``STEM.png``, ``STEM.npz`` and for each class k ``STEM-k.gif``.
 
     The overlay has a row for each class: image, plain map, AdvCAM. The map file is a run's map file, with the network's
@@ -81,12 +81,12 @@ def climb_image(path: Path, config: PictureConfig, out: Path, machine: Machine, 
         InputError: a class that the network does not have.
         NetworkError: a network that cannot be had, or without a feature map.
     """
-    picture, doubt = read_with_doubt(path)
+    image, doubt = read_with_doubt(path)
     if doubt:
         reporter.warn(f"{path}: {doubt}")
-    ready = _ready(config, machine)
-    shown = picture.resize(ready.size[::-1]) if ready.size else at_least(fit_within(picture, config.long_side), LEAST_SIDE)
-    pixels = Normalisation(ready.mean, ready.std)(shown)[None].to(machine.torch_device())
+    ready = _ready(config, runtime)
+    shown = image.resize(ready.size[::-1]) if ready.size else at_least(fit_within(image, config.long_side), LEAST_SIDE)
+    pixels = Normalisation(ready.mean, ready.std)(shown)[None].to(runtime.torch_device())
     adv = AdvCAM(ready.model.to(pixels.device), config.preset, layer=config.layer, **config.changes)
     classes = _classes(config, ready, adv.scores(pixels)[0])
 
@@ -95,17 +95,17 @@ def climb_image(path: Path, config: PictureConfig, out: Path, machine: Machine, 
     last = maps[-1]
     reporter.say(f"{type(ready.model).__name__}: {last.layer}")
 
-    stride = strided_size(picture.size[::-1])
-    small = fit_within(picture, PANEL)
+    stride = strided_size(image.size[::-1])
+    small = fit_within(image, PANEL)
     frames = [[heat(values, small) for values in part.normalised().cpu().numpy()] for part in (last.plain, *maps)]
-    with whole(out / f"{path.stem}.png") as temporary:
+    with atomic_write(out / f"{path.stem}.png") as temporary:
         grid([[small, plain, climbed] for plain, climbed in zip(frames[0], frames[-1], strict=True)]).save(temporary, "PNG")
     for at, c in enumerate(classes):
         first, *rest = [frame[at] for frame in frames[1:]]
-        with whole(out / f"{path.stem}-{c}.gif") as temporary:
+        with atomic_write(out / f"{path.stem}-{c}.gif") as temporary:
             durations = [*[FRAME] * len(rest), LAST_FRAME]
             first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
-    save_maps(out / f"{path.stem}.npz", StoredMaps(tuple(classes), last.normalised(stride), picture.size[::-1]))
+    save_maps(out / f"{path.stem}.npz", StoredMaps(tuple(classes), last.normalised(stride), image.size[::-1]))
     scores = [part.scores for part in maps if part.scores is not None]
     return [_line(c, ready.names, [s[at, 0, c] for s in scores]) for at, c in enumerate(classes)]
 
@@ -115,26 +115,26 @@ def _line(c: int, names: Sequence[str], scores: Sequence[Tensor]) -> str:
     return f"class {c}{name}: score {scores[0]:.2f} -> {scores[-1]:.2f}"
 
 
-def _ready(config: PictureConfig, machine: Machine) -> Ready:
+def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
     """The classifier that the reference names."""
     kind, _, name = config.model.partition(":")
     if kind == "timm":
         backbone = Backbone(name, config.options, output_stride=32, mean=config.mean, std=config.std)
-        return ready_classifier(backbone, config.weights)
+        return pretrained_classifier(backbone, config.weights)
     mean, std = Backbone("resnet50", mean=config.mean, std=config.std).normalisation()
     if Path(config.model).is_dir():
-        model, record = trained_classifier(reopen(Path(config.model), None, machine, Reporter(quiet=True)))
+        model, record = trained_classifier(reopen(Path(config.model), None, runtime, Reporter(quiet=True)))
         normalise = Backbone.from_record(record["backbone"]).normalisation()
-        return Ready(model, *normalise, ClassTable.from_record(record["classes"]).names)
+        return PretrainedClassifier(model, *normalise, ClassTable.from_record(record["classes"]).names)
     if is_code(config.model):
         allow(config.model)  # typed as --model
-        return Ready(own_classifier(config.model).eval(), mean, std)
+        return PretrainedClassifier(own_classifier(config.model).eval(), mean, std)
     raise SettingsError(
         f"--model {config.model}: expected timm:NAME, FILE.py:FUNCTION, or the folder of a run whose classifier is to be used"
     )
 
 
-def _classes(config: PictureConfig, ready: Ready, scores: Tensor) -> list[int]:
+def _classes(config: ClimbImageConfig, ready: PretrainedClassifier, scores: Tensor) -> list[int]:
     """The ids of the classes asked for, or of those with the highest scores."""
     if not config.classes:
         return torch.topk(scores, min(config.top, len(scores))).indices.tolist()

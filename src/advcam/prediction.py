@@ -13,11 +13,11 @@ from advcam.attribution import PRECISIONS
 from advcam.data import Skip, content_of, list_images, passed_over, read_with_doubt
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.kinds import check_kinds
-from advcam.machine import Machine
 from advcam.progress import Reporter
+from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter
 from advcam.stages.context import list_skips
-from advcam.store import digest, made_of, read_json, save_mask, sweep, whole, write_json
+from advcam.store import atomic_write, digest, made_of, read_json, save_mask, sweep, write_json
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class PredictConfig:
         return replace(segmenter, **changes)
 
 
-def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine: Machine, reporter: Reporter) -> list[Skip]:
+def predict(model: Path, images: Path, out: Path, config: PredictConfig, runtime: Runtime, reporter: Reporter) -> list[Skip]:
     """Masks OUT/ID.png of every image in a folder; one that is there, of the same content, is not made again.
 
     With probabilities also OUT/probabilities/ID.npz: ``probabilities`` float16 [L, H, W] and ``ids`` uint8 [L], without pickle.
@@ -76,7 +76,7 @@ def predict(model: Path, images: Path, out: Path, config: PredictConfig, machine
         RunError: no trained network, or masks of another one, or made with other options, in OUT.
         SettingsError: an option that cannot work.
     """
-    segmenter = config.applied(Segmenter.load(model, machine.torch_device(), config.precision or _precision_of(out)))
+    segmenter = config.applied(Segmenter.load(model, runtime.torch_device(), config.precision or _precision_of(out)))
     files = list_images(images)
     if out.resolve().is_relative_to(images.resolve()):
         raise RunError(f"{out}: --out is in the folder of images; masks would stand among them, give another")
@@ -151,5 +151,5 @@ def _made_otherwise(names: list[str], old: dict[str, Any], new: dict[str, Any]) 
 
 
 def _save(path: Path, probabilities: Tensor, segmenter: Segmenter) -> None:
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, probabilities=probabilities.cpu().numpy().astype(np.float16), ids=segmenter.ids)

@@ -89,7 +89,7 @@ def try_step(context: Context, step: str, config: Any) -> None:
         "semi": try_segmentation,
     }
     tries[step](context, config)
-    accelerate(context.machine)
+    accelerate(context.runtime)
 
 
 def try_classifier(context: Context, config: ClassifyConfig) -> None:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from advcam.data import ClassTable, Normalisation, fit_within
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError, out_of_memory
-from advcam.machine import settled
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import STRIDE
 from advcam.models.segmentation import segmentation_network
-from advcam.models.weights import fill, load_state
-from advcam.refinement import dense_crf, label, unary_from_probabilities
+from advcam.models.weights import load_state, load_weights
+from advcam.refinement import argmax_mask, dense_crf, unary_from_probabilities
+from advcam.runtime import resolve_precision
 from advcam.store import read_json
 from advcam.store.records import NetworkRecord
 
@@ -80,7 +80,7 @@ class Segmenter:
 
     def __post_init__(self) -> None:
         check_views(self.scales, self.merge, self.long_side, self.window)
-        object.__setattr__(self, "precision", settled(self.precision, self._device))
+        object.__setattr__(self, "precision", resolve_precision(self.precision, self._device))
 
     @classmethod
     def load(cls, folder: Path, device: torch.device, precision: str = "auto") -> Segmenter:
@@ -93,7 +93,7 @@ class Segmenter:
         record, path = read_record(folder), folder / "model.safetensors"
         network = build_network(record)
         try:
-            fill(network, load_state(path), str(path))
+            load_weights(network, load_state(path), str(path))
         except NetworkError as error:
             raise NetworkError(f"{error}. It and model.json belong together: copy both from one run") from None
         return cls(
@@ -130,7 +130,7 @@ class Segmenter:
 
     def mask(self, probabilities: Float[Tensor, "l y x"], size: tuple[int, int] | None = None) -> np.ndarray[Any, Any]:
         """Class ids uint8 [H, W] of the highest probabilities [L, h, w], enlarged to a size where one is given."""
-        ids: np.ndarray[Any, Any] = label(probabilities, self.ids.tolist(), -1.0, size).cpu().numpy()
+        ids: np.ndarray[Any, Any] = argmax_mask(probabilities, self.ids.tolist(), -1.0, size).cpu().numpy()
         return ids
 
     @torch.no_grad()

@@ -116,8 +116,8 @@ def see_that_files_are_whole(folder, made):
         if name in ("run.json", "data.json") or content in (made.before.get(name, 0), made.after.get(name, 0)):
             continue
         if name.endswith("look.png"):  # of every epoch anew, as is training.pt
-            with Image.open(folder / name) as picture:
-                picture.load()
+            with Image.open(folder / name) as image:
+                image.load()
             continue
         assert name.endswith("training.pt"), f"{name} is neither as before nor as after the command"
         torch.load(folder / name, weights_only=True)

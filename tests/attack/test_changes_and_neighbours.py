@@ -15,7 +15,7 @@ from PIL import Image
 
 from advcam.cli import main
 from advcam.errors import RunError
-from advcam.store import alone, made_of, sweep, whole
+from advcam.store import alone, atomic_write, made_of, sweep
 from conftest import arguments
 
 
@@ -210,7 +210,7 @@ def test_what_a_killed_process_left_half_written_is_swept_and_what_another_write
     left = [run / ".advcam-1234.json", run / "2-climb" / "maps" / ".advcam-ab.npz"]
     for path in left:
         path.write_text("half")
-    with whole(run / "report.html") as written:  # as another process would
+    with atomic_write(run / "report.html") as written:  # as another process would
         written.write_text("page")
         subprocess.run([sys.executable, "-m", "advcam", "climb", "--run", run, "--quiet"], check=True)
         assert not any(path.exists() for path in left)

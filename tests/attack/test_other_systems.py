@@ -21,7 +21,7 @@ from advcam.cells import as_read, as_text
 from advcam.cli import main
 from advcam.data import folder, list_images, load, read_image
 from advcam.errors import DataError
-from advcam.machine import several
+from advcam.runtime import is_distributed
 from advcam.store import atomic, lock, write_bytes
 from advcam.training import loop
 from conftest import NETWORK, arguments
@@ -204,7 +204,7 @@ def test_a_clusters_world_size_is_no_launcher(said, monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", said)
-    assert not several()
+    assert not is_distributed()
 
 
 def test_large_images_are_not_decoded_all_at_once(tmp_path, monkeypatch):

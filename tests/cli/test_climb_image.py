@@ -17,7 +17,7 @@ def build():
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "beach.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(path)
     return path
@@ -32,14 +32,14 @@ def weights(tmp_path):
     return path
 
 
-def climbed(picture, *more):
-    return main(["climb-image", str(picture), "--out", str(picture.parent / "out"), "--quiet", *map(str, more)])
+def climbed(image, *more):
+    return main(["climb-image", str(image), "--out", str(image.parent / "out"), "--quiet", *map(str, more)])
 
 
-def test_overlay_map_file_and_animation(picture, weights, capsys):
+def test_overlay_map_file_and_animation(image, weights, capsys):
     given = ("--class", 5, "--class", 2, "--steps", 6, "--step-size", 0.1)
-    assert climbed(picture, "--model", "timm:test_resnet", "--weights", weights, *given) == 0
-    out = picture.parent / "out"
+    assert climbed(image, "--model", "timm:test_resnet", "--weights", weights, *given) == 0
+    out = image.parent / "out"
     assert sorted(p.name for p in out.iterdir()) == ["beach-2.gif", "beach-5.gif", "beach.npz", "beach.png"]
     stored = load_maps(out / "beach.npz")
     assert (stored.classes, stored.size, stored.maps.shape) == ((5, 2), (90, 120), (2, 23, 30))
@@ -57,37 +57,37 @@ def test_overlay_map_file_and_animation(picture, weights, capsys):
     assert said[-1] == f"overlay, maps, animations: {out}"
 
 
-def test_the_top_classes_where_none_is_given(picture, weights, capsys):
-    assert climbed(picture, "--model", "timm:test_resnet", "--weights", weights, "--top", 3, "--steps", 2) == 0
-    assert len(load_maps(picture.parent / "out" / "beach.npz").classes) == 3
+def test_the_top_classes_where_none_is_given(image, weights, capsys):
+    assert climbed(image, "--model", "timm:test_resnet", "--weights", weights, "--top", 3, "--steps", 2) == 0
+    assert len(load_maps(image.parent / "out" / "beach.npz").classes) == 3
 
 
-def test_a_tiny_picture_is_enlarged_for_the_network(picture, weights):
-    Image.new("RGB", (20, 16), "red").save(picture)
-    assert climbed(picture, "--model", "timm:test_resnet", "--weights", weights, "--class", 1, "--steps", 2) == 0
-    assert load_maps(picture.parent / "out" / "beach.npz").size == (16, 20)
+def test_a_tiny_picture_is_enlarged_for_the_network(image, weights):
+    Image.new("RGB", (20, 16), "red").save(image)
+    assert climbed(image, "--model", "timm:test_resnet", "--weights", weights, "--class", 1, "--steps", 2) == 0
+    assert load_maps(image.parent / "out" / "beach.npz").size == (16, 20)
 
 
-def test_a_network_of_one_size_and_a_method(picture, tmp_path):
+def test_a_network_of_one_size_and_a_method(image, tmp_path):
     path = tmp_path / "vit.pt"
     torch.save(timm.create_model("test_vit", num_classes=5).state_dict(), path)
     given = ("--model", "timm:test_vit", "--weights", path, "--class", 1, "--cam-method", "layercam", "--steps", 2)
-    assert climbed(picture, *given) == 0
-    assert load_maps(picture.parent / "out" / "beach.npz").maps.shape == (1, 23, 30)
+    assert climbed(image, *given) == 0
+    assert load_maps(image.parent / "out" / "beach.npz").maps.shape == (1, 23, 30)
 
 
-def test_one_s_own_network(picture, tmp_path):
+def test_one_s_own_network(image, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
-    assert climbed(picture, "--model", f"{tmp_path / 'own.py'}:build", "--layer", "layer3", "--class", 0, "--steps", 2) == 0
+    assert climbed(image, "--model", f"{tmp_path / 'own.py'}:build", "--layer", "layer3", "--class", 0, "--steps", 2) == 0
 
 
-def test_names_of_imagenet_s_classes(picture, tmp_path, capsys):
+def test_names_of_imagenet_s_classes(image, tmp_path, capsys):
     path = tmp_path / "imagenet.pt"
     torch.save(timm.create_model("test_resnet").state_dict(), path)
     given = ("--model", "timm:test_resnet", "--weights", path, "--steps", 1)
-    assert climbed(picture, *given, "--class", "golden retriever") == 0
+    assert climbed(image, *given, "--class", "golden retriever") == 0
     assert "class 207 (golden retriever): score" in capsys.readouterr().out
-    assert climbed(picture, *given, "--class", "golden retreiver") == 2
+    assert climbed(image, *given, "--class", "golden retreiver") == 2
     assert "no class is called 'golden retreiver'; did you mean golden retriever" in capsys.readouterr().err
 
 
@@ -105,12 +105,12 @@ def test_names_of_imagenet_s_classes(picture, tmp_path, capsys):
         (["--model", "timm:vgg11"], "has no pre_logits"),
     ],
 )
-def test_one_clear_line_and_status_2(picture, weights, capsys, given, said):
+def test_one_clear_line_and_status_2(image, weights, capsys, given, said):
     if "timm:vgg11" in given:
         said = "weights.pt: has no head.fc.weight, so it is no classifier 'vgg11'"
     if "--weights" not in given:
         given = [*given, "--weights", str(weights)]
-    assert climbed(picture, *given) == 2
+    assert climbed(image, *given) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
 

@@ -40,13 +40,13 @@ def test_a_good_data_set(scenes, tmp_path, capsys):
 
 def test_what_is_wrong_is_listed(tmp_path, capsys):
     root = write_voc(tmp_path)
-    lists, masks, pictures = root / "ImageSets" / "Segmentation", root / "SegmentationClass", root / "JPEGImages"
+    lists, masks, images = root / "ImageSets" / "Segmentation", root / "SegmentationClass", root / "JPEGImages"
     first, second, third = (lists / "val.txt").read_text().split()
     Image.new("RGB", (64, 64)).save(masks / f"{first}.png")
     save_mask(masks / f"{second}.png", np.zeros((32, 64), np.uint8))
     save_mask(masks / f"{third}.png", np.full((64, 64), 77, np.uint8))
-    shutil.copy(pictures / "2007_000000.jpg", pictures / f"{third}.jpg")
-    (pictures / "2007_000001.jpg").write_bytes(b"")
+    shutil.copy(images / "2007_000000.jpg", images / f"{third}.jpg")
+    (images / "2007_000001.jpg").write_bytes(b"")
     (lists / "val.txt").write_text(f"{first}\n{second}\n{third}\nnowhere\n")
     words = ["--labels", root, "--train-list", lists / "train.txt", "--eval-list", lists / "val.txt", "--masks", masks]
     assert check(tmp_path, *words) == 1

@@ -9,8 +9,8 @@ from PIL import Image
 
 from advcam.cli import main
 from advcam.flow import DataConfig, reopen, start
-from advcam.machine import Machine
 from advcam.progress import Reporter
+from advcam.runtime import Runtime
 from conftest import arguments
 
 
@@ -102,7 +102,7 @@ def test_a_run_begun_with_a_relative_path_is_read_from_any_folder(scenes, tmp_pa
     """As the demo is."""
     monkeypatch.chdir(scenes)
     data = DataConfig(Path("images"), Path("labels.csv"), Path("classes.csv"), Path("train.txt"), Path("eval.txt"))
-    start(tmp_path / "run", data, 0, Machine(), Reporter(quiet=True))
+    start(tmp_path / "run", data, 0, Runtime(), Reporter(quiet=True))
     monkeypatch.chdir(tmp_path)
-    items = reopen(tmp_path / "run", None, Machine(), Reporter(quiet=True)).data.items
+    items = reopen(tmp_path / "run", None, Runtime(), Reporter(quiet=True)).data.items
     assert all(item.path.is_absolute() and item.path.is_file() for item in items)

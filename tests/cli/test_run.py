@@ -118,17 +118,17 @@ def test_one_step_again_with_other_settings(finished, scenes, tmp_path, capsys):
 
 
 def test_predict(finished, scenes, tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    Image.open(next((scenes / "images").iterdir())).resize((90, 50)).save(pictures / "größe.png")
-    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    done = command("predict", "--model", finished / "4-segment", "--images", pictures, "--out", tmp_path / "masks", "--quiet")
+    images = tmp_path / "pictures"
+    images.mkdir()
+    Image.open(next((scenes / "images").iterdir())).resize((90, 50)).save(images / "größe.png")
+    (images / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    done = command("predict", "--model", finished / "4-segment", "--images", images, "--out", tmp_path / "masks", "--quiet")
     assert done.returncode == 1
     assert done.stdout.strip().splitlines()[-1] == f"1 left out, listed with reasons in {tmp_path / 'masks' / 'skipped.csv'}"
     with Image.open(tmp_path / "masks" / "größe.png") as mask:
         assert (mask.mode, mask.size) == ("P", (90, 50))
     assert "broken" in (tmp_path / "masks" / "skipped.csv").read_text()
-    none = command("predict", "--model", tmp_path, "--images", pictures, "--out", tmp_path / "masks")
+    none = command("predict", "--model", tmp_path, "--images", images, "--out", tmp_path / "masks")
     assert none.returncode == 2
     assert "expected model.json and model.safetensors" in none.stderr
 
@@ -313,8 +313,8 @@ def test_one_class_and_a_few_pictures(scenes, tmp_path):
     """A data set of five images and one class, no lists, no class list, in sub-folders, some showing nothing."""
     folder = tmp_path / "images" / "sub"
     folder.mkdir(parents=True)
-    pictures = sorted((scenes / "images").iterdir())[:5]
-    for at, path in enumerate(pictures):
+    images = sorted((scenes / "images").iterdir())[:5]
+    for at, path in enumerate(images):
         Image.open(path).resize((40 + 8 * at, 64)).save(folder / f"{at}.jpg")
     (tmp_path / "labels.csv").write_text("image,labels\n" + "".join(f"sub/{at},{'thing' if at else ''}\n" for at in range(5)))
     out = tmp_path / "run"

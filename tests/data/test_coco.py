@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from advcam.data import coco_files, draw, load, pictures_of, read_coco
+from advcam.data import coco_files, draw, images_of, load, read_coco
 from advcam.data.regions import region, runs
 from advcam.errors import DataError
 from advcam.store import load_mask
@@ -33,7 +33,7 @@ def test_a_file_is_recognised_by_what_it_holds(coco, file):
 
 
 def test_a_folder_with_its_splits(coco, tmp_path):
-    assert pictures_of(None, coco) == coco
+    assert images_of(None, coco) == coco
     (tmp_path / "val.txt").write_text("".join(f"val2014/{path.name}\n" for path in (coco / "val2014").iterdir()))
     data = load(coco, coco, eval_list=tmp_path / "val.txt")
     assert (len(data.train), len(data.eval)) == (6, 3)
@@ -176,7 +176,7 @@ def test_an_image_that_is_not_there(coco, file):
 
 def test_broken_json_and_files_that_disagree(coco, file):
     with pytest.raises(DataError, match="give --images DIR too"):
-        pictures_of(None, file)
+        images_of(None, file)
     change(coco / "annotations" / "instances_val2014.json", categories=[{"id": n, "name": f"c{n}"} for n in range(1, 91)])
     with pytest.raises(DataError, match="instances_val2014.json: its categories are not those of the first file"):
         load(coco, coco)

@@ -109,8 +109,8 @@ def test_float_pixels(tmp_path):
 
 
 def test_sizes():
-    picture = Image.new("RGB", (40, 20))
-    assert fit_within(picture, 30).size == (30, 15)
-    assert fit_within(picture, 50) is picture
-    assert at_least(picture, 64).size == (128, 64)
-    assert at_least(picture, 20) is picture
+    image = Image.new("RGB", (40, 20))
+    assert fit_within(image, 30).size == (30, 15)
+    assert fit_within(image, 50) is image
+    assert at_least(image, 64).size == (128, 64)
+    assert at_least(image, 20) is image

@@ -15,9 +15,9 @@ def test_the_mask_follows_the_picture(crop, scales):
     """An image that shows its own mask."""
     ids = np.zeros((40, 60), np.uint8)
     ids[10:30, 20:50] = 1
-    picture = Image.fromarray(np.repeat(ids[..., None] * 255, 3, 2))
+    image = Image.fromarray(np.repeat(ids[..., None] * 255, 3, 2))
     for seed in range(8):
-        view, mask = Augmentation(crop, scales, 640)(picture, Image.fromarray(ids), NORMALISE, np.random.default_rng(seed))
+        view, mask = Augmentation(crop, scales, 640)(image, Image.fromarray(ids), NORMALISE, np.random.default_rng(seed))
         assert view.shape == (3, crop, crop)
         inside = mask != IGNORE
         assert (view[:, ~inside] == 0).all()  # padding is the mean
@@ -38,6 +38,6 @@ def test_views_depend_on_seed_epoch_and_position_alone(scenes):
 
 
 def test_large_pictures_are_trained_on_at_the_long_side():
-    picture = Image.new("RGB", (4000, 3000), "white")
-    view, _ = Augmentation(64, (1.0, 1.0), 80)(picture, None, NORMALISE, np.random.default_rng(0))
+    image = Image.new("RGB", (4000, 3000), "white")
+    view, _ = Augmentation(64, (1.0, 1.0), 80)(image, None, NORMALISE, np.random.default_rng(0))
     assert int((view[0] != 0).sum()) == 64 * 60  # 80 x 60 cut to 64 x 60

@@ -2,7 +2,7 @@
 
 import pytest
 
-from advcam.data import load, pictures_of
+from advcam.data import images_of, load
 from advcam.data.voc import NAMES
 from advcam.errors import DataError
 from layouts import write_voc
@@ -24,8 +24,8 @@ def test_objects_are_labels_and_the_difficult_ones_count(voc):
 
 def test_the_folder_around_it_and_its_lists(voc):
     lists = voc / "ImageSets" / "Segmentation"
-    assert pictures_of(None, voc.parent) == pictures_of(voc, voc / "any.csv") == voc / "JPEGImages"
-    data = load(pictures_of(None, voc.parent), voc.parent, train_list=lists / "trainaug.txt", eval_list=lists / "val.txt")
+    assert images_of(None, voc.parent) == images_of(voc, voc / "any.csv") == voc / "JPEGImages"
+    data = load(images_of(None, voc.parent), voc.parent, train_list=lists / "trainaug.txt", eval_list=lists / "val.txt")
     assert (len(data.train), len(data.eval)) == (6, 3)
 
 
@@ -57,7 +57,7 @@ def test_missing_pictures_and_folders(voc, tmp_path):
         path.unlink()
     (voc / "JPEGImages").rmdir()
     with pytest.raises(DataError, match=r"JPEGImages: there is no such folder of images"):
-        load(pictures_of(None, voc), voc)
+        load(images_of(None, voc), voc)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"there is neither Annotations/\*.xml nor annotations/instances_\*.json in it"):
         load(voc, tmp_path / "empty")

@@ -21,18 +21,18 @@ def test_draws_are_of_n_pictures_and_the_same_for_the_same_seed():
 
 
 def test_seed_numbers_are_those_of_a_loop_over_draws_and_pictures():
-    pictures, thresholds, labels = 6, 5, 4
-    confused = torch.randint(0, 50, (pictures, thresholds, labels, labels))
+    images, thresholds, labels = 6, 5, 4
+    confused = torch.randint(0, 50, (images, thresholds, labels, labels))
     confused[:, :, :, 3] = 0  # predicted nowhere, and in two images not there either
     confused[:, :, 3, 1:] = 0
     confused[:2, :, 3] = 0
     confused = confused * (torch.arange(labels) >= 0)
-    true = torch.randint(100, 200, (pictures, labels))
+    true = torch.randint(100, 200, (images, labels))
     true[:, 3] = torch.tensor([0, 0, 9, 9, 0, 9])
     for label in range(labels):  # so that every threshold has the same truth
         confused[:, :, label, 0] = true[:, None, label] * 4 - confused[:, :, label, 1:].sum(-1)
     hits, predicted, true = confused.diagonal(dim1=2, dim2=3), confused.sum(2), confused[:, 0].sum(2)
-    weights = resampled(pictures, 30, seed=1)
+    weights = resampled(images, 30, seed=1)
     found, noises = resampled_seeds(hits, predicted, true, weights, at_once=7)
     for row, drawn in enumerate(weights.long()):
         summed = sum(int(count) * confused[at] for at, count in enumerate(drawn))

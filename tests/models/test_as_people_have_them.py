@@ -16,9 +16,9 @@ import advcam
 from advcam.cli import main
 from advcam.compat.grad_cam import AdvCAM as GradCAM
 from advcam.errors import InputError, NetworkError
-from advcam.models.classifiers import Backbone, new_classifier, ready_classifier, saved_classifier
+from advcam.models.classifiers import Backbone, new_classifier, pretrained_classifier, saved_classifier
 from advcam.models.encoders import Encoder, start
-from advcam.models.weights import fill, load_state, without_prefix
+from advcam.models.weights import load_state, load_weights, without_prefix
 
 RESNET = Backbone("test_resnet")
 
@@ -67,7 +67,7 @@ WRITTEN = {
 def test_checkpoints_as_trainers_write_them(tmp_path, state, written):
     path = tmp_path / "x.ckpt"
     torch.save(WRITTEN[written](state), path)
-    ready = ready_classifier(RESNET, path).model
+    ready = pretrained_classifier(RESNET, path).model
     assert ready.num_classes == 5
     for model in (ready, saved_classifier(RESNET, 5, path)):
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
@@ -84,7 +84,7 @@ def test_a_prefix_in_safetensors_and_older_files_of_torch(tmp_path, state):
     torch.save(under("model.", state), tmp_path / "torch.safetensors")
     torch.save(under("model.", state), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     for path in tmp_path.iterdir():
-        assert torch.equal(ready_classifier(RESNET, path).model.fc.weight, state["fc.weight"])
+        assert torch.equal(pretrained_classifier(RESNET, path).model.fc.weight, state["fc.weight"])
 
 
 def test_a_prefix_where_timm_names_the_encoder_otherwise(tmp_path):
@@ -104,7 +104,7 @@ def test_a_head_of_one_s_own_beside_the_body(tmp_path, state):
     model, _ = new_classifier(RESNET, 4, tmp_path / "x.ckpt", pretrained=True)
     assert torch.equal(model.conv1[0].weight, state["conv1.0.weight"])
     with pytest.raises(NetworkError, match=r"has no fc.weight, so it is no classifier 'test_resnet'; it has .*'head.weight'"):
-        ready_classifier(RESNET, tmp_path / "x.ckpt")
+        pretrained_classifier(RESNET, tmp_path / "x.ckpt")
 
 
 def test_names_of_another_network_are_told(tmp_path, state):
@@ -113,7 +113,7 @@ def test_names_of_another_network_are_told(tmp_path, state):
         new_classifier(RESNET, 2, tmp_path / "x.pth", pretrained=True)
     few = dict(list(under("model.", state).items())[:-4])
     with pytest.raises(NetworkError, match=r"lacks \d of the model's"):
-        fill(timm.create_model("test_resnet", num_classes=5), few, "few")
+        load_weights(timm.create_model("test_resnet", num_classes=5), few, "few")
 
 
 def test_several_sets_of_tensors_are_told_and_the_advice_works(tmp_path, state, monkeypatch):

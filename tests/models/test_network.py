@@ -9,7 +9,7 @@ from torch import nn
 
 import advcam
 from advcam.errors import InputError, NetworkError
-from advcam.models import find, prepared
+from advcam.models import find, fused
 from advcam.models.layout import Layout, layout
 
 
@@ -258,7 +258,7 @@ def test_the_prepared_network_gives_the_same_and_leaves_the_model(net, images):
     network = find(net, images)
     assert network.foldable == (("stem.0", "stem.1"),)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    fast = prepared(network, images[:1])
+    fast = fused(network, images[:1])
     assert isinstance(fast.model.stem[1], nn.Sequential)
     for a, b in zip(network(images), fast(images), strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -270,14 +270,14 @@ def test_the_prepared_network_gives_the_same_and_leaves_the_model(net, images):
 def test_a_model_that_cannot_be_copied_is_used_as_it_is(net, images):
     expected = advcam.AdvCAM(net, steps=3)(images, [[0]] * 3).maps
     net.source = (n for n in range(3))
-    assert prepared(find(net, images), images[:1]).model is net
+    assert fused(find(net, images), images[:1]).model is net
     assert torch.allclose(advcam.AdvCAM(net, steps=3)(images, [[0]] * 3).maps, expected, atol=1e-5)
 
 
-def test_the_mend_is_there_only_where_needed():
+def test_the_operators_are_there_only_where_needed():
     """Beside a CPU-only torch the plain import fails; with ours it works; nothing is declared twice."""
     plain = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False)
-    code = "import advcam.models as m, torchvision, timm; print(len(m.mend()))"
+    code = "import advcam.models as m, torchvision, timm; print(len(m.register_operators()))"
     ours = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ours.returncode == 0, ours.stderr
     assert ours.stdout.strip() == "0"  # a second call declares nothing

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import advcam
 from advcam.errors import InputError
-from advcam.models import find, prepared, unwrapped
+from advcam.models import find, fused, unwrap
 from advcam.models.layout import Layout, layout
 from conftest import SmallNet
 
@@ -37,7 +37,7 @@ def assert_copy_agrees(monkeypatch, model, images, **settings):
     settings = {"steps": 3, "step_size": 0.02} | settings
     ours = advcam.AdvCAM(model, **settings)(images, [[0, 1], [1], [2]])
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["advcam.explain.advcam"], "prepared", lambda network, _image: network)
+        patch.setattr(sys.modules["advcam.extractor.advcam"], "prepared", lambda network, _image: network)
         plain = advcam.AdvCAM(model, **settings)(images, [[0, 1], [1], [2]])
     assert plain.maps.any()
     assert torch.allclose(ours.maps, plain.maps, rtol=1e-3, atol=1e-3 * float(plain.maps.max()))
@@ -225,7 +225,7 @@ def test_a_compiled_wrapper_is_not_lost(net, images):
             return self.module(x * 3 + 1)
 
     wrapper = Normalised()
-    assert unwrapped(torch.compile(wrapper)) is wrapper
+    assert unwrap(torch.compile(wrapper)) is wrapper
 
 
 def test_pictures_that_a_batch_would_mix(images):
@@ -306,4 +306,4 @@ def test_arguments_of_another_kind(net):
 def test_the_copy_is_refused_where_it_differs(images):
     net = trained(Lambda(False))
     network = find(net, images, "bn")
-    assert prepared(network, images[:1]).model is net
+    assert fused(network, images[:1]).model is net

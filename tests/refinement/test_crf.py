@@ -24,7 +24,7 @@ def published(parity):
 
 
 @pytest.fixture
-def pictures():
+def images():
     """Two images of blobs with some noise."""
     y, x = torch.meshgrid(torch.arange(24.0), torch.arange(30.0), indexing="ij")
     waves = torch.stack([torch.sin(x / 5) + torch.cos(y / 4), torch.sin((x + y) / 6), torch.cos((x - y) / 3)])
@@ -65,57 +65,57 @@ def test_a_noisy_picture_is_cleaned():
     assert (dense_crf(image, unary, bilateral=None).argmax(1) == truth).float().mean() > 0.95
 
 
-def test_a_batch_gives_what_one_at_a_time_gives_twice(pictures):
+def test_a_batch_gives_what_one_at_a_time_gives_twice(images):
     unary = torch.rand(2, 4, 24, 30) * 3
     before = unary.clone()
-    together = dense_crf(pictures, unary)
-    alone = torch.cat([dense_crf(p[None], u[None]) for p, u in zip(pictures, unary, strict=True)])
+    together = dense_crf(images, unary)
+    alone = torch.cat([dense_crf(p[None], u[None]) for p, u in zip(images, unary, strict=True)])
     assert torch.allclose(together, alone, atol=1e-6)
-    at_once = _marginals(pictures, unary, 10, (3.0, 3.0), (80.0, 13.0, 10.0), None)  # what is done on other devices than a CPU
+    at_once = _marginals(images, unary, 10, (3.0, 3.0), (80.0, 13.0, 10.0), None)  # what is done on other devices than a CPU
     assert torch.allclose(at_once, together, atol=1e-6)
-    assert torch.equal(together, dense_crf(pictures, unary))
+    assert torch.equal(together, dense_crf(images, unary))
     assert torch.equal(unary, before)
     assert torch.allclose(together.sum(1), torch.ones(2, 24, 30), atol=1e-5)
 
 
-def test_one_picture_serves_several_unaries(pictures):
+def test_one_picture_serves_several_unaries(images):
     unary = torch.rand(3, 4, 24, 30) * 3
-    assert torch.allclose(dense_crf(pictures[:1], unary), dense_crf(pictures[:1].expand(3, -1, -1, -1), unary), atol=1e-6)
+    assert torch.allclose(dense_crf(images[:1], unary), dense_crf(images[:1].expand(3, -1, -1, -1), unary), atol=1e-6)
 
 
-def test_labels_have_no_order(pictures):
+def test_labels_have_no_order(images):
     unary = torch.rand(2, 5, 24, 30) * 3
     order = [3, 0, 4, 1, 2]
-    assert torch.allclose(dense_crf(pictures, unary)[:, order], dense_crf(pictures, unary[:, order]), atol=1e-5)
+    assert torch.allclose(dense_crf(images, unary)[:, order], dense_crf(images, unary[:, order]), atol=1e-5)
 
 
-def test_compatibility(pictures):
+def test_compatibility(images):
     unary = torch.rand(2, 3, 24, 30) * 3
-    potts = dense_crf(pictures, unary)
-    assert torch.allclose(dense_crf(pictures, unary, compatibility=1 - torch.eye(3)), potts, atol=1e-4)
-    assert torch.allclose(dense_crf(pictures, unary, compatibility=torch.zeros(3, 3)), (-unary).softmax(1), atol=1e-6)
+    potts = dense_crf(images, unary)
+    assert torch.allclose(dense_crf(images, unary, compatibility=1 - torch.eye(3)), potts, atol=1e-4)
+    assert torch.allclose(dense_crf(images, unary, compatibility=torch.zeros(3, 3)), (-unary).softmax(1), atol=1e-6)
     lopsided = torch.tensor([[0.0, 2, 1], [0, 0, 1], [1, 1, 0]])
-    even = dense_crf(pictures, unary, compatibility=(lopsided + lopsided.T) / 2)
-    assert torch.equal(dense_crf(pictures, unary, compatibility=lopsided), even)
+    even = dense_crf(images, unary, compatibility=(lopsided + lopsided.T) / 2)
+    assert torch.equal(dense_crf(images, unary, compatibility=lopsided), even)
     costly = 1 - torch.eye(3)
     costly[0] = costly[:, 0] = torch.tensor([0.0, 9, 9])  # label 0 beside another costs more: it wins all or nothing
-    assert not torch.allclose(dense_crf(pictures, unary, compatibility=costly), potts, atol=0.1)
+    assert not torch.allclose(dense_crf(images, unary, compatibility=costly), potts, atol=0.1)
 
 
-def test_no_step_or_no_kernel_is_softmax(pictures):
+def test_no_step_or_no_kernel_is_softmax(images):
     unary = torch.rand(2, 3, 24, 30) * 3
-    assert torch.allclose(dense_crf(pictures, unary, iterations=0), (-unary).softmax(1), atol=1e-6)
-    assert torch.allclose(dense_crf(pictures, unary, gaussian=None, bilateral=None), (-unary).softmax(1), atol=1e-6)
-    assert dense_crf(pictures[:0], unary[:0]).shape == (0, 3, 24, 30)
+    assert torch.allclose(dense_crf(images, unary, iterations=0), (-unary).softmax(1), atol=1e-6)
+    assert torch.allclose(dense_crf(images, unary, gaussian=None, bilateral=None), (-unary).softmax(1), atol=1e-6)
+    assert dense_crf(images[:0], unary[:0]).shape == (0, 3, 24, 30)
 
 
-def test_precision(pictures):
+def test_precision(images):
     unary = torch.rand(2, 3, 24, 30) * 3
-    single, double = dense_crf(pictures, unary), dense_crf(pictures, unary.double())
+    single, double = dense_crf(images, unary), dense_crf(images, unary.double())
     assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
     assert torch.allclose(single.double(), double, atol=1e-4)
-    assert torch.equal(dense_crf(pictures, unary.half()), dense_crf(pictures, unary.half().float()))
-    assert torch.allclose(dense_crf(pictures, 1000 * unary).sum(1), torch.ones(2, 24, 30), atol=1e-5)
+    assert torch.equal(dense_crf(images, unary.half()), dense_crf(images, unary.half().float()))
+    assert torch.allclose(dense_crf(images, 1000 * unary).sum(1), torch.ones(2, 24, 30), atol=1e-5)
 
 
 def test_what_labels_say():
@@ -161,9 +161,9 @@ def with_one(value):
         ({"compatibility": torch.ones(2, 2)}, r"compatibility \[3, 3\].* got \(2, 2\)"),
     ],
 )
-def test_bad_input(pictures, changes, words):
+def test_bad_input(images, changes, words):
     with pytest.raises(InputError, match=words):
-        dense_crf(**({"images": pictures, "unary": torch.rand(2, 3, 24, 30)} | changes))
+        dense_crf(**({"images": images, "unary": torch.rand(2, 3, 24, 30)} | changes))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from advcam.errors import InputError
-from advcam.refinement import label, pamr
+from advcam.refinement import argmax_mask, pamr
 
 
 def pamr_by_loops(image, maps, iterations, dilations):
@@ -69,12 +69,12 @@ def test_pamr_keeps_the_range_and_is_batched():
 
 def test_label():
     maps = torch.tensor([[[0.9, 0.2, 0.3]], [[0.1, 0.25, 0.8]]])
-    assert label(maps, [8, 12], 0.25).tolist() == [[8, 0, 12]]  # a tie with the threshold is background
-    assert label(torch.zeros(0, 2, 2), [], 0.3).tolist() == [[0, 0], [0, 0]]
+    assert argmax_mask(maps, [8, 12], 0.25).tolist() == [[8, 0, 12]]  # a tie with the threshold is background
+    assert argmax_mask(torch.zeros(0, 2, 2), [], 0.3).tolist() == [[0, 0], [0, 0]]
 
 
 def test_bad_input():
     with pytest.raises(InputError, match="one number and size"):
         pamr(torch.rand(1, 3, 4, 4), torch.rand(1, 1, 5, 4))
     with pytest.raises(InputError, match="2 maps need as many class ids, got 1"):
-        label(torch.rand(2, 4, 4), [1], 0.3)
+        argmax_mask(torch.rand(2, 4, 4), [1], 0.3)

@@ -9,18 +9,28 @@ import torch
 from PIL import Image
 
 from advcam.errors import RunError, StoreError
-from advcam.store import RunFolder, StoredMaps, load_maps, load_mask, save_maps, save_mask, whole, write_bytes, write_json
+from advcam.store import (
+    RunFolder,
+    StoredMaps,
+    atomic_write,
+    load_maps,
+    load_mask,
+    save_maps,
+    save_mask,
+    write_bytes,
+    write_json,
+)
 
 ABOUT = dict.fromkeys(("labels", "classes", "train_list", "eval_list", "eval_name")) | {"images": "a", "seed": 0}
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "file.txt"
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("first")
         assert not path.exists()
     assert path.read_text() == "first"
-    with pytest.raises(ZeroDivisionError), whole(path) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as temporary:
         temporary.write_text("half")
         1 / 0  # noqa: B018
     assert path.read_text() == "first"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from advcam.attribution import settings
-from advcam.explain import AdvCAM
+from advcam.extractor import AdvCAM
 from advcam.metrics import resampled, sweep
 from advcam.studies.climbs import Climber, scored
 from advcam.studies.sample import of_own, truth

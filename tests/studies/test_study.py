@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from advcam.cli import main
-from advcam.explain import AdvCAM
+from advcam.extractor import AdvCAM
 from advcam.stages.climb import ClimbConfig
 from advcam.studies import STUDIES
 from advcam.studies.study import identity

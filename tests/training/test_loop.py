@@ -9,9 +9,9 @@ from torch import nn
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews
 from advcam.errors import ImageError, RunError, SettingsError
-from advcam.machine import Machine
 from advcam.progress import Reporter
-from advcam.training import OfPictures, OfPixels, Plan, fit
+from advcam.runtime import Runtime
+from advcam.training import ImageLoss, PixelLoss, Plan, fit
 from conftest import SmallNet
 
 
@@ -26,7 +26,7 @@ def views(scenes):
     return TrainingViews(items, Augmentation(32, (0.5, 1.0), 640), Normalisation((0.5,) * 3, (0.5,) * 3), 0, 4)
 
 
-def train(folder, views, stop_after=None, best=None, epochs=4, workers=0, machine=None, net=None, objective=None, **plan):
+def train(folder, views, stop_after=None, best=None, epochs=4, workers=0, runtime=None, net=None, objective=None, **plan):
     torch.manual_seed(0)
     net, seen = (net or SmallNet)(), []
 
@@ -46,8 +46,8 @@ def train(folder, views, stop_after=None, best=None, epochs=4, workers=0, machin
         "batch_norm": "trained",
     } | plan
     state, history = fit(
-        net, None, net.fc.parameters(), views, objective or OfPictures(F.multilabel_soft_margin_loss), Plan(**settings), look,
-        best, folder, machine or Machine("cpu", workers=workers), Reporter(quiet=True), "test",
+        net, None, net.fc.parameters(), views, objective or ImageLoss(F.multilabel_soft_margin_loss), Plan(**settings), look,
+        best, folder, runtime or Runtime("cpu", workers=workers), Reporter(quiet=True), "test",
     )  # fmt: skip
     return net, state, history
 
@@ -116,8 +116,8 @@ def test_a_batch_in_parts_trains_to_the_same_weights(tmp_path, pixel_views, bala
     """Though each part has its own number of pixels that count."""
     trained = {
         parts: train(
-            tmp_path / str(parts), pixel_views, machine=Machine("cpu", workers=0, accumulate=parts), net=Tiny,
-            objective=OfPixels(balanced=balanced), optimizer="sgd",
+            tmp_path / str(parts), pixel_views, runtime=Runtime("cpu", workers=0, accumulate=parts), net=Tiny,
+            objective=PixelLoss(balanced=balanced), optimizer="sgd",
         )
         for parts in (1, 2, 4)
     }  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_batch_that_cannot_be_shared_out(tmp_path, views):
     with pytest.raises(
         SettingsError, match=r"a batch of 4 cannot be shared out over 1 processes in 3 parts .* multiple of 6, since"
     ):
-        train(tmp_path, views, machine=Machine("cpu", workers=0, accumulate=3))
+        train(tmp_path, views, runtime=Runtime("cpu", workers=0, accumulate=3))
 
 
 def test_the_moving_average_is_what_is_kept_and_resumes(tmp_path, views):
@@ -182,7 +182,7 @@ def test_the_state_of_another_network(tmp_path, views):
 def test_out_of_memory_keeps_what_is_done(tmp_path, views):
     """The message says how the same training goes on in parts; and it does."""
 
-    class Hungry(OfPictures):
+    class Hungry(ImageLoss):
         def forward(self, model, inputs, share):
             if len(inputs) > 2 and share >= 0.5:
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -191,7 +191,7 @@ def test_out_of_memory_keeps_what_is_done(tmp_path, views):
     hungry = Hungry(F.multilabel_soft_margin_loss)
     with pytest.raises(SettingsError, match=r"memory ran out with a batch of 4 .* 2 of 4 epochs are kept .*--accumulate 2"):
         train(tmp_path, views, objective=hungry)
-    _, _, history = train(tmp_path, views, objective=hungry, machine=Machine("cpu", workers=0, accumulate=2))
+    _, _, history = train(tmp_path, views, objective=hungry, runtime=Runtime("cpu", workers=0, accumulate=2))
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
 
 
@@ -199,7 +199,7 @@ def test_tensorboard_logs(tmp_path, views):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(tmp_path, views, epochs=2, machine=Machine("cpu", workers=0, tensorboard=True))
+    train(tmp_path, views, epochs=2, runtime=Runtime("cpu", workers=0, tensorboard=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert len(events.Scalars("step/loss")) == 6
@@ -238,20 +238,20 @@ def test_where_nothing_tells_the_last_epoch_is_kept(tmp_path, views):
     net = SmallNet()
     plan = Plan(3, 4, 1e-2, 1e-2, 0.0, "trained")
     state, _ = fit(
-        net, None, net.fc.parameters(), views, OfPictures(F.multilabel_soft_margin_loss), plan,
-        lambda _model: {"score": float("nan")}, "score", tmp_path, Machine("cpu", workers=0), Reporter(quiet=True), "test",
+        net, None, net.fc.parameters(), views, ImageLoss(F.multilabel_soft_margin_loss), plan,
+        lambda _model: {"score": float("nan")}, "score", tmp_path, Runtime("cpu", workers=0), Reporter(quiet=True), "test",
     )  # fmt: skip
     assert equal(state, net.state_dict())
 
 
 def test_fewer_pictures_than_a_batch_in_parts(tmp_path, views):
     views.items = views.items[:7]
-    _, _, history = train(tmp_path, views, batch=16, machine=Machine("cpu", workers=0, accumulate=2))
+    _, _, history = train(tmp_path, views, batch=16, runtime=Runtime("cpu", workers=0, accumulate=2))
     assert len(history) == 4
 
 
 def test_parts_of_one_picture_and_batch_norm(tmp_path, views):
     with pytest.raises(SettingsError, match="multiple of 8, since BatchNorm needs two images a part"):
-        train(tmp_path, views, machine=Machine("cpu", workers=0, accumulate=4))
-    _, _, history = train(tmp_path, views, machine=Machine("cpu", workers=0, accumulate=4), batch_norm="frozen")
+        train(tmp_path, views, runtime=Runtime("cpu", workers=0, accumulate=4))
+    _, _, history = train(tmp_path, views, runtime=Runtime("cpu", workers=0, accumulate=4), batch_norm="frozen")
     assert len(history) == 4

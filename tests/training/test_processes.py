@@ -19,9 +19,9 @@ import advcam
 from safetensors.torch import save_file
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews
 from advcam.errors import RunError
-from advcam.machine import Machine
+from advcam.runtime import Machine
 from advcam.progress import Reporter
-from advcam.training import OfPixels, Plan, fit
+from advcam.training import PixelLoss, Plan, fit
 
 torch.set_num_threads(1)
 scenes, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -33,7 +33,7 @@ views = TrainingViews(items, Augmentation(48, (0.5, 1.0), 640), Normalisation((0
 plan = Plan(3, 4, 1e-2, 1e-2, 1e-4, "frozen", "float32", ema=0.9)
 machine = Machine("cpu", workers=0)
 state, history = fit(
-    model, None, model[3].parameters(), views, OfPixels(balanced=True), plan, lambda net: {"seen": 0.5}, None, out, machine,
+    model, None, model[3].parameters(), views, PixelLoss(balanced=True), plan, lambda net: {"seen": 0.5}, None, out, machine,
     Reporter(quiet=True), "test",
 )
 shares = machine.share(list(range(5)))

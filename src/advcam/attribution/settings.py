@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from advcam.errors import SettingsError, known
-from advcam.expect import came
+from advcam.expect import describe
 from advcam.limits import MAX_CLIMB_STEPS, MAX_GRID, MAX_SCALE, MAX_VALUE
 
 from .maps import METHODS
@@ -120,16 +120,16 @@ class ClimbSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.scales, Sequence) or not all(map(_is_number, self.scales)):
-            raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {came(self.scales)}")
+            raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {describe(self.scales)}")
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
         for name in ("steps", "step_size", "suppress", "restrain", "tau", "grid"):
             value = getattr(self, name)
             if not _is_number(value):
-                raise SettingsError(f"{name} must be a number, got {came(value)}")
+                raise SettingsError(f"{name} must be a number, got {describe(value)}")
             object.__setattr__(self, name, _own(value))
         for name in ("mirror", "clip", "halve_small"):
             if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} is True or False, got {came(getattr(self, name))}")
+                raise SettingsError(f"{name} is True or False, got {describe(getattr(self, name))}")
         if not isinstance(self.steps, Integral) or self.steps < 1:
             raise SettingsError(f"steps must be a whole number of at least 1 (1 = the plain map), got {self.steps}")
         if self.steps > MAX_CLIMB_STEPS:
@@ -147,7 +147,7 @@ class ClimbSettings:
         if self.ceiling is not None:
             if not (_is_number(self.ceiling) and 0 < self.ceiling <= MAX_VALUE):
                 raise SettingsError(
-                    f"ceiling is a share of the first map's maximum, above 0, or None; got {came(self.ceiling)}"
+                    f"ceiling is a share of the first map's maximum, above 0, or None; got {describe(self.ceiling)}"
                 )
             object.__setattr__(self, "ceiling", _own(self.ceiling))
         if not isinstance(self.grid, Integral) or not 1 <= self.grid <= MAX_GRID:
@@ -156,12 +156,12 @@ class ClimbSettings:
             ends = self.bounds if isinstance(self.bounds, Sequence) else ()
             if len(ends) != 2 or not all(_is_number(e) and abs(e) <= MAX_VALUE for e in ends) or ends[0] >= ends[1]:
                 raise SettingsError(
-                    f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {came(self.bounds)}"
+                    f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {describe(self.bounds)}"
                 )
             object.__setattr__(self, "bounds", (float(ends[0]), float(ends[1])))
         for name, choices in _CHOICES.items():
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
-                raise SettingsError(f"{name} is one of {', '.join(choices)}, got {came(getattr(self, name))}")
+                raise SettingsError(f"{name} is one of {', '.join(choices)}, got {describe(getattr(self, name))}")
         if self.weights == "gradient" and self.method != "cam":
             raise SettingsError(f"weights='gradient' (the published code's) go with method='cam'; got method={self.method!r}")
 
@@ -213,7 +213,7 @@ def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
         SettingsError: an unknown preset or setting; the message lists the known ones.
     """
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise SettingsError(f"no preset is called {came(preset)}; {known(came(preset), PRESETS)}")
+        raise SettingsError(f"no preset is called {describe(preset)}; {known(describe(preset), PRESETS)}")
     names = [f.name for f in fields(ClimbSettings)]
     for name in changes:
         if name not in names:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advcam.errors import InputError
-from advcam.expect import came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
+from advcam.expect import describe, expect_list, expect_number, expect_size, expect_tensor, expect_whole
 from advcam.limits import MAX_CELLS
 
 
@@ -23,7 +23,7 @@ def make_views(images: Float[Tensor, "n 3 y x"], scale: float, mirror: bool) -> 
     expect_tensor(images, "images", "float", "n 3 y x")
     scale = expect_number(scale, "scale", 1e-9, 16)
     if 0 in images.shape or not isinstance(mirror, bool):
-        raise InputError(f"images {tuple(images.shape)}, mirror {came(mirror)}: expected a pixel, and True or False")
+        raise InputError(f"images {tuple(images.shape)}, mirror {describe(mirror)}: expected a pixel, and True or False")
     if scale != 1:
         size = [max(1, round(side * scale)) for side in images.shape[-2:]]
         images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)

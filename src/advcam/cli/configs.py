@@ -8,14 +8,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from advcam.data import pictures_of
+from advcam.data import images_of
 from advcam.errors import SettingsError
 from advcam.flow import DataConfig, Steps
-from advcam.machine import Machine
 from advcam.models.classifiers import Backbone
 from advcam.models.own import is_code
-from advcam.picture import PictureConfig
+from advcam.picture import ClimbImageConfig
 from advcam.prediction import PredictConfig
+from advcam.runtime import Runtime
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.climb import ClimbConfig
 from advcam.stages.refine import RefineConfig
@@ -25,17 +25,17 @@ from advcam.stages.semi import SemiConfig
 from . import recipes
 
 
-def machine(args: Namespace) -> Machine:
+def runtime(args: Namespace) -> Runtime:
     """What may be used of the machine."""
     given = {name: vars(args).get(name) for name in ("workers", "max_pixels", "accumulate", "tensorboard")}
-    return Machine(args.device, **{name: value for name, value in given.items() if value is not None})
+    return Runtime(args.device, **{name: value for name, value in given.items() if value is not None})
 
 
 def data(args: Namespace) -> DataConfig:
     """Where the data set is."""
     lists = {name: getattr(args, name) for name in ("classes", "train_list", "eval_list")}
     places = {name: path.resolve() for name, path in lists.items() if path}
-    return DataConfig(pictures_of(args.images, args.labels).resolve(), args.labels.resolve(), **places)
+    return DataConfig(images_of(args.images, args.labels).resolve(), args.labels.resolve(), **places)
 
 
 def steps(args: Namespace) -> Steps:
@@ -109,10 +109,10 @@ def semi(args: Namespace) -> SemiConfig:
     return recipes.configured(SemiConfig, _table(args, "semi"), pairs(args.semi_option, "--semi-option"), given)
 
 
-def picture(args: Namespace) -> PictureConfig:
+def image(args: Namespace) -> ClimbImageConfig:
     """What climb-image looks at."""
     chosen, options = climb(args), pairs(args.backbone_option, "--backbone-option")
-    return PictureConfig(
+    return ClimbImageConfig(
         args.model, args.weights, tuple(args.classes), args.top, args.long_side, args.layer, options,
         *_normalisation(args), chosen.preset, chosen.changes,
     )  # fmt: skip

@@ -20,8 +20,8 @@ DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0 done, 1 some items failed (the last line names the list), 2 could not start."""
-    from advcam.machine import bound_threads
-    from advcam.models import mend  # noqa: F401  (before anything imports torchvision)
+    from advcam.models import register_operators  # noqa: F401  (before anything imports torchvision)
+    from advcam.runtime import bound_threads
 
     print_any_name()
     parser = _parser()
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _called(parser: ArgumentParser, args: Namespace, argv: Sequence[str] | None) -> int:
     """The verb's exit status; whatever it raises is one line."""
     from advcam.errors import AdvcamError, SettingsError
-    from advcam.machine import several
+    from advcam.runtime import is_distributed
 
     try:
-        if several() and vars(args).get("step") != "segment":
+        if is_distributed() and vars(args).get("step") != "segment":
             raise SettingsError("advcam segment alone runs in several processes; start this command without a launcher")
         _allow_what_was_typed(args)
         if "step" in args:
@@ -199,7 +199,7 @@ def _parser() -> ArgumentParser:
         "climb-image", _climb_image, "One image: overlay, map file, and an animation of the map growing over the steps.",
         "cat.jpg --model timm:resnet50 --class tabby --steps 20 --out cat",
     )  # fmt: skip
-    o.add_picture(close)
+    o.add_climb_image(close)
     o.add_climb(close)
     return parser
 
@@ -226,7 +226,7 @@ def _demo(args: Namespace) -> int:
     from . import configs as c
 
     with alone(args.out / "run"):
-        report = flow.demo(args.out, args.seed or 0, c.machine(args), _reporter(args))
+        report = flow.demo(args.out, args.seed or 0, c.runtime(args), _reporter(args))
     return _end(f"report: {report.resolve()}", 0, report)
 
 
@@ -241,9 +241,9 @@ def _run(args: Namespace) -> int:
     steps = c.steps(args)
     given = bool(steps.classify.classifier)
     with alone(args.out):
-        context = flow.start(args.out, c.data(args), args.seed or 0, c.machine(args), _reporter(args), given)
+        context = flow.start(args.out, c.data(args), args.seed or 0, c.runtime(args), _reporter(args), given)
         context.run.remember({step: memory.given(args, step) for step in ADD if step != "semi"})
-        report = flow.take_all(context, steps)
+        report = flow.run_all(context, steps)
     return _end(f"report: {report.resolve()}", len(context.data.skipped), args.out / "skipped.csv")
 
 
@@ -256,7 +256,7 @@ def _step(args: Namespace) -> int:
     from . import configs as c
     from . import memory
 
-    machine, reporter = c.machine(args), _reporter(args)
+    runtime, reporter = c.runtime(args), _reporter(args)
     configs: dict[str, tuple[Any, Any]] = {
         "classify": (classify.run, c.classify),
         "climb": (climb.run, c.climb),
@@ -269,23 +269,23 @@ def _step(args: Namespace) -> int:
     starts = args.step == "classify" and args.labels
     with contextlib.ExitStack() as held:
         if starts or (args.run / "run.json").is_file():
-            machine.once(lambda: held.enter_context(alone(args.run)))
+            runtime.once(lambda: held.enter_context(alone(args.run)))
         if starts:
-            context = flow.start(args.run, c.data(args), args.seed or 0, machine, reporter, bool(made.classifier))
+            context = flow.start(args.run, c.data(args), args.seed or 0, runtime, reporter, bool(made.classifier))
         else:
             own = None if args.step == "classify" else c.own(args)
-            context = flow.reopen(args.run, args.seed, machine, reporter, args.images, own)
+            context = flow.reopen(args.run, args.seed, runtime, reporter, args.images, own)
         if args.redo or not context.run.done(args.step):
-            machine.once(lambda: preflight.need_images(context))
+            runtime.once(lambda: preflight.need_images(context))
             preflight.try_step(context, args.step, made)
         if args.redo:
-            gone = machine.once(lambda: context.run.drop(args.step))
+            gone = runtime.once(lambda: context.run.drop(args.step))
             reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
-        machine.once(lambda: context.run.remember({args.step: memory.given(args, args.step)}))
+        runtime.once(lambda: context.run.remember({args.step: memory.given(args, args.step)}))
         skipped = call(context, made)
         if args.step in ("segment", "semi"):
-            machine.once(lambda: write_card(context.run, context.data, args.step))
-        machine.leave()
+            runtime.once(lambda: write_card(context.run, context.data, args.step))
+        runtime.leave()
     folder = context.run.folder(args.step)
     if skipped:
         return _end(f"{args.step}: {folder}", len(skipped), folder / "skipped.csv")
@@ -298,7 +298,7 @@ def _report(args: Namespace) -> int:
 
     from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images)
+    context = flow.reopen(args.run, args.seed, c.runtime(args), _reporter(args), args.images)
     return _end(f"report: {write_report(context.run, context.data).resolve()}", 0, args.run)
 
 
@@ -307,7 +307,7 @@ def _evaluate(args: Namespace) -> int:
 
     from . import configs as c
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images, c.own(args))
+    context = flow.reopen(args.run, args.seed, c.runtime(args), _reporter(args), args.images, c.own(args))
     skipped = flow.score(context, args.masks, args.instances, args.list)
     return _end(f"metrics: {args.run / 'metrics.json'}", len(skipped), args.run / "skipped-evaluate.csv")
 
@@ -319,8 +319,8 @@ def _study(args: Namespace) -> int:
     from . import configs as c
     from .study import config
 
-    context = flow.reopen(args.run, args.seed, c.machine(args), _reporter(args), args.images, c.own(args))
-    others = [flow.reopen(run, args.seed, c.machine(args), _reporter(args)) for run in args.runs]
+    context = flow.reopen(args.run, args.seed, c.runtime(args), _reporter(args), args.images, c.own(args))
+    others = [flow.reopen(run, args.seed, c.runtime(args), _reporter(args)) for run in args.runs]
     folder, skipped = studies.run(args.name, context, config(args, context), others)
     context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
     write_report(context.run, context.data)
@@ -332,7 +332,7 @@ def _predict(args: Namespace) -> int:
 
     from . import configs as c
 
-    skipped = predict(args.model, args.images, args.out, c.predict(args), c.machine(args), _reporter(args))
+    skipped = predict(args.model, args.images, args.out, c.predict(args), c.runtime(args), _reporter(args))
     return _end(f"masks: {args.out}", len(skipped), args.out / "skipped.csv")
 
 
@@ -369,6 +369,6 @@ def _climb_image(args: Namespace) -> int:
 
     from . import configs as c
 
-    for line in climb_image(args.image, c.picture(args), args.out, c.machine(args), _reporter(args)):
+    for line in climb_image(args.image, c.image(args), args.out, c.runtime(args), _reporter(args)):
         say(line)
     return _end(f"overlay, maps, animations: {args.out}", 0, args.out)

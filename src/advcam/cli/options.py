@@ -154,7 +154,7 @@ def add_keep(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_picture(parser: ArgumentParser) -> None:
+def add_climb_image(parser: ArgumentParser) -> None:
     """One image and its network."""
     group = parser.add_argument_group("image and network")
     group.add_argument("image", type=Path, metavar="IMAGE", help="an image of any kind")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advcam.attribution import ClimbSettings
-from advcam.machine import settled
+from advcam.runtime import resolve_precision
 from advcam.stages.climb import ClimbConfig, recorded
 from advcam.stages.context import Context
 from advcam.studies import STUDIES, StudyConfig
@@ -55,7 +55,7 @@ def config(args: Namespace, context: Context) -> StudyConfig:
     names = ("pictures", "list", "values", "longest", "resamples", "parts", "grid", "reach")
     given: dict[str, Any] = {name: getattr(args, name) for name in names}
     climb = _climb(args, context)
-    climb = replace(climb, precision=settled(climb.precision, context.machine.torch_device()))
+    climb = replace(climb, precision=resolve_precision(climb.precision, context.runtime.torch_device()))
     return StudyConfig(climb=climb, masks=tuple(args.masks), **given)
 
 

@@ -67,6 +67,6 @@ def only_our_warnings() -> None:
 
 def speaks() -> bool:
     """Whether this process, of several, is the one that a person reads."""
-    from advcam.machine import several
+    from advcam.runtime import is_distributed
 
-    return not several() or os.environ["RANK"] == "0"
+    return not is_distributed() or os.environ["RANK"] == "0"

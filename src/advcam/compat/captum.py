@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from advcam import explain
+from advcam import extractor
 from advcam.errors import InputError, SettingsError
-from advcam.explain import check_flag, check_images
-from advcam.models import said, shown
+from advcam.extractor import check_flag, check_images
+from advcam.models import describe_error, describe_value
 
-from .lookup import layer_name
+from .layers import layer_name
 
 
 class AdvCAM:
@@ -57,7 +57,7 @@ class AdvCAM:
             )
         self.forward_func, self.layer, self.device_ids = forward_func, layer, device_ids
         self._name = layer_name(forward_func, layer)
-        self._climber = explain.AdvCAM(forward_func, layer=self._name, **({"precision": "float32"} | options))  # theirs too
+        self._climber = extractor.AdvCAM(forward_func, layer=self._name, **({"precision": "float32"} | options))  # theirs too
 
     def attribute(
         self,
@@ -114,7 +114,8 @@ class AdvCAM:
             return torch.nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
         except Exception as error:  # torch raises anything from TypeError to NotImplementedError
             raise InputError(
-                f"cannot be resized: {said(error)}. Expected an attribution [N, 1, h, w], (H, W), and 'nearest' or 'bilinear'"
+                f"cannot be resized: {describe_error(error)}. Expected"
+                f" an attribution [N, 1, h, w], (H, W), and 'nearest' or 'bilinear'"
             ) from error
 
     def _classes(self, target: Any, images: Tensor) -> list[list[int]]:
@@ -131,7 +132,8 @@ class AdvCAM:
             return [[index(c)] for c in plain] if isinstance(plain, list) else [[index(plain)]] * n
         except Exception:  # whatever another's object raises where it is no class id
             raise InputError(
-                f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {shown(target)}. Logits"
+                f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {describe_value(target)}."
+                f" Logits"
                 " are [N, K], so a tuple has no meaning here"
             ) from None
 

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from advcam import explain
+from advcam import extractor
 from advcam.errors import InputError
-from advcam.explain import check_images
+from advcam.extractor import check_images
 
-from .asked import check_options, check_reshape, check_smoothing, classes_of, layers_of
-from .lookup import layer_name
+from .arguments import check_options, check_reshape, check_smoothing, classes_of, layers_of
+from .layers import layer_name
 
 
 class AdvCAM:
@@ -59,7 +59,7 @@ class AdvCAM:
         self.model, self.target_layers, self.reshape_transform = model, layers_of(target_layers), reshape_transform
         self._names = [layer_name(model, layer) for layer in self.target_layers]
         settings = {"precision": "float32"} | self._fixed | options  # theirs too
-        self._climbers = [explain.AdvCAM(model, layer=name, **settings) for name in self._names]
+        self._climbers = [extractor.AdvCAM(model, layer=name, **settings) for name in self._names]
         self._images: Tensor | None = None
         self._outputs: Tensor | None = None
         self._unchecked = reshape_transform

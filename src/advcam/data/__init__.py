@@ -6,7 +6,7 @@ from .images import at_least, content_of, fit_within, look_at, read_image, read_
 from .labels import IGNORE, ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
 from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
-from .sources import pictures_of, read_source, source_files
+from .sources import images_of, read_source, source_files
 from .synthetic import Scene, SceneSettings, scene, write_dataset
 from .transforms import Augmentation, Normalisation, TrainingViews, Views
 from .voc import voc_lists, voc_root
@@ -38,6 +38,7 @@ __all__ = [
     "csv_rows",
     "draw",
     "fit_within",
+    "images_of",
     "joined",
     "list_images",
     "listed",
@@ -45,7 +46,6 @@ __all__ = [
     "look_at",
     "normal",
     "passed_over",
-    "pictures_of",
     "read_classes",
     "read_coco",
     "read_image",

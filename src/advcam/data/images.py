@@ -87,8 +87,8 @@ def look_at(path: Path) -> Look:
         ImageError: as :func:`read_image`.
     """
     data = _bytes(path)
-    picture, doubt = _decoded(path, data)
-    return Look((picture.height, picture.width), _hash(data), doubt)
+    image, doubt = _decoded(path, data)
+    return Look((image.height, image.width), _hash(data), doubt)
 
 
 def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
@@ -118,8 +118,8 @@ def pixels_of(path: Path) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with open_image(path) as picture:
-                return picture.width * picture.height
+            with open_image(path) as image:
+                return image.width * image.height
     except Exception:  # whatever is wrong is said where the image is read
         return 0
 
@@ -143,11 +143,11 @@ def _decoded(path: Path, data: bytes) -> tuple[Image.Image, str | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with open_image(io.BytesIO(data)) as picture:
-                _check_size(path, picture.size)
-                bits = _bits(picture)
-                ImageOps.exif_transpose(picture, in_place=True)
-                return _rgb(path, picture), _doubt(picture, bits) if bits > 8 else None
+            with open_image(io.BytesIO(data)) as image:
+                _check_size(path, image.size)
+                bits = _bits(image)
+                ImageOps.exif_transpose(image, in_place=True)
+                return _rgb(path, image), _doubt(image, bits) if bits > 8 else None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image that Pillow can read; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
@@ -166,21 +166,21 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
         raise ImageError(f"{path}: {width}x{height} pixels; an image needs at least {MIN_SIDE} a side")
 
 
-def _bits(picture: Image.Image) -> int:
+def _bits(image: Image.Image) -> int:
     """8, 16 or 32, of an opened file: of grey, which Pillow keeps so, and of colour, which it reads as 8."""
-    if picture.mode == "I" and picture.format != "PPM":
+    if image.mode == "I" and image.format != "PPM":
         return 32
-    deep = picture.mode.startswith("I") or any(
+    deep = image.mode.startswith("I") or any(
         ";16" in str(args) or (codec == "ppm" and isinstance(args, tuple) and args[-1] > 255)
-        for codec, _, _, args in getattr(picture, "tile", ())
+        for codec, _, _, args in getattr(image, "tile", ())
     )
     return 16 if deep else 8
 
 
-def _doubt(picture: Image.Image, bits: int) -> str | None:
+def _doubt(image: Image.Image, bits: int) -> str | None:
     """What is odd about the range of an image of more than 8 bits; how opaque it is does not count."""
-    grey = picture.mode.startswith("I")
-    low, high = picture.getextrema() if grey else (0, _brightest(picture))
+    grey = image.mode.startswith("I")
+    low, high = image.getextrema() if grey else (0, _brightest(image))
     remedy = "rescale it to the whole range of 16 bits, 0 to 65535, or to 8 bits"
     if grey and (high > 65535 or low < 0):  # type: ignore[operator]
         return f"{bits}-bit image with values from {low} to {high}: what is beyond 0 to 65535 is cut off; {remedy}"
@@ -191,37 +191,37 @@ def _doubt(picture: Image.Image, bits: int) -> str | None:
     return f"{bits}-bit image{largest}: read as {seen} of 255{', nearly black' if seen < DARK // 2 else ''}; {remedy}"
 
 
-def _brightest(picture: Image.Image) -> int:
+def _brightest(image: Image.Image) -> int:
     """The largest value of any channel but the opaqueness, 0 to 255."""
-    colours = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
+    colours = image.convert("L" if image.mode in ("L", "LA") else "RGB")
     return max(colours.getextrema()) if colours.mode == "L" else max(high for _, high in colours.getextrema())  # type: ignore
 
 
-def _rgb(path: Path, picture: Image.Image) -> Image.Image:
-    if picture.mode == "F":
+def _rgb(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode == "F":
         raise ImageError(f"{path}: float pixels have no fixed range; save it as 8- or 16-bit")
-    if picture.mode.startswith("I"):
-        grey: NDArray[Any] = np.asarray(picture) // 257
+    if image.mode.startswith("I"):
+        grey: NDArray[Any] = np.asarray(image) // 257
         return Image.fromarray(np.clip(grey, 0, 255, out=grey).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
-def fit_within(picture: Image.Image, long_side: int) -> Image.Image:
+def fit_within(image: Image.Image, long_side: int) -> Image.Image:
     """The image itself, or scaled down so that its longer side is ``long_side``."""
-    factor = long_side / max(picture.size)
+    factor = long_side / max(image.size)
     if factor >= 1:
-        return picture
-    width, height = (max(1, round(side * factor)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BILINEAR)
+        return image
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def at_least(picture: Image.Image, short_side: int) -> Image.Image:
+def at_least(image: Image.Image, short_side: int) -> Image.Image:
     """The image itself, or enlarged so that its shorter side is ``short_side``."""
-    factor = short_side / min(picture.size)
+    factor = short_side / min(image.size)
     if factor <= 1:
-        return picture
-    width, height = (round(side * factor) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BILINEAR)
+        return image
+    width, height = (round(side * factor) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)

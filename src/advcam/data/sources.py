@@ -68,7 +68,7 @@ def source_files(path: Path) -> list[Path]:
     return voc_files(root) if root else coco_files(path)
 
 
-def pictures_of(images: Path | None, labels: Path) -> Path:
+def images_of(images: Path | None, labels: Path) -> Path:
     """The folder of images: as given, or that of a VOC or COCO folder of labels. Of a VOC folder it is ``JPEGImages``.
 
     Raises:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from advcam.errors import InputError
-from advcam.expect import came, expect, expect_list, expect_number, expect_tensor, expect_whole
+from advcam.expect import describe, expect, expect_list, expect_number, expect_tensor, expect_whole
 from advcam.limits import MAX_COUNTS
 
 from .confusion import differs, iou, mean_iou, noise
@@ -145,7 +145,7 @@ def sweep(
     try:
         samples = iter(samples)
     except Exception:  # whatever another's objects raise that hold no samples
-        raise InputError(f"samples {came(samples)}: expected a list, or any iterable, of (maps, classes, truth)") from None
+        raise InputError(f"samples {describe(samples)}: expected a list, or any iterable, of (maps, classes, truth)") from None
     for sample in samples:
         expect(sample, (tuple, list), "samples as (maps, classes, truth) each")
         if len(sample) != 3:

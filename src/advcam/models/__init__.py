@@ -1,29 +1,29 @@
 """The outside world's networks: any classifier as features and head, timm's backbones, smp's segmentation networks.
 
-Importing this package also makes timm importable beside a CPU-only torch (see :mod:`.torchvision_mend`). It imports torch
+Importing this package also makes timm importable beside a CPU-only torch (see :mod:`.torchvision_operators`). It imports torch
 alone; timm and segmentation-models-pytorch come with :mod:`.classifiers` and :mod:`.segmentation`, which need them.
 """
 
-from .torchvision_mend import mend
+from .torchvision_operators import register_operators
 
-mend()
+register_operators()
 
 from .find import check_fits, find  # noqa: E402
-from .lending import called, lent, logits_of, ours, said, shown, unwrapped  # noqa: E402
+from .forward import as_network_errors, checked_forward, describe_error, describe_value, evaluating, logits_of, unwrap  # noqa: E402
+from .fused import fused  # noqa: E402
 from .network import Network  # noqa: E402
-from .prepared import prepared  # noqa: E402
 
 __all__ = [
     "Network",
-    "called",
+    "as_network_errors",
     "check_fits",
+    "checked_forward",
+    "describe_error",
+    "describe_value",
+    "evaluating",
     "find",
-    "lent",
+    "fused",
     "logits_of",
-    "mend",
-    "ours",
-    "prepared",
-    "said",
-    "shown",
-    "unwrapped",
+    "register_operators",
+    "unwrap",
 ]

@@ -16,7 +16,7 @@ from advcam.errors import NetworkError, SettingsError, known
 from advcam.kinds import check_kinds
 from advcam.limits import MAX_OPTION
 
-from .weights import State, fill, has, load_state, without_prefix
+from .weights import State, has, load_state, load_weights, without_prefix
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def new_classifier(
     heads = model.pretrained_cfg["classifier"]  # type: ignore[index]
     head = tuple(f"{name}." for name in ((heads,) if isinstance(heads, str) else heads))
     if weights is not None:
-        fill(model, load_state(weights), str(weights), new=head)
+        load_weights(model, load_state(weights), str(weights), new=head)
     _drop_bias(model)
     return model, head
 
@@ -160,12 +160,12 @@ def _filled(backbone: Backbone, classes: int, state: State, source: str) -> nn.M
     head = model.pretrained_cfg["classifier"]  # type: ignore[index]
     if isinstance(head, str) and f"{head}.bias" not in state:
         _drop_bias(model)
-    fill(model, state, source)
+    load_weights(model, state, source)
     return model
 
 
 @dataclass(frozen=True)
-class Ready:
+class PretrainedClassifier:
     """A trained classifier, and how it wants to be used.
 
     Args:
@@ -183,7 +183,7 @@ class Ready:
     size: tuple[int, int] | None = None
 
 
-def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
+def pretrained_classifier(backbone: Backbone, weights: Path | None) -> PretrainedClassifier:
     """A timm network as it was trained: with timm's weights, or with those of a file and as many classes as it has.
 
     Raises:
@@ -207,7 +207,7 @@ def ready_classifier(backbone: Backbone, weights: Path | None) -> Ready:
     imagenet = timm.data.ImageNetInfo()
     known_names = model.num_classes == imagenet.num_classes()
     names = tuple(imagenet.index_to_description(i) for i in range(imagenet.num_classes())) if known_names else ()
-    return Ready(model.eval(), *backbone.normalisation(), names, size)  # type: ignore[arg-type]
+    return PretrainedClassifier(model.eval(), *backbone.normalisation(), names, size)  # type: ignore[arg-type]
 
 
 def _names_alone(backbone: Backbone) -> nn.Module:

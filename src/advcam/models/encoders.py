@@ -14,7 +14,7 @@ from advcam.attribution import strided_size
 from advcam.errors import NetworkError, SettingsError
 
 from .classifiers import Backbone
-from .weights import State, fill, load_state, without_prefix
+from .weights import State, load_state, load_weights, without_prefix
 
 STRIDE = 32
 """Inputs are padded to a multiple of it, which every encoder takes."""
@@ -111,7 +111,7 @@ def start_encoder(network: nn.Module, state: State, source: str) -> None:
     state = without_prefix(state, body.state_dict(), source, _flat)
     known_as = {_flat(name): value for name, value in state.items()}
     found = {name: known_as[_flat(name)] for name in body.state_dict() if _flat(name) in known_as}
-    fill(body, found or state, source)
+    load_weights(body, found or state, source)
 
 
 def _flat(name: str) -> str:

@@ -14,8 +14,8 @@ from torch.nn.parameter import UninitializedParameter
 
 from advcam.errors import AdvcamError, InputError, NetworkError, known, out_of_memory
 
+from .forward import REMEDY, describe_error, evaluating, random_state, signature, unwrap
 from .layout import Layout, layout
-from .lending import REMEDY, lent, random_state, said, signature, unwrapped
 from .network import Network
 from .probabilities import probabilities
 from .trace import Call, Trace
@@ -52,7 +52,7 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
             probabilities. Says what was seen.
         InputError: images on another device or of another type than the model, or too little memory for one.
     """
-    model = unwrapped(model)
+    model = unwrap(model)
     names = [name for name, _ in model.named_modules() if name]
     if layer is not None and layer not in names:
         raise NetworkError(f"the model has no layer {layer!r}; {known(layer, names)}")
@@ -76,7 +76,7 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
     failed: list[Exception] = []
     for probe in probes:
         try:
-            with lent(model):
+            with evaluating(model):
                 before = random_state(model)
                 network = _seen(model, probe, layer)
                 return dataclasses.replace(
@@ -110,7 +110,9 @@ def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
             f"not enough memory to look at {type(model).__name__} with one image: give smaller images, another device, or a"
             " smaller network"
         )
-    return NetworkError(f"{type(model).__name__} fails on an image {tuple(images[:1].shape)}: {said(error)}. {REMEDY}")
+    return NetworkError(
+        f"{type(model).__name__} fails on an image {tuple(images[:1].shape)}: {describe_error(error)}. {REMEDY}"
+    )
 
 
 def _check_takes_gradient(model: nn.Module) -> None:
@@ -231,7 +233,7 @@ def _nothing_found(
 ) -> str:
     if layer is not None:
         return _no_map_of(trace, layer, size, named)
-    spatial = [c for c in trace.calls if layout(c.value.shape, size) is not None and not trace.is_picture(c)]
+    spatial = [c for c in trace.calls if layout(c.value.shape, size) is not None and not trace.is_image(c)]
     if not spatial:
         return (
             f"{type(model).__name__} has no spatial features: no layer's activation lies on a grid of more than one cell"

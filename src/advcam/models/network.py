@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from advcam.attribution import Head
 from advcam.errors import InputError, NetworkError
 
+from .forward import checked_forward, evaluating, renew
 from .layout import Layout
-from .lending import called, lent, renew
 from .trace import first_of, with_first
 
 
@@ -31,12 +31,12 @@ class Network:
         layout: how the activation lies on the grid.
         classes: K.
         head: name of the linear or 1x1 module that takes the features' mean over cells; None for any other head.
-        foldable: pairs (convolution, BatchNorm behind it) that can be one, see :func:`~advcam.models.prepared`.
+        foldable: pairs (convolution, BatchNorm behind it) that can be one, see :func:`~advcam.models.fused`.
         precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
         channels_last: whether the model takes pixels laid out so, which is faster.
         mixes: whether images of one batch influence each other (BatchNorm without running statistics).
         draws: whether the model draws random numbers.
-        owner: the model that ``model`` is a prepared copy of; lent together with it.
+        owner: the model that ``model`` is a fused copy of; lent together with it.
     """
 
     model: nn.Module
@@ -91,14 +91,19 @@ class Network:
 
         bfloat16 = torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         form = torch.channels_last if self.channels_last else torch.contiguous_format
-        with lent(self.owner or self.model, self.draws), lent(self.model, self.draws), torch.enable_grad(), bfloat16:
+        with (
+            evaluating(self.owner or self.model, self.draws),
+            evaluating(self.model, self.draws),
+            torch.enable_grad(),
+            bfloat16,
+        ):
             module = self.model.get_submodule(self.layer)
             if self.side == "output":
                 hook = module.register_forward_hook(lambda _module, _inputs, output: watch(output))
             else:
                 hook = module.register_forward_pre_hook(lambda _module, inputs: watch(inputs))
             try:
-                logits = called(self.model, images.contiguous(memory_format=form))
+                logits = checked_forward(self.model, images.contiguous(memory_format=form))
             finally:
                 hook.remove()
         if not seen:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from .lending import lent, logits_of
+from .forward import evaluating, logits_of
 
 Edge = tuple[Node, int]
 
@@ -58,7 +58,11 @@ class Trace:
     """
 
     def __init__(self, model: nn.Module, image: Tensor) -> None:
-        with lent(model, draws=False), torch.enable_grad(), _watched(model) as calls:  # the caller minds the random numbers
+        with (
+            evaluating(model, draws=False),
+            torch.enable_grad(),
+            _watched(model) as calls,
+        ):  # the caller minds the random numbers
             pixels = image.detach().clone().requires_grad_().clone()
             self.logits = logits_of(model(pixels))
         self.calls: list[Call] = calls
@@ -71,7 +75,7 @@ class Trace:
         """Whether the logits depend on the pixels at all."""
         return self._paths.total > 0
 
-    def is_picture(self, call: Call) -> bool:
+    def is_image(self, call: Call) -> bool:
         """Whether the tensor is the image itself."""
         return call.edge[0] is self._pixels.grad_fn
 
@@ -83,7 +87,7 @@ class Trace:
         """Whether all that the logits know of the image passes through one of several tensors, none of them the image."""
         paths = self._paths
         through = sum(paths.above.get(c.edge, 0) * paths.below.get(c.edge[0], 0) for c in calls)
-        return through == paths.total and not any(self.is_picture(c) for c in calls)
+        return through == paths.total and not any(self.is_image(c) for c in calls)
 
     def uses(self, call: Call) -> int:
         """By how many operations the tensor is used on the way to the logits."""
@@ -126,7 +130,7 @@ class Trace:
         hooks = [self._hook(place[0], swap)]
         hooks += [self._hook(call, partial(keep, at)) for at, call in enumerate(others)]
         try:
-            with lent(self._model, draws=False), torch.no_grad():
+            with evaluating(self._model, draws=False), torch.no_grad():
                 return logits_of(self._model(self._image.clone())), seen
         finally:
             for hook in hooks:

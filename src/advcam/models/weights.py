@@ -222,7 +222,7 @@ def _equal(a: State, b: State, forms: set[str], form: Callable[[str], str]) -> b
     return all(name in b and (a[name] is b[name] or torch.equal(a[name], b[name])) for name in shared)
 
 
-def fill(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ()) -> None:
+def load_weights(model: nn.Module, state: State, source: str, new: tuple[str, ...] = ()) -> None:
     """Copies weights into a model by name; every tensor of the model must be there and fit.
 
     Args:

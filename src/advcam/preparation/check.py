@@ -45,7 +45,7 @@ def check(config: CheckConfig, reporter: Reporter) -> tuple[list[str], list[Skip
     ]
     if data.unlabelled:
         lines.append(f"{len(data.unlabelled)} images of the folder have no label and are no part of it")
-    problems = [*data.skipped, *data.doubts, *_same_pictures(data, reporter)]
+    problems = [*data.skipped, *data.doubts, *_same_images(data, reporter)]
     if config.masks:
         found, wrong = _masks(data, config.masks, reporter)
         lines += found
@@ -73,7 +73,7 @@ def _classes(data: Dataset) -> list[str]:
     return [*lines, f"{'':>4} {'none':<{width}} {empty[0]:>7} {empty[1]:>7}"]
 
 
-def _same_pictures(data: Dataset, reporter: Reporter) -> list[Skip]:
+def _same_images(data: Dataset, reporter: Reporter) -> list[Skip]:
     """Images for scoring whose file is, byte for byte, one that is trained on."""
     if not data.eval:
         return []

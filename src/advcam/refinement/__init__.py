@@ -5,11 +5,12 @@ from .confident import confident_affinity_labels, confident_labels
 from .crf import dense_crf
 from .instances import cluster, detect, instance_maps
 from .pamr import pamr
-from .threshold import label
+from .threshold import argmax_mask
 from .unary import unary_from_labels, unary_from_probabilities
 from .walk import feature_walk, random_walk
 
 __all__ = [
+    "argmax_mask",
     "cluster",
     "confident_affinity_labels",
     "confident_labels",
@@ -18,7 +19,6 @@ __all__ = [
     "feature_walk",
     "instance_maps",
     "irn_loss",
-    "label",
     "pamr",
     "psa_loss",
     "random_walk",

@@ -10,12 +10,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from advcam.errors import InputError
-from advcam.expect import came, expect_list, expect_number, expect_size, expect_tensor, expect_whole
+from advcam.expect import describe, expect_list, expect_number, expect_size, expect_tensor, expect_whole
 
 IGNORE = 255
 
 
-def label(
+def argmax_mask(
     maps: Float[Tensor, "k h w"],
     classes: Sequence[int],
     threshold: float,
@@ -42,7 +42,9 @@ def label(
     if maps.isnan().any():
         raise InputError("the maps hold NaN, expected numbers in [0, 1]; make the maps anew")
     if size is not None and len(maps) and 0 in maps.shape[1:]:
-        raise InputError(f"maps {tuple(maps.shape)} without a cell cannot be enlarged to {came(size)}: give maps, or no size")
+        raise InputError(
+            f"maps {tuple(maps.shape)} without a cell cannot be enlarged to {describe(size)}: give maps, or no size"
+        )
     height, width = maps.shape[1:] if size is None else expect_size(size)
     strongest = maps.new_full((height, width), threshold)
     second = torch.full_like(strongest, -torch.inf)

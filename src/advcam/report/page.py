@@ -15,10 +15,10 @@ from advcam.data import Dataset, Item
 from advcam.errors import ImageError, StoreError
 from advcam.stages.context import redo
 from advcam.stages.truth import KINDS
-from advcam.store import STEPS, RunFolder, read_json, whole, write_text
+from advcam.store import STEPS, RunFolder, atomic_write, read_json, write_text
 from advcam.store.records import ClassifyMetrics, Metrics, TrainingMetrics
 
-from .pictures import PANELS, data_url, grid, panels
+from .images import PANELS, data_url, grid, panels
 from .studies import finished
 
 ROWS = 6
@@ -69,7 +69,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         with contextlib.suppress(ImageError):
             rows.append(panels(run, item, SHEET_SIDE))
     if rows:
-        with whole(run.root / "report.png") as temporary:
+        with atomic_write(run.root / "report.png") as temporary:
             grid(rows).save(temporary, optimize=True)
     return path
 

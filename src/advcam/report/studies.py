@@ -46,7 +46,7 @@ def finished(run: RunFolder) -> list[Shown]:
 def _shown(folder: Path, about: StudyRecord, key: str | None) -> list[Shown]:
     if about["classifier"] != key:
         return []
-    picture = base64.b64encode((folder / "figure.png").read_bytes()).decode()
+    image = base64.b64encode((folder / "figure.png").read_bytes()).decode()
     paragraph = (folder / "paragraph.txt").read_text(encoding="utf-8").strip()
     table = f"studies/{folder.name}/rows.csv"
-    return [Shown(about["study"], paragraph, about["rule"], f"data:image/png;base64,{picture}", table)]
+    return [Shown(about["study"], paragraph, about["rule"], f"data:image/png;base64,{image}", table)]

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within
 from advcam.errors import NetworkError, SettingsError, known
-from advcam.explain import AdvCAM
+from advcam.extractor import AdvCAM
 from advcam.kinds import check_kinds
 from advcam.models.classifiers import Backbone, new_classifier, saved_classifier
 from advcam.models.own import is_code, key_of, own_classifier
 from advcam.store import digest, write_bytes, write_json
-from advcam.training import OfPictures, Plan, fit
+from advcam.training import ImageLoss, Plan, fit
 
 from .context import Context
 
@@ -117,7 +117,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
         if not config.classifier:
             state, history = _train(context, config, model, head, normalise, train)
             model.load_state_dict(state)
-        model.eval().to(context.machine.torch_device())
+        model.eval().to(context.runtime.torch_device())
         metrics = average_precision(context, model, normalise, scored, config.long_side)
         _save(folder, model, config, context, (mean, std), code)
         write_json(
@@ -191,8 +191,8 @@ def _train(
     fresh = [] if config.from_scratch else [p for name, p in model.named_parameters() if name.startswith(head)]
     views = TrainingViews(train, config.augmentation(), normalise, context.seed, len(context.data.classes))
     return fit(
-        model, None, fresh, views, OfPictures(F.multilabel_soft_margin_loss), config.plan(), lambda _network: {}, None,
-        context.run.folder("classify"), context.machine, context.reporter, "classify",
+        model, None, fresh, views, ImageLoss(F.multilabel_soft_margin_loss), config.plan(), lambda _network: {}, None,
+        context.run.folder("classify"), context.runtime, context.reporter, "classify",
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def average_precision(
     Raises:
         NetworkError: the model's outputs are not one a class.
     """
-    device, names = context.machine.torch_device(), context.data.classes.names
+    device, names = context.runtime.torch_device(), context.data.classes.names
     rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
     classifier = AdvCAM(model)
     for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):

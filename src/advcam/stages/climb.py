@@ -11,7 +11,7 @@ import torch
 from advcam.attribution import ClimbSettings, settings, strided_size
 from advcam.data import Item, Normalisation, at_least, fit_within
 from advcam.errors import SettingsError, StoreError
-from advcam.explain import AdvCAM, Maps
+from advcam.extractor import AdvCAM, Maps
 from advcam.kinds import check_kinds
 from advcam.models.classifiers import Backbone
 from advcam.store import RunFolder, StoredMaps, save_maps
@@ -113,9 +113,9 @@ def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> It
         return
     model, record = trained_classifier(context)
     normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
-    climber = AdvCAM(model, config.preset, max_pixels=context.machine.max_pixels, **config.changes)
+    climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, **config.changes)
     names = {item.id for item in wanted}
-    for batch in _batches(context.data.items, context.machine.max_pixels or 2**20):
+    for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
         if any(item.id in names for item in batch):
             made = _climb_batch(context, climber, normalise, batch, record["long_side"])
             yield from ((item, *maps) for item, maps in zip(batch, made, strict=True) if item.id in names)
@@ -142,7 +142,7 @@ def _climb_batch(
     found: Maps | None = None
     if shown:
         images = torch.stack([normalise(at_least(fit_within(item.read(), long_side), LEAST_SIDE)) for item in shown])
-        found = climber(images.to(context.machine.torch_device()), [item.labels for item in shown])
+        found = climber(images.to(context.runtime.torch_device()), [item.labels for item in shown])
     rows = {item.id: row for row, item in enumerate(shown)}
     return [
         (_stored(context, item, found, rows), _stored(context, item, found.plain if found else None, rows)) for item in items

@@ -13,11 +13,11 @@ import torch
 
 from advcam.data import ClassTable, Dataset, Item, Skip
 from advcam.errors import NetworkError, RunError, SettingsError, StoreError
-from advcam.machine import Machine, settled
 from advcam.models.classifiers import Backbone, saved_classifier
 from advcam.models.own import own_classifier
-from advcam.models.weights import fill, load_state
+from advcam.models.weights import load_state, load_weights
 from advcam.progress import Reporter
+from advcam.runtime import Runtime, resolve_precision
 from advcam.store import RunFolder, StoredMaps, load_maps, read_json, remove, write_csv, write_json
 from advcam.store.records import ClassifierRecord, DataRecord, ItemRecord, is_below
 
@@ -44,7 +44,7 @@ class Context:
     run: RunFolder
     data: Dataset
     seed: int
-    machine: Machine
+    runtime: Runtime
     reporter: Reporter
     own: str | None = None
     mend: bool = True
@@ -64,16 +64,16 @@ class Context:
             RunError: made with other settings, or an earlier step is not done.
         """
         threads = torch.get_num_threads()
-        todo = self.machine.once(lambda: self.run.begin(name, settings, needs, threads))
+        todo = self.runtime.once(lambda: self.run.begin(name, settings, needs, threads))
         if not todo and (self.mend or not self.run.built_upon(name)):
-            todo = self.machine.once(lambda: self._mending(name, files))
+            todo = self.runtime.once(lambda: self._mending(name, files))
         begun = self.run.state()["steps"][name].get("threads", threads)
         if todo and begun != threads:
             self.reporter.say(
                 f"{name}: was begun with {begun} threads and goes on with {threads}, so the last digits may differ;"
                 f" OMP_NUM_THREADS={begun} keeps them"
             )
-        start, ends = time.monotonic(), todo and self.machine.first
+        start, ends = time.monotonic(), todo and self.runtime.first
         try:
             yield todo
         except BaseException:
@@ -102,9 +102,9 @@ class Context:
         begun = self.run.settings(step).get("precision") if asked == "auto" else None
         if self.run.done(step) and (begun or asked) != "auto":
             return str(begun or asked)  # nothing is computed, so nothing is to be said
-        if begun and begun != settled("auto", self.machine.torch_device()):
+        if begun and begun != resolve_precision("auto", self.runtime.torch_device()):
             self.reporter.say(f"{step}: goes on in {begun}, as it was begun")
-        return settled(begun or asked, self.machine.torch_device())
+        return resolve_precision(begun or asked, self.runtime.torch_device())
 
 
 def save_data(run: RunFolder, data: Dataset) -> None:
@@ -223,8 +223,8 @@ def trained_classifier(context: Context) -> tuple[Any, ClassifierRecord]:
         own = own_classifier(context.own) if context.own else own_classifier(record["own"], record.get("code"))
     try:
         if own:
-            fill(own, load_state(path), str(path))  # what was measured, whatever has become of the user's files
+            load_weights(own, load_state(path), str(path))  # what was measured, whatever has become of the user's files
         model = own or saved_classifier(backbone, len(record["classes"]), path)
     except NetworkError as error:
         raise RunError(f"{error}. {redo(context.run, 'classify')}") from None
-    return model.eval().to(context.machine.torch_device()), record
+    return model.eval().to(context.runtime.torch_device()), record

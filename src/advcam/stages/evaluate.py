@@ -15,7 +15,7 @@ from torch import Tensor
 from advcam.attribution import rules
 from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within
 from advcam.errors import AdvcamError, DataError, ImageError, RunError, StoreError
-from advcam.explain import AdvCAM
+from advcam.extractor import AdvCAM
 from advcam.metrics import (
     MAP_THRESHOLDS,
     Best,
@@ -130,7 +130,7 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
     try:
         model, record = trained_classifier(context)
         normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
-        device = context.machine.torch_device()
+        device = context.runtime.torch_device()
         classifier = AdvCAM(model)
         for item in context.reporter.track(single, len(single), "top-1"):
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from advcam.data import Dataset, Item, list_images, look_at, pictures_of
+from advcam.data import Dataset, Item, images_of, list_images, look_at
 from advcam.errors import RunError
 
 from .context import Context, save_data
@@ -28,7 +28,7 @@ def moved(context: Context, images: Path) -> Context:
         RunError: an image is missing there, or is another.
         DataError: no such folder, or no image in it.
     """
-    folder = pictures_of(images, images).resolve()
+    folder = images_of(images, images).resolve()
     if folder == folder_of(context.data):
         return context
     files, items = list_images(folder), context.data.items

@@ -20,7 +20,7 @@ from advcam.models.classifiers import Backbone
 from advcam.models.encoders import start
 from advcam.models.weights import State, load_state
 from advcam.segmenter import Segmenter, check_views
-from advcam.store import load_mask, save_mask, whole
+from advcam.store import atomic_write, load_mask, save_mask
 from advcam.store.masks import voc_palette
 from advcam.store.records import ClassifierRecord
 from advcam.training import Plan
@@ -230,7 +230,7 @@ def against_masks(
             counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
             if len(rows) < LOOK:
                 rows.append((picture, target, ids[predicted]))
-        with whole(folder / "look.png") as temporary:
+        with atomic_write(folder / "look.png") as temporary:
             _table(rows).save(temporary, format="PNG")
         return {name: float(mean_iou(counts))}
 
@@ -269,9 +269,9 @@ def predict(context: Context, step: str, precision: str) -> list[Skip]:
     Returns:
         Images that memory did not suffice for, also in skipped.csv of the step's folder.
     """
-    segmenter = Segmenter.load(context.run.folder(step), context.machine.torch_device(), precision)
+    segmenter = Segmenter.load(context.run.folder(step), context.runtime.torch_device(), precision)
     everything = list(context.data.eval or context.data.items)
-    wanted = context.machine.share(everything)
+    wanted = context.runtime.share(everything)
     left = [item for item in wanted if not context.run.prediction(item.id, step).is_file()]
     with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
         for item in left:
@@ -283,10 +283,10 @@ def predict(context: Context, step: str, precision: str) -> list[Skip]:
             else:
                 save_mask(context.run.prediction(item.id, step), ids)
             advance(1)
-    context.machine.wait()
+    context.runtime.wait()
     without = [item.id for item in everything if not context.run.prediction(item.id, step).is_file()]
     skips = [Skip(name, "memory did not suffice; advcam predict takes it in windows (--window 512)") for name in without]
-    if context.machine.first:
+    if context.runtime.first:
         list_skips(context.run.folder(step) / "skipped.csv", skips)
     return skips
 

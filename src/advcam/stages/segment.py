@@ -16,7 +16,7 @@ from advcam.errors import SettingsError
 from advcam.models.segmentation import segmentation_network
 from advcam.segmenter import Segmenter
 from advcam.store import digest, save_mask, write_bytes, write_json
-from advcam.training import OfPixels, fit
+from advcam.training import PixelLoss, fit
 
 from .context import Context
 from .pixels import (
@@ -40,7 +40,7 @@ class SegmentConfig(NetworkConfig):
 
     Args:
         start: from the run's ``classifier``, or from the ``backbone``'s own weights (the file it started from, or timm's).
-        loss: of a pixel; see :class:`advcam.training.OfPixels`.
+        loss: of a pixel; see :class:`advcam.training.PixelLoss`.
         balanced: background and foreground weigh the same, as AdvCAM trains: good where masks are tight (IRN), bad where they
             spill over (PAMR); see ``benchmarks/segmentation.md``.
         holdout: share of the training images whose masks choose the best epoch instead of training it; 0 keeps the last.
@@ -67,9 +67,9 @@ class SegmentConfig(NetworkConfig):
                 f" {self.rounds}, {self.sure} and {self.holdout}"
             )
 
-    def objective(self) -> OfPixels:
+    def objective(self) -> PixelLoss:
         """What is minimised."""
-        return OfPixels(self.loss, self.balanced)
+        return PixelLoss(self.loss, self.balanced)
 
 
 def run(context: Context, config: SegmentConfig) -> list[Skip]:
@@ -91,7 +91,7 @@ def run(context: Context, config: SegmentConfig) -> list[Skip]:
             return []
         if not has_network(context.run.folder("segment")):
             _train(context, config)
-        context.machine.wait()
+        context.runtime.wait()
         return predict(context, "segment", config.precision)
 
 
@@ -154,14 +154,14 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     encoding = {id(p) for p in encoder.parameters()}
     look = against_masks(
         context, held or train[:LOOK], lambda item: masks(item.id), positions, folder, normalise, config.long_side,
-        config.precision, name="held_out_mean_iou" if held else "mean_iou_of_training_pictures",
+        config.precision, name="held_out_mean_iou" if held else "mean_iou_of_training_images",
     )  # fmt: skip
     state, history = fit(
         model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, config.objective(),
         config.plan(trained_norm=started.untrained), look,
-        "held_out_mean_iou" if held else None, folder, context.machine, context.reporter, "segment",
+        "held_out_mean_iou" if held else None, folder, context.runtime, context.reporter, "segment",
     )  # fmt: skip
-    if context.machine.first:
+    if context.runtime.first:
         write_json(
             folder / "model.json",
             network_record(context, config.network, backbone, config.output_stride, config),
@@ -169,20 +169,20 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
         rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
         write_json(folder / "metrics.json", {"history": history, "epoch_kept": rule, "held_out": len(held)})
         write_bytes(folder / "model.safetensors", save(state))
-    context.machine.wait()
+    context.runtime.wait()
 
 
 def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callable[[str], Path]:
     """Writes what a round's network says of the training images, among the classes that each shows, where it is sure."""
-    segmenter = Segmenter.load(before, context.machine.torch_device(), config.precision)
+    segmenter = Segmenter.load(before, context.runtime.torch_device(), config.precision)
     folder, ids = before / "masks", np.array([0, *context.data.classes.ids], dtype=np.uint8)
-    left = [i for i in context.machine.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]
+    left = [i for i in context.runtime.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]
     for item in context.reporter.track(left, len(left), "own masks"):
         shown = [0, *(at + 1 for at in sorted(item.labels))]
         best, which = segmenter.probabilities(item.read())[shown].max(0)
         mask = np.where(best.cpu() >= config.sure, ids[shown][which.cpu()], IGNORE).astype(np.uint8)
         save_mask(folder / f"{item.id}.png", mask)
-    context.machine.wait()
+    context.runtime.wait()
     masks = lambda name: folder / f"{name}.png"  # noqa: E731
     _check(context, masks, "give --redo with a lower --segment-option sure")
     return masks

@@ -31,7 +31,7 @@ from advcam.data import IGNORE, UNKNOWN, Item, Normalisation, SemiViews, Skip, T
 from advcam.errors import DataError, RunError, SettingsError
 from advcam.models.cct import AUXILIARY, CCT
 from advcam.models.segmentation import segmentation_network
-from advcam.models.weights import fill, load_state
+from advcam.models.weights import load_state, load_weights
 from advcam.store import digest, write_bytes, write_json
 from advcam.training import fit
 
@@ -191,7 +191,7 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
         model = segmentation_network(config.network, backbone, outputs, config.output_stride)
     if config.start not in ("backbone", "classifier"):
         path = _trained(context, config)
-        fill(model, load_state(path), str(path), new=("auxiliary.",))
+        load_weights(model, load_state(path), str(path), new=("auxiliary.",))
     else:
         encoder.start(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -261,13 +261,13 @@ def _train(context: Context, config: SemiConfig) -> None:
     )  # fmt: skip
     look = against_masks(
         context, labelled[:LOOK], lambda item: truth / f"{item.id}.png", by_hand, folder, normalise, config.long_side,
-        config.precision, name="mean_iou_of_training_pictures",
+        config.precision, name="mean_iou_of_training_images",
     )  # fmt: skip
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     encoding = {id(p) for p in encoder.parameters()}
     state, history = fit(
         model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, Semi(config),
-        config.plan(trained_norm=started.untrained), look, None, folder, context.machine,
+        config.plan(trained_norm=started.untrained), look, None, folder, context.runtime,
         context.reporter, "semi",
     )  # fmt: skip
     name = "cct" if config.method == "cct" else config.network

@@ -1,7 +1,7 @@
 """Files: whole or not at all, no pickle, read by what they must hold."""
 
 from .alone import alone
-from .atomic import csv_text, read_json, remove, sweep, whole, write_bytes, write_csv, write_json, write_text
+from .atomic import atomic_write, csv_text, read_json, remove, sweep, write_bytes, write_csv, write_json, write_text
 from .maps import StoredMaps, load_maps, read_arrays, save_maps
 from .masks import load_mask, made_of, only_value, save_mask
 from .run import STEPS, RunFolder, digest
@@ -11,6 +11,7 @@ __all__ = [
     "RunFolder",
     "StoredMaps",
     "alone",
+    "atomic_write",
     "csv_text",
     "digest",
     "load_maps",
@@ -23,7 +24,6 @@ __all__ = [
     "save_maps",
     "save_mask",
     "sweep",
-    "whole",
     "write_bytes",
     "write_csv",
     "write_json",

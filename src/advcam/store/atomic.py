@@ -28,7 +28,7 @@ BEGINNING = ".advcam-"
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; it takes that name when the block ends well, else it vanishes.
 
     The file has the rights that the umask leaves. It is locked while it is written, so that :func:`sweep` knows it is in use.
@@ -109,13 +109,13 @@ def remove(path: Path) -> None:
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Writes a file, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from advcam.errors import StoreError
 from advcam.limits import MAX_MAP_VALUES
 
-from .atomic import whole
+from .atomic import atomic_write
 
 STRIDE = 4
 """Pixels a cell of stored maps."""
@@ -41,7 +41,7 @@ class StoredMaps:
 
 def save_maps(path: Path, stored: StoredMaps) -> None:
     """Writes ``classes`` int16 [k], ``maps`` float16 [k, h, w], ``size`` int32 [2], compressed, whole or not at all."""
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             classes=np.array(stored.classes, dtype=np.int16),

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from advcam.errors import StoreError
 from advcam.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
-from .atomic import whole
+from .atomic import atomic_write
 
 MADE_OF = "advcam-image"
 """The text chunk of a mask that says which image it is of."""
@@ -46,7 +46,7 @@ def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None) ->
     notes = PngInfo()
     if made_of:
         notes.add_text(MADE_OF, made_of)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         image.save(temporary, format="PNG", optimize=True, pnginfo=notes)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advcam.attribution import ClimbSettings, strided_size
 from advcam.data import Item, Normalisation, at_least, fit_within
-from advcam.explain import AdvCAM, Maps
+from advcam.extractor import AdvCAM, Maps
 from advcam.models.classifiers import Backbone
 from advcam.stages.climb import LEAST_SIDE
 from advcam.stages.context import Context, trained_classifier
@@ -39,14 +39,14 @@ class Climber:
         Raises:
             ImageError: it cannot be read.
         """
-        picture = at_least(fit_within(item.read(), self.record["long_side"]), LEAST_SIDE)
-        return self.normalise(picture)[None].to(self.context.machine.torch_device())
+        image = at_least(fit_within(item.read(), self.record["long_side"]), LEAST_SIDE)
+        return self.normalise(image)[None].to(self.context.runtime.torch_device())
 
     def at(self, s: ClimbSettings) -> AdvCAM:
         """The climb with these settings; the same object for the same settings."""
         if s not in self._climbers:
             changes: dict[str, Any] = asdict(s)
-            self._climbers[s] = AdvCAM(self.model, max_pixels=self.context.machine.max_pixels, **changes)
+            self._climbers[s] = AdvCAM(self.model, max_pixels=self.context.runtime.max_pixels, **changes)
         return self._climbers[s]
 
     def steps(

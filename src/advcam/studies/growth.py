@@ -17,9 +17,9 @@ from advcam.data import Item
 from advcam.errors import DataError, SettingsError
 from advcam.metrics import resampled, resampled_mean
 
-from . import words
+from . import paragraphs
+from .cache import Part, Setting
 from .climbs import Climber, as_they_are
-from .parts import Part, Setting
 from .sample import draw, truth
 from .study import Outcome, Row, Study, identity, with_intervals
 
@@ -115,12 +115,12 @@ def growth(study: Study) -> Outcome:
     s = replace(as_they_are(config.climb), scales=(1.0,), steps=longest)
     more = {"masks": known.masks, "parts": known.parts} if known else {}
     asked = Setting({}, identity(study.context, "growth", s, **more), partial(measure, Climber(study.context), s, known))
-    wanted = draw(study.context, known.masks if known else None, config.pictures, config.list)
+    wanted = draw(study.context, known.masks if known else None, config.images, config.list)
     sample, (parts,), skipped = study.collect([asked], wanted)
     names = BY_MAP + (BY_TRUTH if known else ())
     rows = _rows(parts, names, resampled(len(parts), config.resamples, sample.seed), longest)
     last = min(config.climb.steps, longest - 1)
-    text = words.growth(rows, last, str(sample), ", mirror" if s.mirror else "")
+    text = paragraphs.growth(rows, last, str(sample), ", mirror" if s.mirror else "")
     about = {"longest": longest, "climb": asdict(s), "parts": str(known.parts) if known else None}
     return Outcome(rows, text, partial(figures.growth, rows), RULE, about, [sample], skipped)
 

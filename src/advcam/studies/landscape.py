@@ -17,14 +17,14 @@ from advcam.attribution import ClimbSettings, ascend
 from advcam.attribution.objective import suppressed
 from advcam.data import Item
 from advcam.errors import SettingsError
-from advcam.machine import settled
 from advcam.metrics import resampled, resampled_mean
-from advcam.models import find, prepared
+from advcam.models import find, fused
+from advcam.runtime import resolve_precision
 from advcam.store import digest
 
-from . import words
+from . import paragraphs
+from .cache import Part, Setting
 from .climbs import Climber
-from .parts import Part, Setting
 from .sample import draw
 from .study import Outcome, Row, Study, identity, with_intervals
 
@@ -95,7 +95,7 @@ def measure(climber: Climber, s: ClimbSettings, reach: float, points: int, seed:
     """``surfaces`` [k, 3, p, p] of an image's k classes around the three images, and the ``spread`` of all logits, []."""
     image, target = climber.image(item), torch.tensor(item.labels)
     adv, scores = climber.at(s), climber.at(replace(s, bounds=None)).scores
-    network = prepared(find(climber.model, image).at(settled(s.precision, image.device)), image)
+    network = fused(find(climber.model, image).at(resolve_precision(s.precision, image.device)), image)
     target = target.to(image.device)
     original = image.expand(len(target), -1, -1, -1)
     climbed = adv(image, [list(item.labels)], record=True).images
@@ -129,11 +129,11 @@ def landscape(study: Study) -> Outcome:
     more: dict[str, Any] = {"reach": reach, "points": config.grid, "seed": study.context.seed}
     measured = partial(measure, Climber(study.context), s, reach, config.grid, study.context.seed)
     asked = Setting({}, identity(study.context, "landscape", s, **more), measured)
-    sample, (parts,), skipped = study.collect([asked], draw(study.context, None, config.pictures, config.list))
+    sample, (parts,), skipped = study.collect([asked], draw(study.context, None, config.images, config.list))
     rows = _rows(parts, resampled(len(parts), config.resamples, sample.seed))
     centred = [part["surfaces"] - part["surfaces"][..., config.grid // 2, config.grid // 2][..., None, None] for part in parts]
     mean = np.stack([surface.mean(0) for surface in centred]).mean(0)
-    text = words.landscape(rows, str(sample), config.grid, reach)
+    text = paragraphs.landscape(rows, str(sample), config.grid, reach)
     about = {"climb": asdict(s), **more}
     return Outcome(rows, text, partial(figures.landscape, mean, reach, AROUND), RULE, about, [sample], skipped)
 

@@ -9,7 +9,7 @@ from functools import partial
 from advcam.errors import SettingsError
 from advcam.stages.context import Context, classifier_record
 
-from . import words
+from . import paragraphs
 from .seeds import RULE
 from .study import Outcome, Study, classifier_key
 from .sweeps import climb_all
@@ -37,7 +37,7 @@ def networks(study: Study) -> Outcome:
     ]
     rows = [climbed.beside_plain(0, s.steps) for climbed in done]
     samples, skipped = [climbed.sample for climbed in done], [skip for climbed in done for skip in climbed.skipped]
-    text = words.pairs(rows, "network", "; ".join(dict.fromkeys(map(str, samples))), s.steps)
+    text = paragraphs.pairs(rows, "network", "; ".join(dict.fromkeys(map(str, samples))), s.steps)
     about = {"runs": [str(context.run.root.resolve()) for context in contexts], "climb": asdict(s)}
     return Outcome(rows, text, partial(figures.pairs, rows, "network"), RULE, about, samples, skipped)
 

@@ -52,7 +52,7 @@ class Sample:
         return about | {"ids": [item.id for item in self.items]}
 
 
-def draw(context: Context, masks: Path | None, pictures: int | None, names: Path | None) -> Sample:
+def draw(context: Context, masks: Path | None, images: int | None, names: Path | None) -> Sample:
     """The first so many of the images for scoring (or all, or those of a list) in an order that the run's seed makes.
 
     Raises:
@@ -73,7 +73,7 @@ def draw(context: Context, masks: Path | None, pictures: int | None, names: Path
         lacking = "a label" if masks is None else f"both a label and a ground-truth mask in {masks}"
         raise DataError(f"none of {len(pool)} images of {source} has {lacking}; check --masks and --list")
     random.Random(context.seed).shuffle(fit)
-    wanted = pictures or (100 if names is None else len(fit))
+    wanted = images or (100 if names is None else len(fit))
     if masks is not None:
         check, *_ = look_at_truth(masks, fit[:wanted], context.data.classes, context.reporter)
         check.must_be_truth()

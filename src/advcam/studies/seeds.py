@@ -15,8 +15,8 @@ from advcam.attribution import ClimbSettings
 from advcam.data import IGNORE, Item
 from advcam.metrics import THRESHOLDS, resampled_seeds, sweep_counts
 
+from .cache import Part
 from .climbs import Climber, scored
-from .parts import Part
 from .sample import of_own, truth
 from .study import Row, with_intervals
 

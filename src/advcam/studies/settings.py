@@ -28,7 +28,7 @@ class StudyConfig:
 
     climb: ClimbSettings
     masks: tuple[Path, ...] = ()
-    pictures: int | None = None
+    images: int | None = None
     list: Path | None = None
     values: tuple[str, ...] | None = None
     longest: int | None = None

@@ -18,7 +18,7 @@ from advcam.stages.context import Context
 from advcam.store import digest
 from advcam.version import __version__
 
-from .parts import Part, Setting, collect
+from .cache import Part, Setting, collect
 from .sample import Sample
 from .settings import StudyConfig
 

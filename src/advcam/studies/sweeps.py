@@ -14,9 +14,9 @@ from advcam.errors import SettingsError
 from advcam.metrics import resampled
 from advcam.stages.context import Context
 
-from . import words
+from . import paragraphs
+from .cache import Setting
 from .climbs import Climber
-from .parts import Setting
 from .sample import Sample, draw
 from .seeds import RULE, Score, measure
 from .study import Outcome, Row, Study, identity
@@ -62,7 +62,7 @@ def climb_all(study: Study, context: Context, masks: Path, settings: Sequence[tu
         Setting(columns, identity(context, "seeds", s, masks=masks), partial(measure, climber, s, masks))
         for columns, s in settings
     ]
-    wanted = draw(context, masks, study.config.pictures, study.config.list)
+    wanted = draw(context, masks, study.config.images, study.config.list)
     sample, parts, skipped = study.collect(asked, wanted)
     weights = resampled(len(sample.items), study.config.resamples, sample.seed)
     turns = [(at, t) for at, (_, s) in enumerate(settings) for t in range(1, s.steps + 1)]
@@ -107,7 +107,7 @@ def iterations(study: Study) -> Outcome:
                 against["to_none"] = done.scores[names.index("none")][t - 1]
             rows.append(done.row(at, t, **against))
     about = {"longest": longest, "regularisation": list(names), "base": asdict(base)}
-    text = words.iterations(rows, str(done.sample), base.steps)
+    text = paragraphs.iterations(rows, str(done.sample), base.steps)
     rule = (
         f"{RULE}; since_peak: less that of the T that is best for the same setting on this sample; to_none: less that without"
     )
@@ -150,7 +150,7 @@ def _sweep(study: Study, base: ClimbSettings, name: str, defaults: tuple[float, 
     rows = [done.row(at, base.steps, difference=at_base) for at in range(len(values))]
     curves = [done.row(at, t, difference=at_base) for at in range(len(values)) for t in range(1, longest + 1)]
     about = {"swept": name, "values": list(values), "longest": longest, "base": asdict(base)}
-    text = words.sweep(rows, name, base, str(done.sample))
+    text = paragraphs.sweep(rows, name, base, str(done.sample))
     return done.outcome(rows, text, partial(figures.sweep, rows, name, own), about, curves)
 
 
@@ -166,6 +166,6 @@ def base(study: Study) -> Outcome:
     done = climb_all(study, study.context, study.masks(), [({"method": name}, replace(own, method=name)) for name in names])
     rows = [done.beside_plain(at, own.steps) for at in range(len(names))]
     curves = [done.row(at, t) for at in range(len(names)) for t in range(1, own.steps + 1)]
-    text = words.pairs(rows, "method", str(done.sample), own.steps)
+    text = paragraphs.pairs(rows, "method", str(done.sample), own.steps)
     about = {"methods": list(names), "base": asdict(own)}
     return done.outcome(rows, text, partial(figures.pairs, rows, "method"), about, curves)

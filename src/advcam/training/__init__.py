@@ -1,7 +1,7 @@
 """One plain loop for every training, its plan and its losses."""
 
 from .loop import accelerate, fit
-from .losses import KINDS, Objective, OfPictures, OfPixels
+from .losses import KINDS, ImageLoss, Objective, PixelLoss
 from .plan import Plan
 
-__all__ = ["KINDS", "Objective", "OfPictures", "OfPixels", "Plan", "accelerate", "fit"]
+__all__ = ["KINDS", "ImageLoss", "Objective", "PixelLoss", "Plan", "accelerate", "fit"]

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import Views
 from advcam.errors import AdvcamError, RunError, SettingsError, out_of_memory
-from advcam.machine import Machine, settled, several
 from advcam.models.weights import State, torch_load
 from advcam.progress import Reporter
+from advcam.runtime import Runtime, is_distributed, resolve_precision
 from advcam.store import write_bytes
 from advcam.store.records import History
 
@@ -58,7 +58,7 @@ def fit(
     look: Look,
     best_by: str | None,
     folder: Path,
-    machine: Machine,
+    runtime: Runtime,
     reporter: Reporter,
     what: str,
 ) -> tuple[State, list[dict[str, Any]]]:
@@ -89,13 +89,13 @@ def fit(
             kept.
         RunError: a state that is another network's.
     """
-    accelerator = accelerate(machine)
-    precision = settled(plan.precision, accelerator.device)
+    accelerator = accelerate(runtime)
+    precision = resolve_precision(plan.precision, accelerator.device)
     body = model if body is None else body
     plan.prepare(body)
     average = copy.deepcopy(model).to(accelerator.device).eval() if plan.ema else None
     model, optimizer = accelerator.prepare(model, plan.optimize(model, head))
-    shares = accelerator.num_processes * machine.accumulate
+    shares = accelerator.num_processes * runtime.accumulate
     batch = plan.batch
     if plan.batch > len(views):  # BatchNorm needs two; a single image is shown twice
         batch = max(2, len(views) - len(views) % shares, shares)
@@ -104,7 +104,7 @@ def fit(
     if batch % shares or few:
         raise SettingsError(
             f"{what}: a batch of {batch} cannot be shared out over {accelerator.num_processes} processes in"
-            f" {machine.accumulate} parts each; choose a --batch that is a multiple of {shares if not few else 2 * shares}"
+            f" {runtime.accumulate} parts each; choose a --batch that is a multiple of {shares if not few else 2 * shares}"
             + (", since BatchNorm needs two images a part" if few else "")
         )
     per_epoch = max(1, len(views) // batch)
@@ -113,9 +113,9 @@ def fit(
     plain = accelerator.unwrap_model(model)
     parts = {"model": plain, "optimizer": optimizer, "schedule": schedule}
     state = _Progress(folder, parts | ({"average": average} if average else {}))
-    writer = _Writer(folder if machine.tensorboard and machine.first else None)
+    writer = _Writer(folder if runtime.tensorboard and runtime.first else None)
     epochs = math.ceil(steps / per_epoch)
-    workers = _workers(machine.workers, views, batch // shares, reporter) if len(state.history) < epochs else 0
+    workers = _workers(runtime.workers, views, batch // shares, reporter) if len(state.history) < epochs else 0
     for epoch in range(len(state.history), epochs):
         views.epoch = epoch
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
@@ -130,7 +130,7 @@ def fit(
         total = 0.0
         try:
             tracked = reporter.track(
-                _steps(_started(loader), machine.accumulate), todo, f"{what}, epoch {epoch + 1} of {epochs}"
+                _steps(_started(loader), runtime.accumulate), todo, f"{what}, epoch {epoch + 1} of {epochs}"
             )
             for at, taken in enumerate(tracked, first):
                 value = _step(accelerator, model, objective, taken, at / steps, precision)
@@ -150,32 +150,32 @@ def fit(
             if not out_of_memory(error):
                 raise
             raise SettingsError(
-                f"{what}: memory ran out with a batch of {batch} in {machine.accumulate} parts; {epoch} of {epochs} epochs are"
-                f" kept in {folder}; {_remedy(batch, accelerator.num_processes, machine.accumulate)}"
+                f"{what}: memory ran out with a batch of {batch} in {runtime.accumulate} parts; {epoch} of {epochs} epochs are"
+                f" kept in {folder}; {_remedy(batch, accelerator.num_processes, runtime.accumulate)}"
             ) from None
         if not total < float("inf"):
             raise SettingsError(f"{what}: the loss is {total} in epoch {epoch + 1}; lower the learning rate (or weight decay)")
         seen = average or plain
         seen.eval()
         with torch.no_grad():
-            found = machine.once(lambda seen=seen: look(seen))  # type: ignore[misc]
+            found = runtime.once(lambda seen=seen: look(seen))  # type: ignore[misc]
         record = {"epoch": epoch + 1, "loss": total / todo, **found}
-        state.save(record, best_by, seen, write=machine.first)
+        state.save(record, best_by, seen, write=runtime.first)
         writer.numbers(first + todo, {f"epoch/{name}": value for name, value in record.items() if isinstance(value, float)})
         writer.flush()
-        machine.wait()
+        runtime.wait()
     return state.best, state.history
 
 
-def accelerate(machine: Machine) -> Accelerator:
+def accelerate(runtime: Runtime) -> Accelerator:
     """What trains on this machine; variables of a launcher that did not start this process are not shown to it.
 
     Raises:
         SettingsError: the environment says what cannot be.
     """
-    hidden = {} if several() else {name: os.environ.pop(name) for name in LAUNCHERS if name in os.environ}
+    hidden = {} if is_distributed() else {name: os.environ.pop(name) for name in LAUNCHERS if name in os.environ}
     try:
-        return Accelerator(cpu=machine.torch_device().type == "cpu")
+        return Accelerator(cpu=runtime.torch_device().type == "cpu")
     except Exception as error:  # whatever it makes of the environment
         said = {name: value for name, value in os.environ.items() if name.startswith(("ACCELERATE_", "FORK_LAUNCHED"))}
         raise SettingsError(

@@ -31,7 +31,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class OfPictures:
+class ImageLoss:
     """A loss that is a mean over the images of a batch; a part weighs what its images are of all."""
 
     loss: Callable[[Any, Any], Tensor]
@@ -50,7 +50,7 @@ class OfPictures:
 
 
 @dataclass(frozen=True)
-class OfPixels:
+class PixelLoss:
     """A loss of every pixel, averaged over all that are not 255; of several outputs (scales) the sum over them.
 
     With z the target's one-hot code, p the softmax:

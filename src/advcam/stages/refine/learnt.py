@@ -16,10 +16,10 @@ from torch import Tensor
 
 from advcam.data import IGNORE, Normalisation, TrainingViews, fit_within
 from advcam.errors import NetworkError, RunError
+from advcam.models.affinity import AffinityNet, BoundaryNet
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import Encoder, start
-from advcam.models.pairs import AffinityNet, BoundaryNet
-from advcam.models.weights import State, fill, load_state
+from advcam.models.weights import State, load_state, load_weights
 from advcam.refinement import (
     cluster,
     confident_affinity_labels,
@@ -33,7 +33,7 @@ from advcam.refinement import (
 )
 from advcam.stages.context import Context, MapSource, classifier_record, redo
 from advcam.store import load_mask, save_mask, write_bytes, write_json
-from advcam.training import OfPictures, fit
+from advcam.training import ImageLoss, fit
 
 from .settings import Irn, Learnt, Psa, RefineConfig
 from .single import NO_THRESHOLD, Found, Instances, Refiner, pixels, resize
@@ -147,10 +147,10 @@ def _trained(
         _write_confident(context, config, source, confident)
         _train(context, config, settings, network, loss, normalise)
     try:
-        fill(network, load_state(path), str(path))
+        load_weights(network, load_state(path), str(path))
     except NetworkError as error:
         raise RunError(f"{error}. {redo(context.run, 'refine')}") from None
-    return network.eval().to(context.machine.torch_device()), normalise
+    return network.eval().to(context.runtime.torch_device()), normalise
 
 
 def _train(
@@ -168,8 +168,8 @@ def _train(
     )  # fmt: skip
     head: list[Any] = []
     state, history = fit(
-        network, None, head, views, OfPictures(loss), settings.plan(), lambda _network: {}, None,
-        folder, context.machine, context.reporter, config.method,
+        network, None, head, views, ImageLoss(loss), settings.plan(), lambda _network: {}, None,
+        folder, context.runtime, context.reporter, config.method,
     )  # fmt: skip
     write_json(folder / "metrics.json", {"history": history})
     write_bytes(folder / "model.safetensors", save(state))
@@ -181,7 +181,7 @@ def _write_confident(context: Context, config: RefineConfig, source: MapSource, 
     Raises:
         RunError: no pixel of any image is confident of a class, or none of background: there is nothing to learn.
     """
-    run, train, device = context.run, context.data.train, context.machine.torch_device()
+    run, train, device = context.run, context.data.train, context.runtime.torch_device()
     left = [item for item in train if not run.confident(item.id).is_file()]
     with context.reporter.bar("confident labels", len(train), done=len(train) - len(left)) as advance:
         for item, stored in source(left):

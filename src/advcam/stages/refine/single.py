@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL.Image import Image
 from torch import Tensor
 
-from advcam.refinement import dense_crf, label, pamr, unary_from_labels
+from advcam.refinement import argmax_mask, dense_crf, pamr, unary_from_labels
 
 from .settings import Crf, Pamr, Threshold
 
@@ -79,7 +79,7 @@ def by_crf(settings: Crf) -> Refiner:
 
     def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         full = resize(maps, (picture.height, picture.width))
-        seeds = label(full, range(1, len(ids) + 1), settings.threshold)[None].long()
+        seeds = argmax_mask(full, range(1, len(ids) + 1), settings.threshold)[None].long()
         unary = unary_from_labels(seeds, len(ids) + 1, settings.certainty)
         marginals = dense_crf(pixels(picture, maps)[None], unary, settings.iterations, settings.gaussian, settings.bilateral)
         return Found(marginals[0], (0, *ids), NO_THRESHOLD)

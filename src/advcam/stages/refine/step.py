@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip, fit_within
-from advcam.refinement import label
+from advcam.refinement import argmax_mask
 from advcam.stages.context import Context, MapSource, list_skips, stored_maps
 from advcam.store import StoredMaps, only_value, save_mask, write_json
 
@@ -73,13 +73,13 @@ def refine(
     """The mask of one image, class ids uint8 [H, W], and what it was made of; None for an image that shows no class."""
     if not stored.classes:
         return np.zeros(item.size, dtype=np.uint8), None
-    picture = fit_within(item.read(), config.long_side)
-    found = refiner(picture, stored.maps.to(context.machine.torch_device()), stored.classes)
-    ids: Tensor = label(found.maps, found.ids, found.threshold, item.size)
+    image = fit_within(item.read(), config.long_side)
+    found = refiner(image, stored.maps.to(context.runtime.torch_device()), stored.classes)
+    ids: Tensor = argmax_mask(found.maps, found.ids, found.threshold, item.size)
     if not ids.any():
         ids = torch.full_like(ids, IGNORE)
     elif config.margin:
-        ids = label(found.maps, found.ids, found.threshold, item.size, config.margin)
+        ids = argmax_mask(found.maps, found.ids, found.threshold, item.size, config.margin)
     mask: np.ndarray[Any, Any] = ids.cpu().numpy()
     return mask, found
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from advcam.data import Item, Skip
 from advcam.errors import ImageError, InputError, StoreError
 from advcam.progress import Reporter
-from advcam.store import digest, read_arrays, whole, write_json
+from advcam.store import atomic_write, digest, read_arrays, write_json
 
 Part = dict[str, NDArray[Any]]
 
@@ -70,7 +70,7 @@ def collect(
 
 
 def _save(path: Path, part: Part) -> None:
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         named: dict[str, Any] = dict(part)
         np.savez_compressed(file, **named)
 

@@ -9,10 +9,10 @@ import sys
 import pytest
 import torch
 
-from advcam import machine, process
+from advcam import process, runtime
 from advcam.cli import main
 from advcam.errors import AdvcamWarning
-from advcam.machine import Machine, settled
+from advcam.runtime import Runtime, resolve_precision
 from conftest import AS_IT_IS, NETWORK
 
 EMULATED = {
@@ -22,13 +22,13 @@ EMULATED = {
 LOOK = """
 import json, torch, advcam
 torch.manual_seed(0)
-from advcam.machine import has_bfloat16, settled
+from advcam.runtime import has_bfloat16, resolve_precision
 layers = torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 4)
 net = torch.nn.Sequential(*layers)
 images = torch.rand(1, 3, 32, 32)
 maps = {p: advcam.AdvCAM(net, "fast", precision=p)(images, [[0, 1, 2, 3]]).maps for p in ("auto", "float32")}
 print(json.dumps({
-    "units": has_bfloat16("cpu"), "auto": settled("auto", torch.device("cpu")),
+    "units": has_bfloat16("cpu"), "auto": resolve_precision("auto", torch.device("cpu")),
     "same": torch.equal(maps["auto"], maps["float32"]),
     "flags": [torch.cpu._is_avx512_bf16_supported(), torch.cpu._is_amx_tile_supported()],
 }))
@@ -46,7 +46,7 @@ def test_auto_takes_16_bits_only_where_there_are_units(emulated):
     found = python(LOOK, emulated)
     if emulated:
         assert not found["units"]
-    elif os.uname().machine == "x86_64" and not AS_IT_IS.keys() & {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"}:
+    elif os.uname().runtime == "x86_64" and not AS_IT_IS.keys() & {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"}:
         assert found["units"] == any(found["flags"])
     assert found["auto"] == ("bfloat16" if found["units"] else "float32")
     assert found["same"] != found["units"]
@@ -54,20 +54,20 @@ def test_auto_takes_16_bits_only_where_there_are_units(emulated):
 
 @pytest.mark.parametrize("units", [True, False])
 def test_what_is_asked_for_is_taken(units, monkeypatch):
-    monkeypatch.setattr(machine, "has_bfloat16", lambda kind: units)
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda kind: units)
     device = torch.device("cpu")
-    assert settled("float32", device) == "float32"
-    assert settled("auto", device) == ("bfloat16" if units else "float32")
+    assert resolve_precision("float32", device) == "float32"
+    assert resolve_precision("auto", device) == ("bfloat16" if units else "float32")
     if units:
-        assert settled("bfloat16", device) == "bfloat16"
+        assert resolve_precision("bfloat16", device) == "bfloat16"
         return
     with pytest.warns(AdvcamWarning, match=r"emulated on this processor: two convolutions just took \d+\.\d times as long"):
-        assert settled("bfloat16", device) == "bfloat16"
+        assert resolve_precision("bfloat16", device) == "bfloat16"
 
 
 def test_other_devices():
-    assert not machine.has_bfloat16("mps")
-    assert machine.has_bfloat16("cuda") == (torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0))
+    assert not runtime.has_bfloat16("mps")
+    assert runtime.has_bfloat16("cuda") == (torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0))
 
 
 def advcam(*words, **environment):
@@ -147,10 +147,10 @@ def test_a_quota_bounds_the_cores(tmp_path, monkeypatch):
     assert process.usable_cores() == without
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     assert process.usable_cores() == 1
-    assert Machine().workers == 0
+    assert Runtime().workers == 0
     threads = torch.get_num_threads()
     try:
-        machine.bound_threads()
+        runtime.bound_threads()
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
@@ -158,7 +158,7 @@ def test_a_quota_bounds_the_cores(tmp_path, monkeypatch):
 
 FAULTS = """
 import json, resource, torch
-from advcam import process
+from advcam import process, runtime
 if {keep}:
     process.keep_memory()
 for turn in range(12):

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Machine:
+class Runtime:
     """Device and limits.
 
     Args:
@@ -59,7 +59,7 @@ class Machine:
 
     def torch_device(self) -> torch.device:
         """The device itself."""
-        if several() and self.device != "cpu":
+        if is_distributed() and self.device != "cpu":
             return torch.device(_state(self).device)
         if self.device != "auto":
             return torch.device(self.device)
@@ -70,27 +70,27 @@ class Machine:
     @property
     def first(self) -> bool:
         """Whether this is the first of the processes, the one that writes; with one process it is."""
-        return not several() or bool(_state(self).is_main_process)
+        return not is_distributed() or bool(_state(self).is_main_process)
 
     def share(self, items: list[T]) -> list[T]:
         """This process's share of the items: every n-th of n processes."""
-        return items[_state(self).process_index :: _state(self).num_processes] if several() else items
+        return items[_state(self).process_index :: _state(self).num_processes] if is_distributed() else items
 
     def wait(self) -> None:
         """Waits until all processes have come here."""
-        if several():
+        if is_distributed():
             _state(self).wait_for_everyone()
 
     def leave(self) -> None:
         """Parts from the other processes when all have come here: one that ends while another still speaks aborts that one."""
-        if several():
+        if is_distributed():
             self.wait()
             gc.collect()  # while anything holds the group its threads run on, and the end of the interpreter aborts them
             torch.distributed.destroy_process_group()
 
     def once(self, call: Callable[[], T]) -> T:
         """What a call gives in the first process, given to all; an error of ours is raised in all."""
-        if not several():
+        if not is_distributed():
             return call()
         from accelerate.utils import broadcast_object_list
 
@@ -108,7 +108,7 @@ class Machine:
         return given
 
 
-def settled(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: str, device: torch.device) -> str:
     """The precision to compute in: ``auto`` is ``bfloat16`` where the device has units for it, ``float32`` elsewhere.
 
     ``bfloat16`` asked for where it is emulated is taken all the same, with an :class:`~advcam.errors.AdvcamWarning`.
@@ -172,7 +172,7 @@ def bound_threads() -> None:
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether ``accelerate launch`` or ``torchrun`` started this process as one of several.
 
     A cluster's own ``WORLD_SIZE``, without a rank and a place to meet, says nothing of that.
@@ -182,7 +182,7 @@ def several() -> bool:
     return launched and size.isdecimal() and int(size) > 1
 
 
-def _state(machine: Machine) -> Any:
+def _state(runtime: Runtime) -> Any:
     from accelerate import PartialState
 
-    return PartialState(cpu=machine.device == "cpu" or not torch.cuda.is_available())
+    return PartialState(cpu=runtime.device == "cpu" or not torch.cuda.is_available())

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from advcam.errors import NetworkError, SettingsError
+from advcam.models.affinity import AffinityNet, BoundaryNet
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import on_grid, start, start_encoder
-from advcam.models.pairs import AffinityNet, BoundaryNet
 
 SMALL = Backbone("test_resnet")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from advcam.errors import InputError
-from advcam.models import shown, unwrapped
+from advcam.models import describe_value, unwrap
 
 
 def layer_name(model: nn.Module, layer: object) -> str:
@@ -23,11 +23,12 @@ def layer_name(model: nn.Module, layer: object) -> str:
         >>> layer_name(net, net[1][0])
         '1.0'
     """
-    own = unwrapped(model)
+    own = unwrap(model)
     parts = ", ".join(name for name, _ in own.named_children()) or "none"
     if not isinstance(layer, nn.Module):
         raise InputError(
-            f"a layer must be a module of the model, e.g. model.layer4[-1]; got {shown(layer)}. The model's parts: {parts}"
+            f"a layer must be a module of the model, e.g. model.layer4[-1]; got {describe_value(layer)}."
+            f" The model's parts: {parts}"
         )
     if layer is own or layer is model:
         raise InputError(

@@ -20,7 +20,7 @@ _renewed: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often w
 
 
 @contextlib.contextmanager
-def lent(model: nn.Module, draws: bool = True) -> Iterator[nn.Module]:
+def evaluating(model: nn.Module, draws: bool = True) -> Iterator[nn.Module]:
     """The model in eval mode with no parameter asking for a gradient; exactly as before afterwards, errors included.
 
     Training flags and ``requires_grad`` are put back, and the state of the random generators if the model draws from them
@@ -54,7 +54,7 @@ def _cuda(model: nn.Module) -> list[int]:
     return sorted({parameter.device.index for parameter in model.parameters() if parameter.is_cuda})
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The module inside ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile``, whose layers can be watched.
 
     Raises:
@@ -94,7 +94,7 @@ def renew(model: nn.Module) -> None:
     _renewed[model] = _renewed.get(model, 0) + 1
 
 
-def called(model: nn.Module, images: Tensor) -> Tensor:
+def checked_forward(model: nn.Module, images: Tensor) -> Tensor:
     """The logits [N, K] of images [N, 3, H, W], from another's model; whatever it raises becomes an error of ours.
 
     Memory that runs out is raised as it came, for the caller to make room.
@@ -103,7 +103,7 @@ def called(model: nn.Module, images: Tensor) -> Tensor:
         RefusedImagesError: the model refuses images of this size.
         NetworkError: it fails in any other way, or returns no logits of these images.
     """
-    with ours(model, "fails", f"does not take images of {images.shape[2]}x{images.shape[3]}"):
+    with as_network_errors(model, "fails", f"does not take images of {images.shape[2]}x{images.shape[3]}"):
         logits = logits_of(model(images))
     if len(logits) != len(images):
         raise NetworkError(
@@ -114,7 +114,7 @@ def called(model: nn.Module, images: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def ours(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
+def as_network_errors(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
     """Whatever another's model raises inside becomes an error of ours, with the other as its cause.
 
     Errors of ours, memory that ran out, and warnings that the caller has made errors pass as they are.
@@ -138,9 +138,9 @@ def ours(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
         name = type(model).__name__
         if refuses and isinstance(error, (AssertionError, ValueError)):
             raise RefusedImagesError(
-                f"{name} {refuses} pixels: {said(error)}. Give images (and scales) of the size that it was made for"
+                f"{name} {refuses} pixels: {describe_error(error)}. Give images (and scales) of the size that it was made for"
             ) from error
-        raise NetworkError(f"{name} {does} with {type(error).__name__}: {said(error)}. {REMEDY}") from error
+        raise NetworkError(f"{name} {does} with {type(error).__name__}: {describe_error(error)}. {REMEDY}") from error
 
 
 REMEDY = (
@@ -149,14 +149,14 @@ REMEDY = (
 )
 
 
-def said(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What an error of others says, in one line without a full stop at its end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     lines = plain.splitlines() or ["no reason given"]
     return shorten(lines[-1 if "Traceback" in plain else 0], 240, placeholder=" ...").rstrip(".:")
 
 
-def shown(value: object) -> str:
+def describe_value(value: object) -> str:
     """What came, for a message: a tensor by type and shape, anything else as it is written, in one short line."""
     if isinstance(value, Tensor):
         return "a nested tensor" if value.is_nested else f"a {value.dtype} tensor {tuple(value.shape)}"

@@ -22,13 +22,13 @@ _PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
 
 def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
     """What there is of :data:`PANELS` for one image, longer side ``side``; None for what was not made."""
-    picture = item.read()
-    factor = side / max(picture.size)
-    picture = picture.resize((max(1, round(picture.width * factor)), max(1, round(picture.height * factor))))
+    image = item.read()
+    factor = side / max(image.size)
+    image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
     return [
-        picture,
-        *(_heat(run.maps(item.id, plain=plain), picture) for plain in (True, False)),
-        *(_colours(path, picture) for path in (run.mask(item.id), run.prediction(item.id))),
+        image,
+        *(_heat(run.maps(item.id, plain=plain), image) for plain in (True, False)),
+        *(_colours(path, image) for path in (run.mask(item.id), run.prediction(item.id))),
     ]
 
 
@@ -48,33 +48,33 @@ def grid(rows: Sequence[Sequence[Image.Image | None]], gap: int = 4) -> Image.Im
     return sheet
 
 
-def data_url(picture: Image.Image) -> str:
+def data_url(image: Image.Image) -> str:
     """The image as a ``data:`` address, to stand in a page."""
     stream = io.BytesIO()
-    picture.save(stream, format="JPEG", quality=80)
+    image.save(stream, format="JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _heat(path: Path, picture: Image.Image) -> Image.Image | None:
+def _heat(path: Path, image: Image.Image) -> Image.Image | None:
     """The strongest of a file's maps over the image."""
     if not path.is_file():
         return None
     maps = load_maps(path).maps.numpy()
-    return heat(maps.max(0) if len(maps) else np.zeros(maps.shape[1:], np.float32), picture)
+    return heat(maps.max(0) if len(maps) else np.zeros(maps.shape[1:], np.float32), image)
 
 
-def heat(values: NDArray[np.float32], picture: Image.Image) -> Image.Image:
+def heat(values: NDArray[np.float32], image: Image.Image) -> Image.Image:
     """A map in [0, 1] over a darkened image: black, red, yellow, white."""
-    value = np.asarray(Image.fromarray(values).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
+    value = np.asarray(Image.fromarray(values).resize(image.size, Image.Resampling.BILINEAR))[..., None]
     colours = np.clip(3 * value - np.arange(3), 0, 1) * 255
-    return _blend(np.asarray(picture.convert("L"))[..., None] * np.ones(3), colours, 0.25 + 0.6 * value)
+    return _blend(np.asarray(image.convert("L"))[..., None] * np.ones(3), colours, 0.25 + 0.6 * value)
 
 
-def _colours(path: Path, picture: Image.Image) -> Image.Image | None:
+def _colours(path: Path, image: Image.Image) -> Image.Image | None:
     if not path.is_file():
         return None
-    ids = np.asarray(Image.fromarray(load_mask(path)).resize(picture.size, Image.Resampling.NEAREST))
-    return _blend(np.asarray(picture), _PALETTE[ids], np.where(ids > 0, 0.65, 0.0)[..., None])
+    ids = np.asarray(Image.fromarray(load_mask(path)).resize(image.size, Image.Resampling.NEAREST))
+    return _blend(np.asarray(image), _PALETTE[ids], np.where(ids > 0, 0.65, 0.0)[..., None])
 
 
 def _blend(under: NDArray[Any], over: NDArray[Any], share: NDArray[Any]) -> Image.Image:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from advcam.attribution import ClimbSettings, settings
 from advcam.errors import AdvcamError, InputError, SettingsError
-from advcam.expect import came
-from advcam.models import said, shown
+from advcam.expect import describe
+from advcam.models import describe_error, describe_value
 
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 Targets = Sequence[Sequence[int]] | Tensor | None
@@ -93,7 +93,7 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
         raise
     except Exception:  # whatever another's objects raise where they are no ids
         raise InputError(
-            f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {shown(targets)}"
+            f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {describe_value(targets)}"
         ) from None
     if len(lists) != images:
         raise InputError(f"targets must name the classes of each of the {images} images; got {len(lists)} of them")
@@ -104,7 +104,7 @@ def _id(name: object, row: int, classes: int) -> int:
     if isinstance(name, bool):
         raise TypeError("True and False are entries of a table, not class ids")
     if not 0 <= (c := index(name)) < classes:  # type: ignore[arg-type]
-        raise InputError(f"image {row}: class id {came(c)} is out of range; the model has classes 0 to {classes - 1}")
+        raise InputError(f"image {row}: class id {describe(c)} is out of range; the model has classes 0 to {classes - 1}")
     return c
 
 
@@ -117,10 +117,10 @@ def check_flag(name: str, value: object) -> bool:
     try:
         return bool(value)
     except Exception:  # arrays and tensors of several values
-        raise InputError(f"{name} is True or False; got {shown(value)}") from None
+        raise InputError(f"{name} is True or False; got {describe_value(value)}") from None
 
 
-def pairs(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def flatten_targets(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Row and class of every pair, [M] each.
 
     Raises:
@@ -158,7 +158,7 @@ def read_settings(preset: str, changes: dict[str, Any]) -> ClimbSettings:
     except AdvcamError:
         raise
     except Exception as error:  # arrays and other objects that cannot be compared with what there is
-        came = ", ".join(f"{name}={shown(value)}" for name, value in {"preset": preset, **changes}.items())
+        came = ", ".join(f"{name}={describe_value(value)}" for name, value in {"preset": preset, **changes}.items())
         raise SettingsError(
-            f"preset must be the name of one and settings plain numbers, words or tuples ({said(error)}); got {came}"
+            f"preset must be the name of one and settings plain numbers, words or tuples ({describe_error(error)}); got {came}"
         ) from error

@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .lending import lent, signature
+from .forward import evaluating, signature
 from .network import Network
 
 # Whether a model's copy was seen to give the same, at each precision and layer, while the model is the same.
 _sound: WeakKeyDictionary[nn.Module, tuple[object, dict[object, bool]]] = WeakKeyDictionary()
 
 
-def prepared(network: Network, image: Float[Tensor, "1 3 y x"]) -> Network:
+def fused(network: Network, image: Float[Tensor, "1 3 y x"]) -> Network:
     """A copy of the network with BatchNorm folded into convolutions and weights laid out as the arithmetic wants them.
 
     The copy shares with the model every tensor that it does not change, and the model itself is not touched. Logits and
@@ -55,7 +55,7 @@ def _agree(network: Network, fast: Network, image: Tensor) -> bool:
 
 
 def _copy(network: Network) -> Network | None:
-    with lent(network.model):  # another thread's hooks are no part of the model
+    with evaluating(network.model):  # another thread's hooks are no part of the model
         model = _structure(network.model)
     if model is None:
         return None

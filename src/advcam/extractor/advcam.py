@@ -16,10 +16,20 @@ from torch import Tensor, nn
 
 from advcam.attribution import ClimbSettings, Step, climb, counted, make_views
 from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError, out_of_memory
-from advcam.machine import settled
-from advcam.models import Network, called, check_fits, find, lent, ours, prepared, shown, unwrapped
+from advcam.models import (
+    Network,
+    as_network_errors,
+    check_fits,
+    checked_forward,
+    describe_value,
+    evaluating,
+    find,
+    fused,
+    unwrap,
+)
+from advcam.runtime import resolve_precision
 
-from .inputs import Targets, as_lists, check_flag, check_images, check_list, check_scales, pairs, read_settings
+from .inputs import Targets, as_lists, check_flag, check_images, check_list, check_scales, flatten_targets, read_settings
 from .maps import Maps, no_maps
 
 _CLASSES_AT_ONCE = 8  # of one image, where its features are computed only once
@@ -76,7 +86,7 @@ class AdvCAM:
         **changes: Any,
     ) -> None:
         if max_pixels is not None and not (isinstance(max_pixels, Integral) and max_pixels >= 1):
-            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {shown(max_pixels)}")
+            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {describe_value(max_pixels)}")
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer = model, layer
@@ -130,15 +140,15 @@ class AdvCAM:
             InputError: images of another form, or too little memory for one.
             NetworkError: a model without logits; whatever it raises, as the cause.
         """
-        model, images = unwrapped(self.model), check_images(images, self.settings.bounds)
+        model, images = unwrap(self.model), check_images(images, self.settings.bounds)
         check_fits(model, images)
-        with _undisturbed(), lent(model), torch.no_grad():
+        with _undisturbed(), evaluating(model), torch.no_grad():
             parts: list[Tensor] = []
             start = 0
             while start < len(images):
                 at_once = min(len(images) - start, max(1, self._limit(images) // self._pixels_of(images, 1.0)))
                 try:
-                    parts.append(called(model, images[start : start + at_once].clone()))
+                    parts.append(checked_forward(model, images[start : start + at_once].clone()))
                     start += at_once
                 except Exception as error:
                     self._make_room(error, images, 1.0, at_once)
@@ -190,9 +200,9 @@ class AdvCAM:
             self._check_head(network)
             lists = self._found(images) if targets is None else as_lists(targets, len(images), network.classes)
             once = s.steps == 1 and network.head is not None
-            with ours(network.model, "fails when it is prepared"):
-                climber = network if once else prepared(network, images[:1])
-            return _Job(images, network, climber, *pairs(lists, images.device))
+            with as_network_errors(network.model, "fails when it is prepared"):
+                climber = network if once else fused(network, images[:1])
+            return _Job(images, network, climber, *flatten_targets(lists, images.device))
 
     def _climb(self, job: _Job, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Every pair at one scale: the sum of its maps, the first of them, and what was recorded on the way."""
@@ -241,7 +251,7 @@ class AdvCAM:
             )  # fmt: skip
             steps = counted(raw, s)
         while True:
-            with _undisturbed(), ours(job.network.model, "fails on its gradient"):
+            with _undisturbed(), as_network_errors(job.network.model, "fails on its gradient"):
                 step = next(steps, None)
             if step is None:
                 return
@@ -302,7 +312,7 @@ class AdvCAM:
     def _precision(self, images: Tensor) -> str:
         """What to compute in; ``auto`` leaves a model in another type than float32 as it is."""
         own = self.settings.precision == "auto" and images.dtype != torch.float32
-        return "float32" if own else settled(self.settings.precision, images.device)
+        return "float32" if own else resolve_precision(self.settings.precision, images.device)
 
     def _pixels_of(self, images: Tensor, scale: float) -> int:
         return max(1, round(images.shape[2] * images.shape[3] * scale**2) * (2 if self.settings.mirror else 1))
@@ -323,7 +333,7 @@ class AdvCAM:
         if targets is not None:
             classes = self._classes(images[0][None]) if images else 0
             lists = as_lists(targets, len(images), classes)
-            pairs(lists, torch.device("cpu"))  # a class at all
+            flatten_targets(lists, torch.device("cpu"))  # a class at all
         out: dict[int, Maps] = {}
         for size in dict.fromkeys(image.shape for image in images):
             rows = [row for row, image in enumerate(images) if image.shape == size]

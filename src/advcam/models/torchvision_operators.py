@@ -23,7 +23,7 @@ _SCHEMAS = {
 _kept: list[torch.library.Library] = []  # a schema lives as long as its library object
 
 
-def mend() -> list[str]:
+def register_operators() -> list[str]:
     """Declares the missing schemas, once, and returns the names of those it declared."""
     spec = importlib.util.find_spec("torchvision")
     if _kept or spec is None or spec.origin is None:

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advcam.errors import InputError, SettingsError
-from advcam.explain import check_flag
-from advcam.models import find, said, shown, unwrapped
+from advcam.extractor import check_flag
+from advcam.models import describe_error, describe_value, find, unwrap
 
 
 def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -28,7 +28,7 @@ def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
         layers = list(target_layers)
     except Exception as error:  # whatever another's iterable raises
         raise InputError(
-            f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; it fails: {said(error)}"
+            f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; it fails: {describe_error(error)}"
         ) from error
     if not layers:
         raise InputError("target_layers is empty: expected at least one module of the model, e.g. [model.layer4[-1]]")
@@ -61,7 +61,9 @@ def classes_of(targets: Iterable[Any]) -> list[int]:
     except InputError:
         raise
     except Exception as error:  # whatever another's iterable raises
-        raise InputError(f"targets must be a list with one target for each image, or None; it fails: {said(error)}") from error
+        raise InputError(
+            f"targets must be a list with one target for each image, or None; it fails: {describe_error(error)}"
+        ) from error
 
 
 _MOST_CLASSES = 10**7
@@ -102,7 +104,7 @@ def check_reshape(
     for layer in layers:
         network = find(model, image, layer)
         raw: list[Any] = []
-        module = unwrapped(model).get_submodule(layer)
+        module = unwrap(model).get_submodule(layer)
         hook = module.register_forward_hook(lambda _module, _inputs, output, raw=raw: raw.append(output))
         try:
             used = network(image)[0]
@@ -126,11 +128,11 @@ def _laid(reshape: Callable[[Any], Tensor], raw: Any, layer: str) -> Tensor:
     except Exception as error:  # most often it was written for another grid
         came = f" {tuple(raw.shape)}" if isinstance(raw, Tensor) else ""
         raise InputError(
-            f"reshape_transform fails on the output{came} of layer {layer!r}: {said(error)}. {_LEAVE_OUT}"
+            f"reshape_transform fails on the output{came} of layer {layer!r}: {describe_error(error)}. {_LEAVE_OUT}"
         ) from error
     if not isinstance(laid, Tensor) or laid.is_nested or laid.layout != torch.strided:
         raise InputError(
-            f"reshape_transform makes {shown(laid)} of layer {layer!r}: expected a tensor [N, D, h, w]. {_LEAVE_OUT}"
+            f"reshape_transform makes {describe_value(laid)} of layer {layer!r}: expected a tensor [N, D, h, w]. {_LEAVE_OUT}"
         )
     return laid
 
@@ -142,7 +144,9 @@ def check_options(options: Mapping[str, Any]) -> None:
         SettingsError: it is.
     """
     if "layer" in options:
-        raise SettingsError(f"layer={shown(options['layer'])}: layers are given as target_layers here; leave layer= out")
+        raise SettingsError(
+            f"layer={describe_value(options['layer'])}: layers are given as target_layers here; leave layer= out"
+        )
 
 
 def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:
