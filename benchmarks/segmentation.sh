@@ -16,7 +16,7 @@ fi
 data=$(realpath "$data") work=$(realpath -m "${4:-runs/segmentation-$kind}")
 rows=${5:-upper plain advcam few unlabelled weak paper classifier unbalanced bootstrapped symmetric rounds cct}
 mkdir -p "$work"
-shuf --random-source=<(yes) -n 60 "$data/train.txt" | sort > "$work/few.txt"  # 60 pictures with masks, the same at every call
+shuf --random-source=<(yes) -n 60 "$data/train.txt" | sort > "$work/few.txt"  # 60 images with masks, the same at every call
 
 masks() {  # of plain or AdvCAM maps; made once
   [ -d "$work/masks-$1" ] || $python -m benchmarks.rows copy "$run" "$work/masks-$1" classify climb

@@ -35,7 +35,7 @@ def kept(run):
     "verb",
     [
         ["classify"], ["climb"], ["refine"], ["segment"], ["report"], ["evaluate", "--masks", "MASKS"],
-        ["study", "iterations", "--masks", "MASKS", "--pictures", "2", "--longest", "1", "--resamples", "20"],
+        ["study", "iterations", "--masks", "MASKS", "--sample", "2", "--longest", "1", "--resamples", "20"],
     ],
     ids=lambda words: words[0],
 )  # fmt: skip
@@ -89,7 +89,7 @@ def test_a_given_classifier_was_not_trained_here(finished, scenes, tmp_path, cap
     assert "24 images to make masks of (the classifier is given), 0 to score on" in said
     assert "to train on" not in said
     assert json.loads((run / "1-classify" / "metrics.json").read_text())["images"] == 24
-    words = ["--pictures", "2", "--longest", "2", "--resamples", "20", "--quiet"]
+    words = ["--sample", "2", "--longest", "2", "--resamples", "20", "--quiet"]
     assert main(["study", "growth", "--run", str(run), *words]) == 0
     about = json.loads((run / "studies" / "growth" / "study.json").read_text())
     assert "the classifier was given" in json.dumps(about)

@@ -37,7 +37,7 @@ def assert_copy_agrees(monkeypatch, model, images, **settings):
     settings = {"steps": 3, "step_size": 0.02} | settings
     ours = advcam.AdvCAM(model, **settings)(images, [[0, 1], [1], [2]])
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["advcam.extractor.advcam"], "prepared", lambda network, _image: network)
+        patch.setattr(sys.modules["advcam.extractor.advcam"], "fused", lambda network, _image: network)
         plain = advcam.AdvCAM(model, **settings)(images, [[0, 1], [1], [2]])
     assert plain.maps.any()
     assert torch.allclose(ours.maps, plain.maps, rtol=1e-3, atol=1e-3 * float(plain.maps.max()))

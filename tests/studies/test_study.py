@@ -13,7 +13,7 @@ from advcam.stages.climb import ClimbConfig
 from advcam.studies import STUDIES
 from advcam.studies.study import identity
 
-FAST = ["--pictures", "4", "--resamples", "20", "--quiet"]
+FAST = ["--sample", "4", "--resamples", "20", "--quiet"]
 FILES = {"study.json", "rows.csv", "figure.png", "paragraph.txt"}
 
 
@@ -50,7 +50,7 @@ def test_iterations(run, scenes, capsys):
     assert float(found[2]["difference"]) == 0
     about = json.loads((folder / "study.json").read_text())
     assert about["samples"][0]["list"] == "eval.txt"
-    assert about["samples"][0]["pictures"] == 8
+    assert about["samples"][0]["images"] == 8
     assert "ground truth" in about["rule"]
     assert "all 8 images of eval.txt" in (folder / "paragraph.txt").read_text()
     with Image.open(folder / "figure.png") as figure:
@@ -61,7 +61,7 @@ def test_iterations(run, scenes, capsys):
     ("name", "column", "values"),
     [
         ("restrain", "restrain", ["0", "2"]),
-        ("threshold", "tau", ["0.3", "0.5"]),
+        ("tau", "tau", ["0.3", "0.5"]),
         ("step-size", "step_size", ["0.01", "0.05"]),
     ],
 )
@@ -70,7 +70,7 @@ def test_sweeps(run, scenes, name, column, values):
     found = rows(run, name)
     assert [row[column] for row in found] == values
     assert {row["steps"] for row in found} == {"3"}
-    base = {"restrain": 0, "threshold": 1, "step-size": 0}[name]
+    base = {"restrain": 0, "tau": 1, "step-size": 0}[name]
     assert float(found[base]["difference"]) == 0
     assert len(rows(run, name, "curves.csv")) == 8
     assert "4 of the 8 images of eval.txt" in (run / "studies" / name / "paragraph.txt").read_text()
@@ -174,7 +174,7 @@ def test_pictures_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
     skipped = (run / "studies" / "restrain" / "skipped.csv").read_text()
     assert "scene-00017" in skipped
     assert "nothing" in skipped
-    assert json.loads((run / "studies/restrain/study.json").read_text())["samples"][0]["pictures"] == 2
+    assert json.loads((run / "studies/restrain/study.json").read_text())["samples"][0]["images"] == 2
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_pictures_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
         (["landscape", "--preset", "official"], "give --preset default"),
         (["growth", "--parts", "nowhere"], "telling parts"),
         (["networks", "--masks", "MASKS", "--runs", "RUN"], "once for each run"),
-        (["threshold", "--masks", "MASKS", "--pictures", "0"], "--pictures is at least 1"),
+        (["tau", "--masks", "MASKS", "--sample", "0"], "--sample is at least 1"),
         (["restrain", "--masks", "MASKS", "--values", "-1"], "at least 0"),
     ],
 )

@@ -19,7 +19,7 @@ import advcam
 from safetensors.torch import save_file
 from advcam.data import Augmentation, Item, Normalisation, TrainingViews
 from advcam.errors import RunError
-from advcam.runtime import Machine
+from advcam.runtime import Runtime
 from advcam.progress import Reporter
 from advcam.training import PixelLoss, Plan, fit
 
@@ -31,13 +31,13 @@ items = [Item(p.stem, p, (), (64, 64)) for p in sorted((scenes / "images").iterd
 masks = [scenes / "masks" / f"{item.id}.png" for item in items]
 views = TrainingViews(items, Augmentation(48, (0.5, 1.0), 640), Normalisation((0.5,) * 3, (0.5,) * 3), 0, 6, masks=masks)
 plan = Plan(3, 4, 1e-2, 1e-2, 1e-4, "frozen", "float32", ema=0.9)
-machine = Machine("cpu", workers=0)
+runtime = Runtime("cpu", workers=0)
 state, history = fit(
-    model, None, model[3].parameters(), views, PixelLoss(balanced=True), plan, lambda net: {"seen": 0.5}, None, out, machine,
+    model, None, model[3].parameters(), views, PixelLoss(balanced=True), plan, lambda net: {"seen": 0.5}, None, out, runtime,
     Reporter(quiet=True), "test",
 )
-shares = machine.share(list(range(5)))
-if machine.first:
+shares = runtime.share(list(range(5)))
+if runtime.first:
     save_file(state, out / "state.safetensors")
     (out / "said.txt").write_text(f"{[row['loss'] for row in history]} {shares}")
 
@@ -45,13 +45,13 @@ def fail():
     raise RunError("of the first")
 
 try:
-    machine.once(fail)
+    runtime.once(fail)
 except RunError as error:
     assert str(error) == "of the first"
 else:
     raise AssertionError("every process hears of the error")
-assert machine.once(lambda: 7) == 7
-machine.leave()
+assert runtime.once(lambda: 7) == 7
+runtime.leave()
 """
 
 

@@ -29,7 +29,7 @@ def add_study(parser: ArgumentParser) -> None:
         "--masks", type=Path, action="append", default=[], metavar="DIR",
         help="ground truth, ID.png with class ids; with several runs once for each, in their order",
     )  # fmt: skip
-    group.add_argument("--pictures", type=int, metavar="N", help="how many, drawn with the run's seed (default: 100)")
+    group.add_argument("--sample", type=int, metavar="N", help="how many, drawn with the run's seed (default: 100)")
     group.add_argument("--list", type=Path, metavar="FILE", help="these images, one a line (default: those for scoring)")
     group.add_argument(
         "--values", type=lambda text: tuple(text.split(",")), metavar="A,B,C",
@@ -52,7 +52,7 @@ def _paths(text: str) -> tuple[Path, ...]:
 
 def config(args: Namespace, context: Context) -> StudyConfig:
     """What the options ask for; climb options change the run's own climb, --preset starts from a preset instead."""
-    names = ("pictures", "list", "values", "longest", "resamples", "parts", "grid", "reach")
+    names = ("sample", "list", "values", "longest", "resamples", "parts", "grid", "reach")
     given: dict[str, Any] = {name: getattr(args, name) for name in names}
     climb = _climb(args, context)
     climb = replace(climb, precision=resolve_precision(climb.precision, context.runtime.torch_device()))

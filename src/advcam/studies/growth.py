@@ -115,7 +115,7 @@ def growth(study: Study) -> Outcome:
     s = replace(as_they_are(config.climb), scales=(1.0,), steps=longest)
     more = {"masks": known.masks, "parts": known.parts} if known else {}
     asked = Setting({}, identity(study.context, "growth", s, **more), partial(measure, Climber(study.context), s, known))
-    wanted = draw(study.context, known.masks if known else None, config.images, config.list)
+    wanted = draw(study.context, known.masks if known else None, config.sample, config.list)
     sample, (parts,), skipped = study.collect([asked], wanted)
     names = BY_MAP + (BY_TRUTH if known else ())
     rows = _rows(parts, names, resampled(len(parts), config.resamples, sample.seed), longest)
@@ -138,7 +138,7 @@ def _rows(parts: Sequence[Part], names: Sequence[str], weights: Float[Tensor, "b
             if name in COMPARED:
                 other = found["amplification"][:, names.index(COMPARED[name]), t]
                 numbers["difference"] = numbers["amplification"] - other
-            rows.append({"cells": name, "t": t, "pictures": len(parts), **with_intervals(**numbers)})
+            rows.append({"cells": name, "t": t, "images": len(parts), **with_intervals(**numbers)})
     return rows
 
 

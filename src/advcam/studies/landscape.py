@@ -129,7 +129,7 @@ def landscape(study: Study) -> Outcome:
     more: dict[str, Any] = {"reach": reach, "points": config.grid, "seed": study.context.seed}
     measured = partial(measure, Climber(study.context), s, reach, config.grid, study.context.seed)
     asked = Setting({}, identity(study.context, "landscape", s, **more), measured)
-    sample, (parts,), skipped = study.collect([asked], draw(study.context, None, config.images, config.list))
+    sample, (parts,), skipped = study.collect([asked], draw(study.context, None, config.sample, config.list))
     rows = _rows(parts, resampled(len(parts), config.resamples, sample.seed))
     centred = [part["surfaces"] - part["surfaces"][..., config.grid // 2, config.grid // 2][..., None, None] for part in parts]
     mean = np.stack([surface.mean(0) for surface in centred]).mean(0)
@@ -154,5 +154,5 @@ def _rows(parts: list[Part], weights: Float[Tensor, "b n"]) -> list[Row]:
         numbers = {kind: mean[:, at] for kind, mean in means.items()}
         numbers |= {f"{kind}_difference": mean[:, at] - mean[:, AROUND.index("attacked")] for kind, mean in means.items()}
         deviations = {f"{kind}_deviation": float(value[:, at].std(correction=0)) for kind, value in values.items()}
-        rows.append({"around": name, "pictures": len(parts), **with_intervals(**numbers), **deviations})
+        rows.append({"around": name, "images": len(parts), **with_intervals(**numbers), **deviations})
     return rows

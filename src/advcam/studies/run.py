@@ -18,7 +18,7 @@ from .study import Outcome, Row, Study, classifier_key
 STUDIES: dict[str, Callable[[Study], Outcome]] = {
     "iterations": sweeps.iterations,
     "restrain": sweeps.restrain,
-    "threshold": sweeps.threshold,
+    "tau": sweeps.tau,
     "step-size": sweeps.step_size,
     "growth": growth.growth,
     "landscape": landscape.landscape,

@@ -48,7 +48,7 @@ class Sample:
 
     def record(self) -> dict[str, Any]:
         """Plain data, for a file."""
-        about = {"list": self.source, "pictures": len(self.items), "of": self.of, "seed": self.seed}
+        about = {"list": self.source, "images": len(self.items), "of": self.of, "seed": self.seed}
         return about | {"ids": [item.id for item in self.items]}
 
 

@@ -16,7 +16,7 @@ class StudyConfig:
     Args:
         climb: the settings that are varied, or applied as they are.
         masks: folder of ground truth ID.png, of every run that is looked at; growth and landscape need none.
-        images: how many, drawn with the run's seed; None is 100, or all that a list names.
+        sample: how many images, drawn with the run's seed; None is 100, or all that a list names.
         list: file naming the images, one a line, instead of the run's images for scoring.
         values: the values to sweep instead of the study's own; of ``iterations`` and ``base`` names.
         longest: the highest T that is looked at; None is the study's own.
@@ -28,7 +28,7 @@ class StudyConfig:
 
     climb: ClimbSettings
     masks: tuple[Path, ...] = ()
-    images: int | None = None
+    sample: int | None = None
     list: Path | None = None
     values: tuple[str, ...] | None = None
     longest: int | None = None
@@ -38,7 +38,7 @@ class StudyConfig:
     reach: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("pictures", 1), ("longest", 1), ("resamples", 20), ("grid", 3)):
+        for name, least in (("sample", 1), ("longest", 1), ("resamples", 20), ("grid", 3)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SettingsError(f"--{name} is at least {least}, got {value}")

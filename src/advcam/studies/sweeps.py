@@ -1,4 +1,4 @@
-"""Seed quality against one setting of the climb: iterations, restrain, threshold, step-size, base."""
+"""Seed quality against one setting of the climb: iterations, restrain, tau, step-size, base."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Climbed:
 
     def row(self, at: int, t: int, **against: Score) -> Row:
         """The row of a setting at T = t; ``gain`` is the difference to its own plain map."""
-        counted = {"steps": t, "pictures": len(self.sample.items)}
+        counted = {"steps": t, "images": len(self.sample.items)}
         return self.columns[at] | counted | self.scores[at][t - 1].row(gain=self.scores[at][0], **against)
 
     def beside_plain(self, at: int, t: int) -> Row:
@@ -62,7 +62,7 @@ def climb_all(study: Study, context: Context, masks: Path, settings: Sequence[tu
         Setting(columns, identity(context, "seeds", s, masks=masks), partial(measure, climber, s, masks))
         for columns, s in settings
     ]
-    wanted = draw(context, masks, study.config.images, study.config.list)
+    wanted = draw(context, masks, study.config.sample, study.config.list)
     sample, parts, skipped = study.collect(asked, wanted)
     weights = resampled(len(sample.items), study.config.resamples, sample.seed)
     turns = [(at, t) for at, (_, s) in enumerate(settings) for t in range(1, s.steps + 1)]
@@ -119,7 +119,7 @@ def restrain(study: Study) -> Outcome:
     return _sweep(study, study.config.climb, "restrain", RESTRAIN)
 
 
-def threshold(study: Study) -> Outcome:
+def tau(study: Study) -> Outcome:
     """Seed quality against tau, with the penalty on: with lambda 1 where the run's climb has none."""
     base = study.config.climb
     if not base.restrain:
