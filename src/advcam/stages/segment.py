@@ -19,9 +19,9 @@ from advcam.store import digest, save_mask, write_bytes, write_json
 from advcam.training import PixelLoss, fit
 
 from .context import Context
+from .networks import NetworkConfig
 from .pixels import (
     LOOK,
-    NetworkConfig,
     against_masks,
     check_masks,
     encoder_of,

@@ -36,9 +36,9 @@ from advcam.store import digest, write_bytes, write_json
 from advcam.training import fit
 
 from .context import Context, list_skips
+from .networks import NetworkConfig
 from .pixels import (
     LOOK,
-    NetworkConfig,
     against_masks,
     check_masks,
     encoder_of,
