@@ -18,8 +18,8 @@ import torch
 
 import advcam
 from advcam.data import Normalisation, read_image
-from advcam.flow import reopen
 from advcam.metrics.sweep import Sample
+from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.runtime import Runtime, resolve_precision
 from advcam.stages.context import trained_classifier

@@ -24,8 +24,8 @@ import torch.nn.functional as F
 
 import advcam.models  # noqa: F401  (the torchvision mend)
 from advcam.data import IGNORE
-from advcam.flow import reopen
 from advcam.metrics import confusion, mean_iou, noise, sweep_counts
+from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from advcam.stages import refine

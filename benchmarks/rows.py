@@ -16,8 +16,8 @@ import torch
 
 import advcam.models  # noqa: F401  (the torchvision mend)
 from advcam.data import read_image
-from advcam.flow import reopen
 from advcam.metrics import confusion, mean_iou, noise
+from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter

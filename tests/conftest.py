@@ -26,9 +26,9 @@ from torch import nn
 
 from advcam.cli import main
 from advcam.data import SceneSettings, write_dataset
-from advcam.flow import reopen
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import segmentation_network
+from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from advcam.store import write_bytes, write_json

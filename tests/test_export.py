@@ -3,15 +3,19 @@
 import importlib.util
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from advcam import export as room
 from advcam.cli import main
+from advcam.commands import Session
+from advcam.commands import export as room
+from advcam.commands.export import ExportConfig, run
 from advcam.errors import NetworkError, RunError, SettingsError
-from advcam.export import export
+from advcam.progress import Reporter
+from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter
 
 CPU = torch.device("cpu")
@@ -60,6 +64,10 @@ def opened(path):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert [part.name for part in (*session.get_inputs(), *session.get_outputs())] == ["images", "logits"]
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def export(model, out, size=None):
+    return run(ExportConfig(model=model, out=Path(out), size=size), Session(Runtime("cpu"), Reporter(quiet=True))).lines
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -141,7 +149,7 @@ def test_libraries_that_are_not_there(trained, tmp_path, monkeypatch, capsys):
     assert "needs onnxruntime, not installed here: pip install onnx onnxscript onnxruntime; --out FILE.pt2" in said
     with pytest.raises(SystemExit, match="2"):
         main(["export", "--model", str(trained), "--out", "model.onnx", "--size", "large"])
-    assert "invalid size value: 'large'" in capsys.readouterr().err
+    assert "size is two numbers such as 512x640; got 'large'" in capsys.readouterr().err
 
 
 def test_no_network_in_the_folder(trained, tmp_path):

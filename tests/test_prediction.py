@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +14,19 @@ from safetensors.torch import save
 from torch import nn
 
 from advcam.cli import main
+from advcam.commands import Session
+from advcam.commands.predict import PredictConfig, run
 from advcam.data import Normalisation, fit_within, scene
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError
 from advcam.models.cct import CCT
 from advcam.models.classifiers import Backbone
-from advcam.prediction import PredictConfig, predict
 from advcam.progress import Reporter
 from advcam.refinement import argmax_mask, dense_crf, unary_from_probabilities
 from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter, build_network, read_record
 from advcam.store import write_bytes, write_json
 
+PLACES = {"model": Path("model"), "images": Path("images"), "out": Path("out")}
 CPU, QUIET = Runtime("cpu"), Reporter(quiet=True)
 DEVICE = torch.device("cpu")
 
@@ -141,7 +144,7 @@ def test_the_crf_moves_labels_to_edges_and_nothing_where_there_is_none():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scales": ()}, "scales are factors from 0.1 to 10, e.g. 0.75,1,1.25"),
+        ({"scales": ()}, "scales must be at least 0.1 and at most 10, e.g. 0.75,1,1.25"),
         ({"scales": (1.0, 0.0)}, r"got \(1.0, 0.0\)"),
         ({"merge": "median"}, "merged by one of mean, max; got 'median'"),
         ({"window": 8}, "at least 32 pixels; got 4000 and 8"),
@@ -159,13 +162,18 @@ def test_the_record_decides_what_is_not_asked_for(trained, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
     made = Segmenter.load(tmp_path / "model", DEVICE)
     assert (made.merge, made.window, made.crf, made.mirror, made.scales) == ("max", None, True, False, (1.0,))
-    assert PredictConfig().applied(made) == made
-    asked = PredictConfig(scales=(0.5,), mirror=True, merge="mean", crf=False, long_side=80).applied(made)
+    assert (
+        PredictConfig(
+            **PLACES,
+        ).applied(made)
+        == made
+    )
+    asked = PredictConfig(**PLACES, scales=(0.5,), mirror=True, merge="mean", crf=False, long_side=80).applied(made)
     assert (asked.merge, asked.window, asked.crf, asked.mirror, asked.scales) == ("mean", None, False, True, (0.5,))
     assert asked.long_side == 80
-    assert PredictConfig(window=64).applied(made).window == 64
+    assert PredictConfig(**PLACES, window=64).applied(made).window == 64
     with pytest.raises(SettingsError, match="give --window or --long-side"):
-        PredictConfig(window=64, long_side=80)
+        PredictConfig(**PLACES, window=64, long_side=80)
 
 
 @pytest.mark.parametrize(
@@ -230,21 +238,24 @@ def test_probabilities_beside_the_masks(trained, pictures, tmp_path):
     assert (out / "probabilities" / "one.npz").is_file()
 
 
+def predict(model, images, out, **how):
+    return run(PredictConfig(model=model, images=images, out=out, **how), Session(CPU, QUIET))
+
+
 def test_other_options_are_refused(trained, pictures, tmp_path, capsys):
     out = tmp_path / "masks"
-    predict(trained, pictures, out, PredictConfig(), CPU, QUIET)
-    assert predict(trained, pictures, out, PredictConfig(scales=(1.0,), mirror=True, merge="mean"), CPU, QUIET) == []
+    predict(trained, pictures, out)
+    assert predict(trained, pictures, out, scales=(1.0,), mirror=True, merge="mean").skipped == 0
     with pytest.raises(
         RunError, match=r"masks made with other options \(merge: mean -> max, crf: False -> True\); give another"
     ):
-        predict(trained, pictures, out, PredictConfig(merge="max", crf=True), CPU, QUIET)
+        predict(trained, pictures, out, merge="max", crf=True)
     with pytest.raises(RunError, match=r"long_side: 64 -> None, window: None -> 64"):
-        predict(trained, pictures, out, PredictConfig(window=64), CPU, QUIET)
-    with pytest.raises(SystemExit, match="2"):
-        main(taken(trained, "--images", pictures, "--out", out, "--window", "64", "--long-side", "64"))
-    assert "not allowed with argument" in capsys.readouterr().err
+        predict(trained, pictures, out, window=64)
+    assert main(taken(trained, "--images", pictures, "--out", out, "--window", "64", "--long-side", "64")) == 2
+    assert "give --window or --long-side" in capsys.readouterr().err
     assert main(taken(trained, "--images", pictures, "--out", out, "--scales", "0")) == 2
-    assert "scales are factors from 0.1 to 10" in capsys.readouterr().err
+    assert "scales must be at least 0.1 and at most 10" in capsys.readouterr().err
 
 
 def test_memory_that_does_not_suffice_for_one_picture(trained, pictures, tmp_path, monkeypatch, capsys):

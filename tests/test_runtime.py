@@ -77,7 +77,7 @@ def advcam(*words, **environment):
 
 
 def precision(run, step):
-    return json.loads((run / "run.json").read_text())["steps"][step]["settings"]["precision"]
+    return json.loads((run / "run.json").read_text())["steps"][step]["precision"]
 
 
 @pytest.fixture(scope="module")

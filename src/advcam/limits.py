@@ -70,13 +70,6 @@ MAX_LOG2_STEPS = 20
 MAX_PAIRS = 2**26
 """Pairs of neighbours in a random walk, about 3 GB."""
 
-MAX_SETTINGS = {
-    "epochs": 10**6, "steps": 10**9, "batch": 10**6, "bias_factor": 1e6, "crop": 16_384, "long_side": 10**6,
-    "long_sides": 10**6, "scales": 100, "predict_scales": 100, "output_stride": 64, "workers": 1024, "accumulate": 10**6,
-    "window": 10**6, "rounds": 1000,
-}  # fmt: skip
-"""Of settings, by name: more is a slip of the hand."""
-
 MAX_CLIMB_STEPS = 10**5
 """T of a climb."""
 

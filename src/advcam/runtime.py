@@ -15,46 +15,43 @@ from typing import Any, TypeVar
 import torch
 
 from advcam.errors import AdvcamError, AdvcamWarning, SettingsError
-from advcam.kinds import check_kinds
+from advcam.options import Config, option
 from advcam.process import usable_cores
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Runtime:
+class Runtime(Config):
     """Device and limits.
-
-    Args:
-        device: ``auto`` (CUDA, then Apple's MPS, then CPU), ``cpu``, ``cuda`` or ``mps``.
-        workers: processes that read images while a network trains; 0 reads in the training process.
-        max_pixels: most pixels in one forward pass of a climb; bounds memory. None leaves it to the climb.
-        accumulate: parts that a training batch is taken in, one after the other; bounds memory.
-        tensorboard: write TensorBoard logs of trainings.
 
     Raises:
         SettingsError: a device that is not there.
     """
 
-    device: str = "auto"
-    workers: int = field(default_factory=lambda: min(2, usable_cores() - 1))
-    max_pixels: int | None = None
-    accumulate: int = 1
-    tensorboard: bool = False
+    device: str = option("auto", "auto (CUDA, then Apple's MPS, then CPU), cpu, cuda or mps", flag="device", common=True)
+    workers: int = field(
+        default_factory=lambda: min(2, usable_cores() - 1),
+        metadata={
+            "option": {"help": "processes that read images while a network trains", "flag": "workers", "least": 0, "most": 1024}
+        },
+    )
+    max_pixels: int | None = option(
+        None, "most pixels in one forward pass of a climb; bounds memory", flag="max-pixels", least=1
+    )
+    accumulate: int = option(
+        1, "take each training batch in so many micro-batches; bounds memory", flag="accumulate", least=1, most=10**6
+    )
+    tensorboard: bool = option(False, "write TensorBoard logs of trainings into the step's folder", flag="tensorboard")
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        super().__post_init__()
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if self.device not in ("auto", *there):
             raise SettingsError(f"--device is one of auto, {', '.join(there)}; got {self.device!r}")
         if self.device != "auto" and not there[self.device]:
             raise SettingsError(
                 f"--device {self.device}: there is none here; use {', '.join(d for d, on in there.items() if on)}"
-            )
-        if self.workers < 0 or (self.max_pixels is not None and self.max_pixels < 1) or self.accumulate < 1:
-            raise SettingsError(
-                "workers must be at least 0, max_pixels and accumulate at least 1; got"
-                f" {self.workers}, {self.max_pixels} and {self.accumulate}"
             )
 
     def torch_device(self) -> torch.device:

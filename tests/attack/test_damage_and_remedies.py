@@ -281,7 +281,7 @@ def test_seeds_out_of_range_are_refused(seed, scenes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", ["x={[]:1}", "x=" + "(" * 3000, "preset=fast", f"steps={10**18}", "steps=1e300", "scales=[[1]]"]
+    "option", ["x={[]:1}", "x=" + "(" * 3000, "preset=quick", f"steps={10**18}", "steps=1e300", "scales=[[1]]"]
 )
 def test_options_that_no_climb_has_drop_nothing(option, run, capsys):
     before = sorted(run.rglob("*"))
@@ -298,7 +298,7 @@ RECIPES = [
     "[climb]\npreset = [1]",
     "[climb]\nkeep = 'no'",
     "[climb]\nsteps = 'x'",
-    "[climb]\nscales = 5",
+    "[climb]\nscales = 'x'",
     "climb = 3",
 ]
 

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save as save_tensors
 
 from advcam.cells import as_read, as_text
-from advcam.cli import configs, recipes
+from advcam.cli import recipes
 from advcam.data import (
     class_indices,
     coco_files,
@@ -36,7 +36,9 @@ from advcam.data.images import pixels_of
 from advcam.data.labels import json_rows, read_json_file
 from advcam.errors import AdvcamError
 from advcam.models.weights import load_state
-from advcam.stages.climb import ClimbConfig
+from advcam.options import key_values, overlay
+from advcam.stages.maps import ClimbConfig
+from advcam.stages.table import STEPS
 from advcam.store import StoredMaps, load_maps, load_mask, made_of, read_json, save_maps, save_mask
 from advcam.store.records import (
     ClassifierRecord,
@@ -379,12 +381,9 @@ def test_records_of_a_run(name, finished, tmp_path):
 
 
 @hunt(
-    changed(
-        {"steps": 3, "scales": [1.0, 1.5], "threshold": 0.5, "method": "cam", "keep": True, "penalty": "mean", "bounds": [0, 1]}
-    )
+    changed({"steps": 3, "scales": [1.0, 1.5], "tau": 0.5, "method": "cam", "keep": True, "penalty": "sum", "bounds": [0, 1]})
 )
 def test_settings_of_a_recorded_climb(record):
-    """Records of before tau was called so are read too."""
     if isinstance(record, dict):
         ours(ClimbConfig.from_record, record)
 
@@ -410,12 +409,8 @@ margin = 0.1
 def test_recipes(tmp_path, data):
     path = tmp_path / "mine.toml"
     path.write_bytes(data)
-    for step, config in (
-        ("segment", configs.SegmentConfig),
-        ("classify", configs.ClassifyConfig),
-        ("semi", configs.SemiConfig),
-    ):
-        ours(lambda step=step, config=config: recipes.configured(config, recipes.recipe(str(path), step)))
+    for name, step in STEPS.items():
+        ours(lambda name=name, step=step: overlay(step.config, recipes.recipe(str(path), name)))
 
 
 OPTION = st.tuples(st.sampled_from(["steps", "lr", "scales", "x"]), VALUES).map(lambda pair: f"{pair[0]}={pair[1]!r}")
@@ -424,7 +419,7 @@ NESTED = st.sampled_from(["a=" + "(" * 2000, "a=" + "-" * 5000 + "1", "a=" + "["
 
 @hunt(st.lists(st.one_of(st.text(max_size=30), OPTION, NESTED), max_size=3))
 def test_options_of_a_command(entries):
-    found = ours(configs.pairs, entries, "--climb-option")
+    found = ours(key_values, entries, "--climb-option")
     assert found is None or all(isinstance(key, str) for key in found)
 
 

@@ -171,7 +171,7 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_that_no_verb_has_are_refused(name, run, capsys):
     state = json.loads((run / "run.json").read_text())
-    state["options"]["climb"][name] = OPTIONS[name]
+    state["steps"]["climb"]["config"][name] = OPTIONS[name]
     (run / "run.json").write_text(json.dumps(state))
     assert ends_well(["climb", "--run", str(run), "--redo", "--quiet"], capsys) == 2
     assert (run / "2-climb" / "maps").is_dir()
@@ -198,7 +198,8 @@ def test_code_that_a_run_names_is_not_run(run, scenes, tmp_path, capsys):
     file.write_text(MARK.format(str(mark)))
     of_code(run, file)
     state = json.loads((run / "run.json").read_text())
-    state["options"]["classify"]["classifier"] = f"{file}:build"
+    state["steps"]["classify"]["config"]["classifier"] = f"{file}:build"
+    state["steps"]["classify"]["given"] = ["classifier"]
     (run / "run.json").write_text(json.dumps(state))
     for command in [*verbs(run, scenes), ["climb", "--run", str(run), "--redo"], ["classify", "--run", str(run), "--redo"]]:
         ends_well(command, capsys)

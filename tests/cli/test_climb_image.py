@@ -101,7 +101,7 @@ def test_names_of_imagenet_s_classes(image, tmp_path, capsys):
         (["--model", "timm:test_resnet", "--class", "cat"], "no class is called 'cat'; this network's classes have no names"),
         (["--model", "timm:test_resnet", "--layer", "layer9"], "no layer 'layer9'; did you mean layer"),
         (["--model", "timm:test_resnet", "--scales", "1,2"], "an animation has one grid: give one scale, e.g. --scales 1"),
-        (["--model", "timm:test_resnet", "--top", "0"], "top must be at least 1"),
+        (["--model", "timm:test_resnet", "--top", "0"], "top must be from 1 to 1000000; got 0"),
         (["--model", "timm:vgg11"], "has no pre_logits"),
     ],
 )

@@ -5,14 +5,14 @@ import json
 import shutil
 import sys
 
+import advcam.commands  # noqa: F401
 import numpy as np
 import pytest
 from PIL import Image
 
-import advcam.preparation  # noqa: F401
 from advcam.cli import main
 from advcam.data import load
-from advcam.flow import _digest
+from advcam.pipeline import _digest
 from advcam.store import digest, load_mask, save_mask
 from layouts import COCO, write_coco, write_voc
 
@@ -148,7 +148,7 @@ def test_stopped_it_goes_on_and_other_files_are_refused(tmp_path, capsys, monkey
         drawn.append(path)
         save_mask(path, ids)
 
-    monkeypatch.setattr(sys.modules["advcam.preparation.convert"], "save_mask", stopped)
+    monkeypatch.setattr(sys.modules["advcam.commands.convert"], "save_mask", stopped)
     assert convert(coco, out) == 130
     assert not (out / "labels.csv").exists(), "what is not finished does not look so"
     before = {path: path.stat().st_mtime_ns for path in drawn}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from advcam.cli import main
-from advcam.flow import DataConfig, reopen, start
+from advcam.pipeline import DataConfig, reopen, start
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from conftest import arguments
@@ -101,7 +101,10 @@ def test_a_given_classifier_was_not_trained_here(finished, scenes, tmp_path, cap
 def test_a_run_begun_with_a_relative_path_is_read_from_any_folder(scenes, tmp_path, monkeypatch):
     """As the demo is."""
     monkeypatch.chdir(scenes)
-    data = DataConfig(Path("images"), Path("labels.csv"), Path("classes.csv"), Path("train.txt"), Path("eval.txt"))
+    data = DataConfig(
+        images=Path("images"), labels=Path("labels.csv"), classes=Path("classes.csv"), train_list=Path("train.txt"),
+        eval_list=Path("eval.txt"),
+    )  # fmt: skip
     start(tmp_path / "run", data, 0, Runtime(), Reporter(quiet=True))
     monkeypatch.chdir(tmp_path)
     items = reopen(tmp_path / "run", None, Runtime(), Reporter(quiet=True)).data.items

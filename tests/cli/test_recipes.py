@@ -5,15 +5,18 @@ import re
 import shlex
 from dataclasses import asdict
 from importlib.resources import files
+from types import SimpleNamespace
 
 import pytest
 
 from advcam.attribution import PRESETS
-from advcam.cli import configs, recipes
-from advcam.cli.main import _parser, main
-from advcam.cli.options import CLIMB, TRAIN
+from advcam.cli import main, recipes
+from advcam.cli.options import typed
+from advcam.cli.verbs import parser
 from advcam.errors import SettingsError
-from advcam.stages.climb import ClimbConfig
+from advcam.models.classifiers import Backbone
+from advcam.options import overlay
+from advcam.stages.table import STEPS
 from conftest import arguments
 from layouts import write_coco, write_voc
 
@@ -30,7 +33,14 @@ SHRUNK = """
 
 
 def steps(recipe, *more):
-    return configs.steps(_parser().parse_args(["run", "--recipe", recipe, "--labels", "x", "--out", "y", *more]))
+    """The configs of a run, by step."""
+    args, tables = parser(False).parse_args(["run", "--labels", "x", "--out", "y", *more]), recipes.tables(recipe)
+    found = {}
+    for name in ("classify", "climb", "refine", "segment"):
+        kind = STEPS[name].config
+        pairs, flags = typed(args, name, kind.options())
+        found[name] = overlay(kind, tables.get(name), None, pairs, flags)
+    return SimpleNamespace(**found)
 
 
 def test_every_recipe_is_in_the_table_and_says_what_it_is():
@@ -46,10 +56,8 @@ def test_every_recipe_is_in_the_table_and_says_what_it_is():
 
 def test_voc2012_is_as_published():
     made = steps("voc2012")
-    classify = asdict(made.classify)
-    assert classify["backbone"] == {
-        "name": "resnet50.tv_in1k", "options": {}, "output_stride": 16, "mean": None, "std": None, "dilated": False,
-    }  # fmt: skip
+    classify = made.classify.record()
+    assert made.classify.network == Backbone("resnet50.tv_in1k", dilated=False)
     published = {
         "epochs": 5, "batch": 16, "optimizer": "sgd", "lr": 0.1, "head_lr": 1.0, "momentum": 1e-4, "weight_decay": 1e-4,
         "crop": 512, "long_sides": (320, 640), "frozen": ("conv1", "bn1"),
@@ -81,7 +89,7 @@ def test_flags_win():
         "voc2012", "--backbone", "test_resnet", "--output-stride", "8", "--epochs", "2", "--classify-option", "momentum=0.9",
         "--classify-option", "dilated=True", "--steps", "3", "--threshold", "0.3", "--segment-option", "steps=7",
     )  # fmt: skip
-    backbone = made.classify.backbone
+    backbone = made.classify.network
     assert (backbone.name, backbone.output_stride, backbone.dilated) == ("test_resnet", 8, True)
     assert (made.classify.epochs, made.classify.momentum, made.classify.lr) == (2, 0.9, 0.1)
     assert (made.climb.settings().steps, made.climb.settings().scales) == (3, (1.0, 0.5, 1.5, 2.0))
@@ -112,10 +120,10 @@ def test_a_recipe_like_another(tmp_path):
         ("classify = 3\n", "has 'classify', which is no table of a step"),
         ("[classify]\nepoch = 1\n", "there is no setting 'epoch'; did you mean epochs"),
         ("[classify]\nlong_sides = 320\n", "long_sides is two numbers such as 320,640; got 320"),
-        ("[classify]\nfrozen = [1]\n", r"frozen is the beginnings of names such as \('conv1', 'bn1'\); got \[1\]"),
-        ("[classify]\nbackbone = 50\n", "backbone is such as 'resnet50'; got 50"),
-        ('[classify]\noptimizer = "adam"\n', "optimizer is adamw or sgd, got 'adam'"),
-        ("[climb]\nstep = 1\n", "a climb has no setting 'step'; did you mean steps"),
+        ("[classify]\nfrozen = [1]\n", r"frozen is words such as conv1,bn1; got \[1\]"),
+        ("[classify]\nbackbone = 50\n", "backbone is a word such as resnet50; got 50"),
+        ('[classify]\noptimizer = "adam"\n', "optimizer is one of adamw, sgd; got 'adam'"),
+        ("[climb]\nstep = 1\n", "there is no setting 'step'; did you mean steps"),
         ("[refine]\npower = 1.5\n", "pamr has no setting 'power'"),
     ],
 )
@@ -143,9 +151,9 @@ def test_voc2012_runs(tmp_path, monkeypatch):
     (tmp_path / "trainaug.txt").write_text((root / "ImageSets" / "Segmentation" / "trainaug.txt").read_text())
     assert main([*shlex.split(COMMANDS["voc2012"]), *shlex.split(SHRUNK)]) == 1  # 15 of VOC's classes are in no image
     state = json.loads((tmp_path / "runs" / "voc" / "run.json").read_text())
-    made = {name: step["settings"] for name, step in state["steps"].items()}
-    assert {step["state"] for step in state["steps"].values()} == {"done"}
-    assert (made["classify"]["optimizer"], made["classify"]["momentum"], made["classify"]["backbone"]["dilated"]) == (
+    made = {name: step["config"] for name, step in state["steps"].items()}
+    assert {name: step["state"] for name, step in state["steps"].items() if step["state"] != "done"} == {"semi": "planned"}
+    assert (made["classify"]["optimizer"], made["classify"]["momentum"], made["classify"]["dilated"]) == (
         "sgd", 1e-4, False,
     )  # fmt: skip
     assert (made["climb"]["weights"], made["refine"]["method"], made["segment"]["balanced"]) == ("gradient", "irn", True)
@@ -161,7 +169,7 @@ def test_voc2012_runs(tmp_path, monkeypatch):
     again = ["climb", "--run", "runs/voc", "--quiet"]
     assert main(again) == 1, "a step's own verb has the recipe and what was typed, and finds it done"
     assert main([*again, "--redo", "--steps", "1"]) == 1
-    made = json.loads((tmp_path / "runs" / "voc" / "run.json").read_text())["steps"]["climb"]["settings"]
+    made = json.loads((tmp_path / "runs" / "voc" / "run.json").read_text())["steps"]["climb"]["config"]
     assert (made["steps"], made["weights"], made["scales"]) == (1, "gradient", [1.0])
 
 
@@ -185,17 +193,12 @@ def test_a_recipe_for_one_step_leaves_the_others_their_verbs(scenes, tmp_path):
     assert main(["climb", "--run", str(run), "--redo", "--steps", "2", "--quiet"]) == 0
     assert main(["refine", "--run", str(run), "--refine-option", "threshold=0.4", "--quiet"]) == 0
     made = json.loads((run / "run.json").read_text())["steps"]
-    assert made["climb"]["settings"]["steps"] == 2
-    assert made["refine"]["settings"]["method"] == "threshold"
+    assert made["climb"]["config"]["steps"] == 2
+    assert made["refine"]["config"]["method"] == "threshold"
 
 
-def test_a_climb_recorded_with_the_old_name_of_tau_is_read():
-    made = ClimbConfig(changes={"tau": 0.4}).record()
-    old = {"threshold" if name == "tau" else name: value for name, value in made.items()}
-    assert ClimbConfig.from_record(old) == ClimbConfig.from_record(made)
-    assert ClimbConfig.from_record(old).settings().tau == 0.4
-
-
+TRAIN = ("demo", "run", "classify", "refine", "segment", "semi")
+CLIMB = ("demo", "run", "climb", "refine", "study")
 LIMITS = {"--workers": TRAIN, "--accumulate": TRAIN, "--tensorboard": TRAIN, "--max-pixels": CLIMB}
 VERBS = (
     "demo",
@@ -217,7 +220,7 @@ VERBS = (
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_limit_is_offered_where_there_is_something_to_limit(verb, capsys):
     with pytest.raises(SystemExit):
-        main([verb, "--help"])
+        main([verb, "--help-all"])
     said = capsys.readouterr().out
     assert {flag for flag in LIMITS if flag in said} == {flag for flag, verbs in LIMITS.items() if verb in verbs}
     assert all(flag in said for flag in ("--device", "--seed", "--quiet", "--debug"))

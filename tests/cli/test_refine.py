@@ -97,7 +97,7 @@ def test_every_way_makes_masks_of_the_picture_s_classes(run, scenes, method, cap
     with Image.open(run / "3-refine" / "masks" / f"{name}.png") as mask:
         assert mask.mode == "P"
         assert mask.getpalette()[3:6] == [128, 0, 0]
-    settings = json.loads((run / "run.json").read_text())["steps"]["refine"]["settings"]
+    settings = json.loads((run / "run.json").read_text())["steps"]["refine"]["config"]
     assert settings["method"] == method
     assert (run / "3-refine" / "model.safetensors").is_file() == learnt
     assert len(list((run / "3-refine").glob("confident/*.png"))) == (16 if learnt else 0)
@@ -184,7 +184,7 @@ def test_the_run_s_own_way_is_remembered(run, capsys):
     assert refine(run, "--redo") == 0
     assert equal(masks(run), first)
     assert refine(run, "--redo", "--method", "crf", *options("iterations=2")) == 0
-    settings = json.loads((run / "run.json").read_text())["steps"]["refine"]["settings"]
+    settings = json.loads((run / "run.json").read_text())["steps"]["refine"]["config"]
     assert (settings["method"], settings["threshold"], settings["iterations"], settings["margin"]) == ("crf", 0.3, 2, 0.05)
 
 
@@ -326,23 +326,23 @@ def test_masks_of_one_value_are_warned_of(run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--method", "crf", *options("iteration=3")], "crf has no setting 'iteration'; did you mean iterations"),
-        (["--method", "crf", *options("bilateral=3")], "crf: bilateral is several numbers such as (50.0, 5.0, 10.0); got 3"),
-        (["--method", "irn", *options("epochs=0")], "epochs and batch must be at least 1"),
-        (["--method", "irn", *options("foreground=0.1")], "irn: expected 0 <= background <= foreground <= 1; got 0.15 and 0.1"),
-        (["--method", "irn", *options("radius=1")], "irn: radius is from 2 to 100; got 1"),
-        (["--method", "psa", *options("log2_steps=30")], "psa: log2_steps is from 0 to 20; got 30"),
-        (["--method", "irn", *options("epochs=2.0")], "irn: epochs is a whole number such as 3; got 2.0"),
-        (["--method", "irn", *options("instances=1")], "irn: instances is True or False such as False; got 1"),
-        (["--method", "crf", *options("certainty=0.4")], "crf: certainty is from 0.501 to 0.999; got 0.4"),
-        (["--method", "crf", *options("gaussian=0,3")], "crf: gaussian is standard deviations above 0 and a weight"),
+        (["--method", "crf", *options("iteration=3")], "there is no setting 'iteration'; did you mean iterations"),
+        (["--method", "crf", *options("bilateral=3")], "bilateral is three numbers; got 3"),
+        (["--method", "irn", *options("epochs=0")], "epochs must be from 1 to 1000000; got 0"),
+        (["--method", "irn", *options("foreground=0.1")], "irn: expected background <= foreground; got 0.15 and 0.1"),
+        (["--method", "irn", *options("radius=1")], "radius must be from 2 to 100; got 1"),
+        (["--method", "psa", *options("log2_steps=30")], "log2_steps must be from 0 to 20; got 30"),
+        (["--method", "irn", *options("epochs=2.0")], "epochs is a whole number; got 2.0"),
+        (["--method", "irn", *options("instances=1")], "instances is True or False; got 1"),
+        (["--method", "crf", *options("certainty=0.4")], "certainty must be from 0.501 to 0.999; got 0.4"),
+        (["--method", "crf", *options("gaussian=0,3")], "crf: the kernels' standard deviations are above 0"),
         (
             ["--method", "irn", *options("crop=64")],
             "a crop of 64 pixels holds no pair of cells in every direction; it must be at",
         ),
         (["--method", "irn", *options("beta")], "--refine-option takes KEY=VALUE, got 'beta'"),
-        (["--method", "pamr", "--threshold", "3"], "the background threshold is a share of the map's maximum"),
-        (["--margin", "-1"], "the margin is a difference"),
+        (["--method", "pamr", "--threshold", "3"], "threshold must be at least 0 and below 1; got 3"),
+        (["--margin", "-1"], "margin must be at least 0 and below 1; got -1"),
     ],
 )
 def test_one_clear_line_and_status_2(run, words, message, capsys):

@@ -237,8 +237,8 @@ def run_with(scenes, out, **changes):
         ({"labels": "/nowhere.csv"}, "/nowhere.csv: there is no such labels file"),
         ({"backbone": "resnet51"}, "timm has no network 'resnet51'; did you mean"),
         ({"eval_list": "/nowhere.txt"}, "there is no such list of images"),
-        ({"epochs": 0}, "epochs and batch must be at least 1"),
-        ({"segment_epochs": 0}, "epochs and batch must be at least 1"),
+        ({"epochs": 0}, "epochs must be from 1 to 1000000; got 0"),
+        ({"segment_epochs": 0}, "epochs must be from 1 to 1000000; got 0"),
         ({"backbone": "crossvit_tiny_240"}, "CrossVit has no single feature map"),
         ({"backbone": "vit_tiny_patch16_224"}, "fails on an image (1, 3, 128, 128)"),
         ({"backbone": "densenet121"}, "choose another --backbone"),
@@ -265,18 +265,18 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     for step in ("refine", "segment"):
         assert main([step, "--run", str(run), "--quiet"]) == 0
     after = json.loads((run / "run.json").read_text())["steps"]
-    assert after["climb"]["settings"] == before["climb"]["settings"] | {"mirror": True}
-    assert after["climb"]["settings"]["steps"] == 3
-    assert after["segment"]["settings"] == before["segment"]["settings"]
+    assert after["climb"]["config"] == before["climb"]["config"] | {"mirror": True}
+    assert after["climb"]["config"]["steps"] == 3
+    assert after["segment"]["config"] == before["segment"]["config"]
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast", "--quiet"]) == 0
-    fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["settings"]
+    fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
     assert (fast["steps"], fast["mirror"], fast["precision"]) == (4, False, "float32")
     assert (
         main(["classify", "--run", str(run), "--redo", "--backbone", "resnet10t", "--from-scratch", "--epochs", "1", "--quiet"])
         == 0
     )
-    other = json.loads((run / "run.json").read_text())["steps"]["classify"]["settings"]
-    assert (other["backbone"]["name"], other["backbone"]["output_stride"], other["crop"]) == ("resnet10t", 16, 64)
+    other = json.loads((run / "run.json").read_text())["steps"]["classify"]["config"]
+    assert (other["backbone"], other["output_stride"], other["crop"]) == ("resnet10t", 16, 64)
     capsys.readouterr()
 
 

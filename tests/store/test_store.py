@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from advcam.errors import RunError, StoreError
+from advcam.stages.table import ORDER
 from advcam.store import (
     RunFolder,
     StoredMaps,
@@ -99,21 +100,21 @@ def test_a_colour_picture_is_no_mask(tmp_path):
 
 
 def test_run_is_taken_up_again_only_for_the_same_data(tmp_path):
-    RunFolder.create(tmp_path / "run", ABOUT | {"images": "c"}, {})  # no step was taken: gives way
-    RunFolder.create(tmp_path / "run", ABOUT | {"images": "a"}, {}).begin("classify", {})
-    RunFolder.create(tmp_path / "run", ABOUT | {"images": "a"}, {"torch": "another"})
+    RunFolder.create(tmp_path / "run", ORDER, ABOUT | {"images": "c"}, {})  # no step was taken: gives way
+    RunFolder.create(tmp_path / "run", ORDER, ABOUT | {"images": "a"}, {}).begin("classify", {})
+    RunFolder.create(tmp_path / "run", ORDER, ABOUT | {"images": "a"}, {"torch": "another"})
     with pytest.raises(RunError, match=r'made from other data \(images: "a" -> "b"\); give another --out'):
-        RunFolder.create(tmp_path / "run", ABOUT | {"images": "b"}, {})
+        RunFolder.create(tmp_path / "run", ORDER, ABOUT | {"images": "b"}, {})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="exists and is not a run folder"):
-        RunFolder.create(tmp_path / "other", ABOUT, {})
+        RunFolder.create(tmp_path / "other", ORDER, ABOUT, {})
     with pytest.raises(RunError, match=r"not a run folder \(no run.json\)"):
-        RunFolder.open(tmp_path / "other")
+        RunFolder.open(tmp_path / "other", ORDER)
 
 
 def test_steps_in_order_and_with_the_same_settings(tmp_path):
-    run = RunFolder.create(tmp_path / "run", ABOUT, {})
+    run = RunFolder.create(tmp_path / "run", ORDER, ABOUT, {})
     with pytest.raises(RunError, match="climb needs classify, which is not done"):
         run.begin("climb", {})
     assert run.begin("classify", {"epochs": 2})
@@ -136,7 +137,7 @@ def test_steps_in_order_and_with_the_same_settings(tmp_path):
 
 
 def test_a_kill_while_a_step_is_dropped_leaves_nothing_to_be_taken_for_new(tmp_path):
-    run = RunFolder.create(tmp_path / "run", ABOUT, {})
+    run = RunFolder.create(tmp_path / "run", ORDER, ABOUT, {})
     run.begin("classify", {"epochs": 2})
     old = run.folder("classify") / "training.pt"
     write_json(old, {})
@@ -150,11 +151,11 @@ def test_a_kill_while_a_step_is_dropped_leaves_nothing_to_be_taken_for_new(tmp_p
 def test_a_kill_while_the_run_is_made(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".run.json.abcd.json").write_text("{")
-    assert RunFolder.create(tmp_path / "run", ABOUT, {}).state()["steps"] == {}
+    assert RunFolder.create(tmp_path / "run", ORDER, ABOUT, {}).state()["steps"] == {}
 
 
 def test_hidden_folders_do_not_stop_a_resumed_step(tmp_path):
-    run = RunFolder.create(tmp_path / "run", ABOUT, {})
+    run = RunFolder.create(tmp_path / "run", ORDER, ABOUT, {})
     run.begin("classify", {})
     write_json(run.folder("classify") / ".odd.folder" / "file.json", {})
     assert run.begin("classify", {})

@@ -189,7 +189,7 @@ def test_pictures_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
         (["landscape", "--preset", "official"], "give --preset default"),
         (["growth", "--parts", "nowhere"], "telling parts"),
         (["networks", "--masks", "MASKS", "--runs", "RUN"], "once for each run"),
-        (["tau", "--masks", "MASKS", "--sample", "0"], "--sample is at least 1"),
+        (["tau", "--masks", "MASKS", "--sample", "0"], "sample must be at least 1"),
         (["restrain", "--masks", "MASKS", "--values", "-1"], "at least 0"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 from advcam.errors import SettingsError, known
 from advcam.expect import describe
 from advcam.limits import MAX_CLIMB_STEPS, MAX_GRID, MAX_SCALE, MAX_VALUE
+from advcam.options import option, options_of
 
 from .maps import METHODS
 
@@ -48,75 +49,65 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 """Of a network's arithmetic; ``auto`` is for the caller to settle: bfloat16 where the device has units for it."""
 
 
-_CHOICES = {
-    "method": tuple(METHODS),
-    "score": ("logit", "relu"),
-    "weights": ("head", "gradient"),
-    "penalty": ("relative", "sum"),
-    "gradient": ("maximum", "raw"),
-    "step_unit": ("range", "pixel"),
-    "emphasis": ("none", "gradient"),
-    "precision": PRECISIONS,
-}
-
-
 @dataclass(frozen=True)
 class ClimbSettings:
-    """How to climb; the first block has the paper's symbols, the second says by which rule each is applied.
-
-    Args:
-        steps: T, maps that are summed; 1 gives the plain class activation map.
-        step_size: xi, how far a step goes, in the unit of ``step_unit``.
-        suppress: weight of the other classes' scores (term (i) of the objective), 0 leaves them out.
-        restrain: lambda, weight of the penalty on what is discriminative already (term (ii)), 0 leaves it out.
-        tau: in [0, 1], relative to the map's maximum: cells above it are the discriminative ones.
-        scales: factors by which the image is resized; the maps are summed over them.
-        mirror: climb the image and its mirror image together and add their maps.
-        method: how a map is made of features and the head's gradient: ``cam``, ``gradcam``, ``gradcam++``, ``layercam``,
-            ``hirescam`` or ``elementwise``, see :data:`~advcam.attribution.METHODS`.
-        bounds: the least and the greatest value that a pixel can have, instead of the climb's own range.
-        score: ``logit`` y = the network's logits, mean over views; ``relu`` y = mean over cells of ReLU(W f), summed over
-            views (linear head only).
-        weights: of the channels in a map. ``head``: the head's row w_c; ``gradient``: the gradient rule of the
-            published code (SPEC section 1, point 1), about 2 K+ times smaller (linear head only).
-        penalty: L1 as a ``sum`` over cells, or ``relative`` to the first map, a mean over cells in the unit of the score: with
-            lambda 1 what the discriminative cells gain counts for nothing, on any grid, by any method.
-        gradient: ``maximum`` divides it by its largest magnitude in this climb; ``raw`` takes it as it is.
-        step_unit: ``range``: xi is a share of the climb's own pixel range; ``pixel``: in units of the given pixels.
-        clip: keep the pixels within the range that the climb's pixels have, or within ``bounds``.
-        ceiling: cut each later step's map off at this share of the maximum of the first map that is not empty, so that no cell
-            outgrows the others in the sum; None leaves it as it is. The first step's map, the plain one, is never touched.
-        emphasis: ``gradient`` weights each later step's map, cell by cell, by how hard the steps before pushed the pixels
-            there, relative to the mean over cells; ``none`` sums the maps as they are.
-        halve_small: scales below 1 climb T // 2 steps (T > 10), else at most 5, as in the published code.
-        grid: at full size, enlarge to the next multiple of this and cut, instead of to the size itself.
-        precision: of the network's arithmetic, ``float32`` or ``bfloat16``; maps and pixels stay float32. ``auto`` is bfloat16
-            where the device has units for it, float32 elsewhere.
+    """How to climb: each setting with the paper's symbol. :func:`settings` makes one from a preset.
 
     Raises:
         SettingsError: a value out of its range.
     """
 
-    steps: int
-    step_size: float
-    suppress: float
-    restrain: float
-    tau: float
-    scales: tuple[float, ...]
-    mirror: bool
-    method: str
-    bounds: tuple[float, float] | None
-    score: str
-    weights: str
-    penalty: str
-    gradient: str
-    step_unit: str
-    clip: bool
-    ceiling: float | None
-    emphasis: str
-    halve_small: bool
-    grid: int
-    precision: str
+    steps: int = option(help="maps that are summed", flag="steps", symbol="T", common=True)
+    step_size: float = option(help="length of a step, in the unit of step_unit", flag="step-size", symbol="xi")
+    suppress: float = option(help="weight of the other classes' logits in the objective", flag="suppress")
+    restrain: float = option(
+        help="weight of the penalty on cells that are discriminative already", flag="restrain", symbol="lambda"
+    )
+    tau: float = option(
+        help="share of the map's maximum above which a cell is discriminative, 0 to 1", flag="tau", symbol="tau"
+    )
+    scales: tuple[float, ...] = option(
+        help="factors of the image's size whose maps are summed", flag="scales", example="1,1.5,2"
+    )
+    mirror: bool = option(help="climb the mirror image too and add its maps", flag="mirror")
+    method: str = option(help="how each step's map is made", flag="cam-method", choices=tuple(METHODS))
+    bounds: tuple[float, float] | None = option(
+        help="least and greatest value of a pixel; none: those of the climb's own pixels", example="0,1"
+    )
+    score: str = option(
+        help="logit: mean of the logits over views; relu: mean over cells of ReLU(W f), summed over views (linear head)",
+        choices=("logit", "relu"),
+    )
+    weights: str = option(
+        help="of the channels in a map: head, its row of the head; gradient, the published code's rule (linear head)",
+        choices=("head", "gradient"),
+    )
+    penalty: str = option(
+        help="sum: L1 over cells; relative: mean over cells in the unit of the score, relative to the first map",
+        choices=("relative", "sum"),
+    )
+    gradient: str = option(
+        help="maximum: divided by its largest magnitude in this climb; raw: as it is", choices=("maximum", "raw")
+    )
+    step_unit: str = option(
+        help="range: step_size is a share of the climb's own pixel range; pixel: in units of the normalised pixels",
+        choices=("range", "pixel"),
+    )
+    clip: bool = option(help="keep the pixels within the range that the climb's own have, or within bounds")
+    ceiling: float | None = option(
+        help="cut later steps' maps off at this share of the first map's maximum; none: leave them", example="0.25"
+    )
+    emphasis: str = option(
+        help="gradient: later steps' maps are weighted by how hard the pixels below a cell were pushed; none: as they are",
+        choices=("none", "gradient"),
+    )
+    halve_small: bool = option(help="scales below 1 climb T // 2 steps (at most 5 of T <= 10), as in the published code")
+    grid: int = option(help="full size is rounded up to a multiple of this and cut; 16 is the published code's")
+    precision: str = option(
+        help="of the network's arithmetic; auto: bfloat16 where the device has units for it",
+        flag="precision",
+        choices=PRECISIONS,
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.scales, Sequence) or not all(map(_is_number, self.scales)):
@@ -159,9 +150,9 @@ class ClimbSettings:
                     f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {describe(self.bounds)}"
                 )
             object.__setattr__(self, "bounds", (float(ends[0]), float(ends[1])))
-        for name, choices in _CHOICES.items():
-            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
-                raise SettingsError(f"{name} is one of {', '.join(choices)}, got {describe(getattr(self, name))}")
+        for name, about in options_of(ClimbSettings).items():
+            if about.choices and (not isinstance(getattr(self, name), str) or getattr(self, name) not in about.choices):
+                raise SettingsError(f"{name} is one of {', '.join(about.choices)}, got {describe(getattr(self, name))}")
         if self.weights == "gradient" and self.method != "cam":
             raise SettingsError(f"weights='gradient' (the published code's) go with method='cam'; got method={self.method!r}")
 

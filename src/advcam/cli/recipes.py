@@ -1,18 +1,16 @@
-"""Settings of the steps from a recipe, from ``KEY=VALUE`` options and from flags, the later ones winning."""
+"""Settings of the steps under a name."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from advcam.data.labels import read_text
 from advcam.errors import SettingsError, known
-from advcam.store import STEPS
+from advcam.stages.table import STEPS
 
-Config = TypeVar("Config")
 Table = dict[str, Any]
 
 
@@ -79,41 +77,3 @@ def _table(reference: str, step: str, table: Any) -> Table:
     if not isinstance(other, dict) or "like" in other:
         raise SettingsError(f"--recipe {reference}: [{step}] is like {own['like']!r}, which has no table [{step}] of its own")
     return other | {name: value for name, value in own.items() if name != "like"}
-
-
-def configured(config: type[Config], *layers: Table) -> Config:
-    """A config with the settings of each layer, the later ones winning; None leaves a setting as it was.
-
-    Raises:
-        SettingsError: a name that the config does not have, or a value of another kind.
-    """
-    chosen: Table = {}
-    defaults = asdict(config())  # type: ignore[call-overload]
-    for layer in layers:
-        for name, value in layer.items():
-            if name not in defaults:
-                raise SettingsError(f"there is no setting {name!r}; {known(name, [f.name for f in fields(config)])}")  # type: ignore[arg-type]
-            if value is not None:
-                chosen[name] = _of_kind(name, value, defaults[name])
-    return config(**chosen)
-
-
-def _of_kind(name: str, value: Any, default: Any) -> Any:
-    if name == "frozen":
-        words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (tuple, list)) else (None,)
-        if not all(isinstance(word, str) and word for word in words):
-            raise SettingsError(f"frozen is the beginnings of names such as ('conv1', 'bn1'); got {value!r}")
-        return words
-    if isinstance(default, (tuple, list)) or name == "long_sides":
-        numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)  # "1" is a list of one number
-        pair = name in ("scales", "long_sides")
-        kinds = (int,) if name == "long_sides" else (int, float)
-        if not all(type(number) in kinds for number in numbers) or (pair and len(numbers) != 2):
-            such = ",".join(map(str, default or (320, 640)))
-            raise SettingsError(f"{name} is {'two ' if pair else ''}numbers such as {such}; got {value!r}")
-        return numbers
-    kind = int if default is None else type(default)  # what may be left open is a number
-    if type(value) not in ((int, float) if kind is float else (kind,)):
-        what = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}[kind]
-        raise SettingsError(f"{name} is {what}{'' if default is None else f' such as {default}'}; got {value!r}")
-    return value

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from advcam.errors import SettingsError
-from advcam.kinds import check_kinds
 from advcam.limits import MIN_SIDE
+from advcam.options import check
 
 from .folder import Item
 from .images import fit_within, open_image
@@ -55,7 +55,7 @@ class Augmentation:
     long_sides: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        check(self)
         if self.crop < MIN_SIDE or self.long_side < MIN_SIDE:
             raise SettingsError(f"crop and long side must be at least {MIN_SIDE} pixels; got {self.crop} and {self.long_side}")
         if not 0 < self.scales[0] <= self.scales[1]:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from advcam.errors import NetworkError, SettingsError, known
-from advcam.kinds import check_kinds
 from advcam.limits import MAX_OPTION
+from advcam.options import check
 
 from .weights import State, has, load_state, load_weights, without_prefix
 
@@ -41,7 +41,7 @@ class Backbone:
     dilated: bool = True
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        check(self)
         if self.output_stride not in (8, 16, 32):
             raise SettingsError(f"output_stride is 8, 16 or 32 pixels a cell, got {self.output_stride}")
         for option in self.options:

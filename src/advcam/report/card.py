@@ -35,7 +35,9 @@ MEASURED = {"segment": "predictions", "semi": "semi"}
 
 
 def write_card(run: RunFolder, data: Dataset, step: str) -> None:
-    """Writes ``README.md`` into the folder of a step that trained a network; numbers of an evaluation, where there was one."""
+    """Writes ``README.md`` into the folder of a step that trained a segmentation network, with the numbers of an evaluation."""
+    if step not in MEASURED or not run.done(step):
+        return
     folder, state = run.folder(step), run.state()
     run.see_no_links(folder)
     made = read_json(folder / "model.json", NetworkRecord, redo(run, step))
@@ -49,7 +51,7 @@ def write_card(run: RunFolder, data: Dataset, step: str) -> None:
         folder=folder.name,
         made=made,
         state=state,
-        settings=state["steps"][step]["settings"],
+        settings=run.config(step),
         seconds=state["steps"][step]["seconds"],
         train=len(data.train),
         training=read_json(folder / "metrics.json", TrainingMetrics, redo(run, step)),

@@ -15,7 +15,7 @@ from advcam.data import Dataset, Item
 from advcam.errors import ImageError, StoreError
 from advcam.stages.context import redo
 from advcam.stages.truth import KINDS
-from advcam.store import STEPS, RunFolder, atomic_write, read_json, write_text
+from advcam.store import RunFolder, atomic_write, read_json, write_text
 from advcam.store.records import ClassifyMetrics, Metrics, TrainingMetrics
 
 from .images import PANELS, data_url, grid, panels
@@ -48,9 +48,9 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
     page = environment.get_template("page.html.j2").render(
         name=run.root.resolve().name,
         state=state,
-        steps=[(step, run.folder(step).name, state["steps"][step]) for step in STEPS if step in state["steps"]],
+        steps=[(step, run.folder(step).name, state["steps"][step]) for step in run.order if run.begun(step)],
         data=data,
-        given=bool(run.settings("classify").get("classifier")),
+        given=bool(run.config("classify").get("classifier")),
         classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
         metrics={name: metrics.get(name) for name in MEASURED},
         doubts=_doubts(metrics.get("ground_truth") or {}),
@@ -58,7 +58,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
         curves=_curves(metrics, classify, segment, semi),
         groups=_groups(run, scored),
         studies=finished(run),
-        climbed=f"AdvCAM, {rules(run.recorded('climb'))}",
+        climbed=f"AdvCAM, {rules(run.config('climb'))}",
     )
     path = run.root / "report.html"
     write_text(path, page)

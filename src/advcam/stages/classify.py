@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,62 +11,73 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from advcam.data import Augmentation, Item, Normalisation, TrainingViews, fit_within
+from advcam.data import Augmentation, Item, Normalisation, Skip, TrainingViews, fit_within
 from advcam.errors import NetworkError, SettingsError, known
 from advcam.extractor import AdvCAM
-from advcam.kinds import check_kinds
+from advcam.models import find
 from advcam.models.classifiers import Backbone, new_classifier, saved_classifier
 from advcam.models.own import is_code, key_of, own_classifier
+from advcam.options import option
 from advcam.store import digest, write_bytes, write_json
-from advcam.training import ImageLoss, Plan, fit
+from advcam.training import ImageLoss, NetworkTraining, Plan, fit
 
 from .context import Context
+from .start import Start
 
 from torchmetrics.functional.classification import binary_average_precision  # isort: skip  (needs the mend of advcam.models)
 
 
-@dataclass(frozen=True)
-class ClassifyConfig:
-    """How the classifier is had.
+OF_BACKBONE = ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier")
+"""What is said of one backbone and not of another."""
 
-    Args:
-        backbone: a timm network.
-        weights: file to start from; None takes timm's pretrained weights.
-        from_scratch: start from neither; BatchNorm statistics are then trained.
-        classifier: a trained classifier, which skips training: weights of ``backbone`` with one output a class, or
-            ``FILE.py:FUNCTION`` that returns the network. Its outputs are in the order of the run's classes.
-        crop: side of the training crops, pixels.
-        scales: smallest and largest factor of the training views.
-        long_side: larger images are scaled down to it, here and in the climb.
-        holdout: share of the training images kept for measuring where no list for scoring is given.
-        precision: of the training, see :class:`advcam.training.Plan`.
-        optimizer: ``adamw``, or ``sgd`` with ``momentum``.
-        long_sides: range of the longer side of the training views, pixels; takes the place of ``scales``.
-        frozen: beginnings of the names of parameters that stay as they are.
-    """
 
-    backbone: Backbone = field(default_factory=lambda: Backbone("resnet50"))
-    weights: str | None = None
-    from_scratch: bool = False
-    classifier: str | None = None
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(NetworkTraining):
+    """How the classifier is had."""
+
+    backbone: str = option("resnet50", "a timm network", flag="backbone", common=True, replaces=OF_BACKBONE)
+    backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
+    output_stride: int = option(16, "pixels per cell of the map: 8, 16 or 32", flag="output-stride", choices=(8, 16, 32))
+    mean: tuple[float, float, float] | None = option(
+        None, "of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
+    )
+    std: tuple[float, float, float] | None = option(
+        None, "standard deviation of the input's channels; none: timm's", flag="std", example="0.5,0.5,0.5"
+    )
+    dilated: bool = option(True, "a stride kept small by dilation, as timm has it; False: without, as IRN has it")
+    weights: str | None = option(
+        None, "start from this file instead of timm's pretrained weights", flag="weights", common=True, file=True,
+        replaces=("from_scratch", "classifier"),
+    )  # fmt: skip
+    from_scratch: bool = option(
+        False, "start from no weights at all; BatchNorm is then trained", flag="from-scratch", common=True,
+        replaces=("weights", "classifier"),
+    )  # fmt: skip
+    classifier: str | None = option(
+        None, "a trained one, skips training: weights of --backbone, or FILE.py:FUNCTION; its outputs are the run's classes",
+        flag="classifier", common=True, file=True,
+    )  # fmt: skip
     epochs: int = 5
-    batch: int = 16
     lr: float = 1e-4
-    head_lr: float = 3e-3
     weight_decay: float = 1e-4
-    crop: int = 320
-    scales: tuple[float, float] = (0.75, 1.5)
-    long_side: int = 640
-    holdout: float = 0.1
-    precision: str = "auto"
-    optimizer: str = "adamw"
-    momentum: float = 0.9
-    long_sides: tuple[int, int] | None = None
-    frozen: tuple[str, ...] = ()
+    holdout: float = option(
+        0.1, "share of the training images kept for measuring where no list for scoring is given", least=0, below=1
+    )
+    long_sides: tuple[int, int] | None = option(
+        None, "range of the longer side of the training views, pixels; takes the place of scales", example="320,640", most=10**6
+    )
+    frozen: tuple[str, ...] = option((), "beginnings of the names of parameters that stay as they are", example="conv1,bn1")
 
     def __post_init__(self) -> None:
-        check_kinds(self)  # what cannot work is said before hours are spent on what comes first
-        self.plan(), self.augmentation()
+        super().__post_init__()
+        if self.weights and self.from_scratch:
+            raise SettingsError("--weights and --from-scratch exclude each other: give one of them")
+        self.network, self.plan(), self.augmentation()
+
+    @property
+    def network(self) -> Backbone:
+        """The backbone."""
+        return Backbone(self.backbone, self.backbone_option, self.output_stride, self.mean, self.std, self.dilated)
 
     def plan(self) -> Plan:
         """How the training goes."""
@@ -80,12 +91,9 @@ class ClassifyConfig:
         """How training views are taken."""
         return Augmentation(self.crop, self.scales, self.long_side, self.long_sides)
 
-    def record(self) -> dict[str, Any]:
-        """All that changes the classifier, as plain data. What is younger than other runs is left out at its default."""
-        made = asdict(self) | {"weights": _content(self.weights), "classifier": _content(self.classifier)}
-        younger = {"optimizer": "adamw", "momentum": 0.9, "long_sides": None, "frozen": ()}
-        made["backbone"] = {name: value for name, value in made["backbone"].items() if (name, value) != ("dilated", True)}
-        return {name: value for name, value in made.items() if name not in younger or value != younger[name]}
+    def identity(self) -> dict[str, Any]:
+        """All that changes the classifier: a file's contents, not its name."""
+        return self.record() | {"weights": _content(self.weights), "classifier": _content(self.classifier)}
 
     @property
     def own(self) -> str | None:
@@ -93,7 +101,35 @@ class ClassifyConfig:
         return self.classifier if is_code(self.classifier) else None
 
 
-def run(context: Context, config: ClassifyConfig) -> None:
+def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
+    """Tries at once what would fail after the training: the classifier is built and its class activation map found.
+
+    Raises:
+        NetworkError: weights that do not fit, no class activation map, or another number of classes.
+        SettingsError: a network that cannot be built.
+    """
+    if not (config.weights or config.classifier or config.from_scratch):
+        context.reporter.say(f"{config.backbone}: pretrained weights come from timm's hub")
+    model, classes = build(config, len(context.data.classes))[0], len(context.data.classes)
+    probe = torch.rand(1, 3, 128, 128)
+    found = find(model, probe)
+    outputs, stride = found.classes, 128 // found(probe)[0].shape[-1]
+    if not config.own and stride != config.output_stride:
+        context.reporter.say(f"{config.backbone} has {stride} pixels a cell, not the {config.output_stride} asked for")
+    if outputs != classes:
+        raise NetworkError(
+            f"the classifier has {outputs} outputs, the run {classes} classes ({', '.join(context.data.classes.names)}); it"
+            " must have one for each, in this order; --classes FILE lists all of them where the labels do not"
+        )
+
+
+def planned_start(context: Context, config: ClassifyConfig) -> Start:
+    """What networks of later steps will start from once this step is done; of an untrained classifier of that form."""
+    state = (lambda: None) if config.own else (lambda: build(config, len(context.data.classes))[0].state_dict())
+    return Start(config.network, state, config.weights, config.from_scratch)
+
+
+def run(context: Context, config: ClassifyConfig) -> list[Skip]:
     """Trains (or takes) the classifier; writes model.safetensors, model.json and metrics.json.
 
     Multi-label soft-margin loss; average precision per class on the images for scoring, or on a held-out share.
@@ -105,11 +141,11 @@ def run(context: Context, config: ClassifyConfig) -> None:
     folder, classes = context.run.folder("classify"), context.data.classes
     files = [folder / name for name in ("model.safetensors", "model.json", "metrics.json")]
     code = key_of(config.own) if config.own else None  # of the file as it is taken
-    with context.step("classify", config.record(), files) as todo:
+    with context.step("classify", config, files) as todo:
         if not todo:
-            return
+            return []
         train, scored, split = split_for_scoring(context, config.holdout, bool(config.classifier))
-        mean, std = config.backbone.normalisation()
+        mean, std = config.network.normalisation()
         normalise = Normalisation(mean, std)
         history: list[dict[str, Any]] = []
         torch.manual_seed(context.seed)
@@ -130,6 +166,7 @@ def run(context: Context, config: ClassifyConfig) -> None:
                 "history": history,
             },
         )
+    return []
 
 
 def split_for_scoring(context: Context, holdout: float, given: bool = False) -> tuple[list[Item], list[Item], str]:
@@ -158,9 +195,9 @@ def build(config: ClassifyConfig, classes: int) -> tuple[nn.Module, tuple[str, .
     if config.own:
         return own_classifier(config.own), ()
     if config.classifier:
-        return saved_classifier(config.backbone, classes, Path(config.classifier)), ()
+        return saved_classifier(config.network, classes, Path(config.classifier)), ()
     weights = Path(config.weights) if config.weights else None
-    model, head = new_classifier(config.backbone, classes, weights, pretrained=not config.from_scratch)
+    model, head = new_classifier(config.network, classes, weights, pretrained=not config.from_scratch)
     _freeze(model, config.frozen)
     return model, head
 
@@ -234,7 +271,7 @@ def _save(
 ) -> None:
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
-    backbone = config.backbone.record() | {"mean": normalisation[0], "std": normalisation[1]}
+    backbone = config.network.record() | {"mean": normalisation[0], "std": normalisation[1]}
     write_json(
         folder / "model.json",
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,11 @@ from advcam.errors import NetworkError, RunError, SettingsError, StoreError
 from advcam.models.classifiers import Backbone, saved_classifier
 from advcam.models.own import own_classifier
 from advcam.models.weights import load_state, load_weights
+from advcam.options import Config
 from advcam.progress import Reporter
 from advcam.runtime import Runtime, resolve_precision
-from advcam.store import RunFolder, StoredMaps, load_maps, read_json, remove, write_csv, write_json
+from advcam.store import RESTORE, RunFolder, read_json, remove, write_csv, write_json
 from advcam.store.records import ClassifierRecord, DataRecord, ItemRecord, is_below
-
-RESTORE = "put back what advcam wrote, or start another run"
-
-MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
-"""Images -> each with its maps, in any order."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Context:
         run: its folder.
         data: its data set.
         seed: of everything random.
-        machine: what may be used.
+        runtime: what may be used.
         reporter: shows progress.
         own: ``FILE.py:FUNCTION`` of the classifier as it was typed, in place of where the run has it.
         mend: whether a step that is done makes files again that are gone, also where a later step was made of them already.
@@ -50,21 +46,29 @@ class Context:
     mend: bool = True
 
     @contextlib.contextmanager
-    def step(self, name: str, settings: dict[str, Any], files: Iterable[Path], needs: str | None = None) -> Iterator[bool]:
+    def step(
+        self,
+        name: str,
+        config: Config,
+        files: Iterable[Path],
+        needs: str | None = None,
+        identity: dict[str, Any] | None = None,
+    ) -> Iterator[bool]:
         """Takes up a step; gives False where it is done already and all its files are there. Time is added up over
         resumptions. Of several processes the first does so for all.
 
         Args:
             name: of the step.
-            settings: what it is made with.
+            config: what it is made with.
             files: that it leaves; a step that is done and lacks some is taken up again.
             needs: the step that it is applied to, where that is another than usual.
+            identity: what changes the result, where the config alone does not say.
 
         Raises:
             RunError: made with other settings, or an earlier step is not done.
         """
         threads = torch.get_num_threads()
-        todo = self.runtime.once(lambda: self.run.begin(name, settings, needs, threads))
+        todo = self.runtime.once(lambda: self.run.begin(name, config.record(), identity or config.identity(), needs, threads))
         if not todo and (self.mend or not self.run.built_upon(name)):
             todo = self.runtime.once(lambda: self._mending(name, files))
         begun = self.run.state()["steps"][name].get("threads", threads)
@@ -99,7 +103,7 @@ class Context:
 
     def precision(self, step: str, asked: str) -> str:
         """The precision that a step computes in; ``auto`` is what the step was begun with, where it was, on any machine."""
-        begun = self.run.settings(step).get("precision") if asked == "auto" else None
+        begun = self.run.precision(step) if asked == "auto" else None
         if self.run.done(step) and (begun or asked) != "auto":
             return str(begun or asked)  # nothing is computed, so nothing is to be said
         if begun and begun != resolve_precision("auto", self.runtime.torch_device()):
@@ -162,35 +166,9 @@ def list_skips(path: Path, skips: Sequence[Skip]) -> None:
     write_csv(path, ("image", "reason"), [(s.image, s.reason) for s in skips])
 
 
-def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
-    """The maps that the climb wrote of an image, seen to be this image's.
-
-    Raises:
-        RunError: missing, damaged, or another image's; says how they are made again.
-    """
-    climb = f"`advcam climb --run {context.run.root}`"
-    try:
-        stored = load_maps(context.run.maps(item.id, plain=plain))
-    except StoreError as error:
-        raise RunError(f"{error}, and {climb} makes what is missing") from None
-    wanted = {context.data.classes.ids[at] for at in item.labels}
-    if set(stored.classes) != wanted or tuple(stored.size) != tuple(item.size):
-        raise RunError(
-            f"{context.run.maps(item.id, plain=plain)}: are not the maps of this image: expected classes {sorted(wanted)} and"
-            f" size {item.size}, got {sorted(stored.classes)} and {tuple(stored.size)}; delete it, and {climb} makes what is"
-            " missing"
-        )
-    return stored
-
-
-def stored_maps(context: Context, plain: bool) -> MapSource:
-    """The maps that the climb wrote, one image at a time."""
-    return lambda items: ((item, maps_of(context, item, plain)) for item in items)
-
-
 def trained_elsewhere(context: Context) -> bool:
     """Whether the run's classifier was given to it, trained before."""
-    return bool(context.run.settings("classify").get("classifier"))
+    return context.run.begun("classify") and bool(context.run.config("classify").get("classifier"))
 
 
 def classifier_record(run: RunFolder) -> ClassifierRecord:

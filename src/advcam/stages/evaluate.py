@@ -35,10 +35,12 @@ from advcam.metrics import (
     sweep_counts,
 )
 from advcam.models.classifiers import Backbone
+from advcam.options import Config, option
 from advcam.store import load_mask, read_json, write_csv, write_json
 from advcam.store.records import ClassifyMetrics, ObjectRecord
 
-from .context import Context, list_skips, maps_of, redo, trained_classifier
+from .context import Context, list_skips, redo, trained_classifier
+from .maps import maps_of
 from .truth import look_at_truth, read_truth
 
 PLACES = (
@@ -55,25 +57,32 @@ TRUTH = "masks as given: ids of no class count as background, 255 is not scored;
 """How ground truth is taken, beside the numbers."""
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Where the ground truth is.
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Config):
+    """Where the ground truth is."""
 
-    Args:
-        masks: folder of ID.png, class ids of the run's class list; other ids count as background, 255 is ignored.
-        name: of the images scored on, for the record.
-        instances: folder of ID.png, the number of each pixel's object, 0 none, 255 ignored (VOC's SegmentationObject); an
-            object's class is that of most of its pixels in ``masks``.
-    """
+    masks: Path = option(
+        help="ground truth, ID.png with class ids; other ids count as background, 255 is ignored", flag="masks", common=True
+    )
+    instances: Path | None = option(
+        None, "ground truth of objects, ID.png with each object's number, 0 none, 255 ignored (irn only)", flag="instances",
+        common=True,
+    )  # fmt: skip
+    list: Path | None = option(
+        None, "images of the run to score, one a line; none: those for scoring", flag="list", common=True
+    )
 
-    masks: Path
-    name: str
-    instances: Path | None = None
 
-
-def run(context: Context, config: EvaluateConfig) -> list[Skip]:
+def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     """Scores seeds (plain maps and AdvCAMs, every threshold; also where they say that objects are), masks and predictions of
     the images for scoring, or of all where no list names them; writes metrics.json and per-image.csv.
+
+    An object's class is that of most of its pixels in the masks.
+
+    Args:
+        context: the run.
+        config: where the ground truth is.
+        name: of the images scored on, for the record.
 
     Returns:
         Images left out, with the reason.
@@ -111,8 +120,8 @@ def run(context: Context, config: EvaluateConfig) -> list[Skip]:
     list_skips(listed, check.doubts)
     for line in check.totals():
         context.reporter.warn(f"{config.masks}: {line}; all listed in {listed}")
-    truth_record = {"split": f"{config.name}, {check.masks} images", "rule": TRUTH} | check.record()
-    write_json(context.run.root / "metrics.json", scores.numbers(config.name, len(wanted)) | {"ground_truth": truth_record})
+    truth_record = {"split": f"{name}, {check.masks} images", "rule": TRUTH} | check.record()
+    write_json(context.run.root / "metrics.json", scores.numbers(name, len(wanted)) | {"ground_truth": truth_record})
     scores.write(context.run.root / "per-image.csv")
     return skipped
 
@@ -324,20 +333,20 @@ class _Scores:
         }
 
     def _rule(self, name: str) -> str:
-        refine = self.context.run.recorded("refine")
+        refine = self.context.run.config("refine")
         if name == "masks":
             maps = "" if refine.get("maps", "advcam") == "advcam" else f" of {refine.get('maps')} maps"
             threshold = f", background threshold {refine['threshold']} as given" if "threshold" in refine else ""
             return f"{refine.get('method')}{maps}{threshold}; image labels given"
         if name == "semi":
-            semi = self.context.run.recorded("semi")
+            semi = self.context.run.config("semi")
             how = f"{semi.get('method')}, mode {semi.get('mode')}"
             return f"as written by the network of {how}; no threshold, no image labels{self._seen()}"
         return f"as written by the network, no threshold, no image labels{self._seen()}"
 
     def _climbed(self, name: str) -> str:
         """By whose rules the maps were climbed."""
-        return f"; climb by {rules(self.context.run.recorded('climb'))}" if name == "advcam" else ""
+        return f"; climb by {rules(self.context.run.config('climb'))}" if name == "advcam" else ""
 
     def _seen(self) -> str:
         trained = {item.id for item in self.context.data.train}

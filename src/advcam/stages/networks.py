@@ -6,66 +6,47 @@ from dataclasses import dataclass
 
 from advcam.data import Augmentation
 from advcam.errors import SettingsError
-from advcam.kinds import check_kinds
-from advcam.segmenter import check_views
-from advcam.training import Plan
+from advcam.models.segmentation import NETWORKS
+from advcam.options import option
+from advcam.segmenter import MERGES, check_views
+from advcam.training import CHOICES, NetworkTraining, Plan
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """A segmentation network, how it is trained and how it is used.
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(NetworkTraining):
+    """A segmentation network, how it is trained and how it is used."""
 
-    Args:
-        network: ``deeplabv2`` or one of segmentation-models-pytorch.
-        encoder: a timm network to put it on; empty is the classifier's backbone.
-        encoder_weights: file of its weights; empty takes timm's.
-        output_stride: pixels a cell of the encoder's last features, where network and backbone can change it; None is the
-            network's own (``deeplabv2`` 8, others 16).
-        epochs: passes over the training images.
-        steps: so many steps instead.
-        batch: images a step, over all processes.
-        lr: of the encoder.
-        head_lr: of the rest.
-        bias_factor: see :class:`advcam.training.Plan`, as optimizer, schedule, warmup, ema, momentum, batch_norm.
-        precision: of the training and of the predictions, see :class:`advcam.training.Plan`.
-        crop: side of the training crops, pixels.
-        scales: smallest and largest factor of the training views.
-        long_side: larger images are scaled down to it.
-        predict_scales: factors whose probabilities are merged.
-        predict_mirror: merge with the mirror image too.
-        predict_merge: ``mean`` or ``max`` of the views' probabilities.
-        predict_crf: refine predictions by the dense CRF.
-    """
-
-    network: str = "deeplabv3plus"
-    output_stride: int | None = None
-    encoder: str = ""
-    encoder_weights: str = ""
-    start: str = "backbone"
+    network: str = option("deeplabv3plus", "architecture", flag="network", choices=tuple(NETWORKS), common=True)
+    output_stride: int | None = option(
+        None, "pixels per cell of the encoder's last features, where it can be changed; none: deeplabv2 8, others 16", most=64,
+        example="16",
+    )  # fmt: skip
+    encoder: str = option("", "timm network to put it on; empty: the classifier's backbone")
+    encoder_weights: str = option("", "file of its weights; empty: timm's", file=True)
+    start: str = option("backbone", "where the encoder starts from")
     epochs: int = 10
-    steps: int | None = None
-    batch: int = 16
+    steps: int | None = option(None, "training steps instead of epochs", least=1, most=10**9, example="30000")
     lr: float = 3e-4
-    head_lr: float = 3e-3
-    bias_factor: float = 1.0
+    bias_factor: float = option(1.0, "the head's biases learn at so many times its rate, then without decay", above=0, most=1e6)
     weight_decay: float = 1e-2
-    optimizer: str = "adamw"
-    momentum: float = 0.9
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    ema: float = 0.99
-    batch_norm: str = "statistics"
+    schedule: str = option("cosine", "how learning rates fall", choices=CHOICES["schedule"])
+    warmup: float = option(0.05, "share of the steps over which learning rates rise from 0", least=0, below=1)
+    ema: float = option(0.99, "largest decay of the moving average of the weights, which is kept; 0: none", least=0, below=1)
+    batch_norm: str = option(
+        "statistics", "of the encoder: trained; statistics: running ones kept; frozen: scales and shifts kept too",
+        choices=CHOICES["batch_norm"],
+    )  # fmt: skip
     crop: int = 256
     scales: tuple[float, float] = (0.5, 1.5)
-    long_side: int = 640
-    precision: str = "auto"
-    predict_scales: tuple[float, ...] = (1.0,)
-    predict_mirror: bool = True
-    predict_merge: str = "mean"
-    predict_crf: bool = False
+    predict_scales: tuple[float, ...] = option(
+        (1.0,), "factors of the image's size whose probabilities are merged", flag="predict-scales", least=0.1, most=10
+    )
+    predict_mirror: bool = option(True, "merge with the mirror image too")
+    predict_merge: str = option("mean", "of these views' probabilities (max: DeepLab's rule)", choices=MERGES)
+    predict_crf: bool = option(False, "refine predictions by the dense CRF")
 
     def __post_init__(self) -> None:
-        check_kinds(self)  # what cannot work is said before hours are spent
+        super().__post_init__()
         self.plan(), self.augmentation()
         check_views(self.predict_scales, self.predict_merge, self.long_side)
         if self.batch < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within
 from advcam.errors import ImageError, NetworkError, RunError, StoreError
 from advcam.metrics import confusion, mean_iou
 from advcam.models.classifiers import Backbone
-from advcam.models.encoders import start
-from advcam.models.weights import State, load_state
 from advcam.segmenter import Segmenter
 from advcam.store import atomic_write, load_mask, save_mask
 from advcam.store.masks import voc_palette
@@ -25,6 +23,7 @@ from advcam.store.records import ClassifierRecord
 
 from .context import Context, classifier_record, list_skips
 from .networks import NetworkConfig
+from .start import Start, trained_start
 
 LOOK = 4
 """Images in the early look."""
@@ -94,42 +93,45 @@ def check_classes(context: Context) -> ClassifierRecord:
 
 
 @dataclass(frozen=True)
-class Started:
-    """The encoder of a network before any training, and where it starts from; see :func:`advcam.models.encoders.start`."""
+class Encoder:
+    """The encoder of a network before any training, and where it starts from."""
 
-    backbone: Backbone
-    classifier: State | None
-    weights: str | None
-    from_scratch: bool
+    start: Start
 
     @property
     def untrained(self) -> bool:
         """Whether it starts from nothing: its BatchNorm must then be trained."""
-        return self.from_scratch and self.classifier is None
+        return self.start.from_scratch and self.start.classifier() is None
 
-    def start(self, network: nn.Module) -> None:
+    def give(self, network: nn.Module) -> None:
         """Gives a network's encoder its weights.
 
         Raises:
             NetworkError: weights that do not fit, or a hub that cannot be reached.
         """
         try:
-            start(network, self.backbone, self.classifier, self.weights, self.from_scratch)
+            self.start.give(network)
         except NetworkError as error:
             raise NetworkError(f"{error} (of the network's encoder: option encoder_weights=FILE, or encoder='')") from None
 
 
-def encoder_of(context: Context, config: NetworkConfig) -> Started:
+def encoder_of(context: Context, config: NetworkConfig, start: Start | None = None) -> Encoder:
     """The encoder that a config with ``encoder``, ``encoder_weights`` and ``start`` asks for.
+
+    Args:
+        context: the run.
+        config: of the network.
+        start: what networks of the run start from, before its classifier is trained; None reads that.
 
     Raises:
         RunError: as :func:`check_classes`.
     """
-    made = check_classes(context)
+    if start is None:
+        check_classes(context)
+        start = trained_start(context)
     if config.encoder:
-        return Started(Backbone(config.encoder), None, config.encoder_weights or None, False)
-    classifier = None if made["own"] or config.start == "backbone" else load_state(context.run.classifier())
-    return Started(Backbone.from_record(made["backbone"]), classifier, made["weights"], made["from_scratch"])
+        return Encoder(Start(Backbone(config.encoder), lambda: None, config.encoder_weights or None, False))
+    return Encoder(replace(start, classifier=lambda: None) if config.start == "backbone" else start)
 
 
 def against_masks(

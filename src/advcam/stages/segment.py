@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,11 @@ from safetensors.torch import save
 from torch import nn
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews
-from advcam.errors import SettingsError
 from advcam.models.segmentation import segmentation_network
+from advcam.options import option
 from advcam.segmenter import Segmenter
 from advcam.store import digest, save_mask, write_bytes, write_json
-from advcam.training import PixelLoss, fit
+from advcam.training import KINDS, PixelLoss, fit
 
 from .context import Context
 from .networks import NetworkConfig
@@ -30,42 +30,37 @@ from .pixels import (
     network_record,
     predict,
 )
+from .start import Start
 
 STARTS = ("classifier", "backbone")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SegmentConfig(NetworkConfig):
-    """How the network is trained. The defaults are ours; ``recipes/`` has others.
+    """How the network is trained. The defaults are ours; ``recipes/`` has others."""
 
-    Args:
-        start: from the run's ``classifier``, or from the ``backbone``'s own weights (the file it started from, or timm's).
-        loss: of a pixel; see :class:`advcam.training.PixelLoss`.
-        balanced: background and foreground weigh the same, as AdvCAM trains: good where masks are tight (IRN), bad where they
-            spill over (PAMR); see ``benchmarks/segmentation.md``.
-        holdout: share of the training images whose masks choose the best epoch instead of training it; 0 keeps the last.
-        rounds: of training; each after the first learns from the predictions of the one before for its training images,
-            in which only the image's labels may win and pixels whose winner has less than ``sure`` become 255.
-        sure: probability.
-    """
-
-    start: str = "classifier"
-    loss: str = "cross_entropy"
-    balanced: bool = False
-    holdout: float = 0.05
-    rounds: int = 1
-    sure: float = 0.7
+    start: str = option(
+        "classifier", "from the run's classifier, or from the backbone's own weights (its file, or timm's)", choices=STARTS
+    )
+    loss: str = option("cross_entropy", "of a pixel", choices=tuple(KINDS))
+    balanced: bool = option(
+        False, "background and foreground weigh the same: good where masks are tight (irn), bad where they spill over (pamr)"
+    )
+    holdout: float = option(
+        0.05, "share of the training images whose masks choose the best epoch instead of training it; 0 keeps the last",
+        least=0, below=1,
+    )  # fmt: skip
+    rounds: int = option(
+        1,
+        "of training; each after the first learns from the predictions of the one before, where they are sure",
+        least=1,
+        most=1000,
+    )
+    sure: float = option(0.7, "least probability of a pixel that the next round learns from", least=0, below=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.objective()
-        if self.start not in STARTS:
-            raise SettingsError(f"start is {' or '.join(STARTS)}, got {self.start!r}")
-        if self.rounds < 1 or not 0 <= self.sure < 1 or not 0 <= self.holdout < 1:
-            raise SettingsError(
-                "rounds are at least 1, sure and holdout at least 0 and below 1; got"
-                f" {self.rounds}, {self.sure} and {self.holdout}"
-            )
 
     def objective(self) -> PixelLoss:
         """What is minimised."""
@@ -86,7 +81,7 @@ def run(context: Context, config: SegmentConfig) -> list[Skip]:
         RunError: masks that do not fit the images or the classes.
     """
     config = replace(config, precision=context.precision("segment", config.precision))
-    with context.step("segment", asdict(config), network_files(context, "segment")) as todo:
+    with context.step("segment", config, network_files(context, "segment")) as todo:
         if not todo:
             return []
         if not has_network(context.run.folder("segment")):
@@ -105,17 +100,28 @@ def check(context: Context) -> None:
     _check(context, context.run.mask, remedy)
 
 
-def build(context: Context, config: SegmentConfig) -> nn.Module:
+def preflight(context: Context, config: SegmentConfig, start: Start) -> None:
+    """Tries at once what would fail after hours: masks, where they are made, are looked at, the network is built and started.
+
+    Raises:
+        AdvcamError: as :func:`check` and :func:`build`.
+    """
+    if context.run.done("refine"):
+        check(context)
+    build(context, config, start)
+
+
+def build(context: Context, config: SegmentConfig, start: Start | None = None) -> nn.Module:
     """The network before any training.
 
     Raises:
         SettingsError: a network that does not go with the backbone.
         NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
-    encoder = encoder_of(context, config)
+    encoder = encoder_of(context, config, start)
     outputs = len(context.data.classes) + 1
-    model = segmentation_network(config.network, encoder.backbone, outputs, config.output_stride)
-    encoder.start(model)
+    model = segmentation_network(config.network, encoder.start.backbone, outputs, config.output_stride)
+    encoder.give(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -141,7 +147,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
         return
     torch.manual_seed(context.seed)
     started, outputs = encoder_of(context, config), len(context.data.classes) + 1
-    backbone = started.backbone
+    backbone = started.start.backbone
     model = build(context, config)
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     positions = context.data.classes.positions(others=IGNORE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from advcam.errors import DataError, RunError, SettingsError
 from advcam.models.cct import AUXILIARY, CCT
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state, load_weights
+from advcam.options import option
 from advcam.store import digest, write_bytes, write_json
 from advcam.training import fit
 
@@ -47,6 +48,7 @@ from .pixels import (
     network_record,
     predict,
 )
+from .start import Start
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -55,59 +57,44 @@ UNFIT = ("deeplabv2", "dpt")
 """Networks whose encoders do not give plain lists of features, which unimatch perturbs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SemiConfig(NetworkConfig):
     """How the network is trained.
 
-    Args:
-        pixel_labels: file that names the training images with masks, one a line.
-        masks: folder of their masks ID.png, class ids of the run's list, others count as background, 255 ignored; empty
-            takes ``masks`` beside the list.
-        mode: ``labelled`` learns from those images alone; ``unlabelled`` from the other training images too;
-            ``weak`` also from the run's masks of these.
-        method: ``cct`` (auxiliary decoders agree; it has a network of its own, at stride 8) or ``unimatch`` (strongly changed
-            views agree with weakly changed ones).
-        start: from the ``backbone``'s own weights; from the run's ``classifier``, which saw image labels; from the network
-            that ``segment`` trained on the run's masks; or from a network's file, ``*.safetensors``. These last two must be
-            of the same kind.
-        unsupervised: weight of CCT's agreement, ramped over the first share ``ramp`` of the training.
-        weak: weight of the run's masks, ramped likewise.
-        ramp: share of the training.
-        threshold: UniMatch: probability from which on the weak view is believed.
-        strong: UniMatch: how many strongly changed views, 1 or 2.
-        batch: images with masks a step, and as many others. In parts (``--accumulate``) the loss is the mean over the parts,
-            and CutMix stays within each: not quite that of the whole. An epoch has as many pairs as there are training
-            images, whatever the mode.
+    In parts (``--accumulate``) the loss is the mean over the parts, and CutMix stays within each: not quite that of the whole.
+    An epoch has as many pairs as there are training images, whatever the mode.
     """
 
-    pixel_labels: str = ""
-    masks: str = ""
-    mode: str = "weak"
-    method: str = "unimatch"
-    start: str = "backbone"
-    unsupervised: float = 30.0
-    weak: float = 0.4
-    ramp: float = 0.1
-    threshold: float = 0.95
-    strong: int = 1
+    pixel_labels: str = option(
+        "",
+        "file that names the training images with masks made by hand, one a line",
+        flag="pixel-labels",
+        common=True,
+        file=True,
+    )
+    masks: str = option("", "folder of their masks ID.png; empty: masks beside the list", flag="masks", common=True, file=True)
+    mode: str = option(
+        "weak", "labelled: learn from those images alone; unlabelled: the others too; weak: also the run's masks of these",
+        flag="mode", choices=MODES, common=True,
+    )  # fmt: skip
+    method: str = option(
+        "unimatch", "cct: auxiliary decoders agree; unimatch: strongly changed views agree with weakly changed ones",
+        flag="method", choices=METHODS, common=True,
+    )  # fmt: skip
+    start: str = option(
+        "backbone", "from the backbone's own weights, the run's classifier, the network of segment, or a file *.safetensors"
+    )
+    unsupervised: float = option(30.0, "cct: weight of the agreement, ramped", least=0)
+    weak: float = option(0.4, "weight of the run's masks, ramped", least=0)
+    ramp: float = option(0.1, "share of the training over which these weights rise", least=0, most=1)
+    threshold: float = option(0.95, "unimatch: probability from which on the weak view is believed", least=0, most=1)
+    strong: int = option(1, "unimatch: how many strongly changed views", choices=(1, 2))
     batch: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choices = {
-            "mode": MODES,
-            "method": METHODS,
-            "start": (*STARTS, self.start) if self.start.endswith(".safetensors") else STARTS,
-            "strong": (1, 2),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise SettingsError(f"{name} is one of {', '.join(map(str, known))}; got {getattr(self, name)!r}")
-        if not (0 <= self.ramp <= 1 and 0 <= self.threshold <= 1 and self.unsupervised >= 0 and self.weak >= 0):
-            raise SettingsError(
-                "ramp and threshold are shares, 0 to 1, weights at least 0; got"
-                f" {self.ramp}, {self.threshold}, unsupervised {self.unsupervised}, weak {self.weak}"
-            )
+        if self.start not in STARTS and not self.start.endswith(".safetensors"):
+            raise SettingsError(f"start is one of {', '.join(STARTS)}, or a file *.safetensors; got {self.start!r}")
         if self.method == "unimatch" and self.network in UNFIT:
             raise SettingsError(f"unimatch cannot perturb the features of {self.network}; take another --network")
 
@@ -137,16 +124,26 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     labelled, _, skipped = _split(context, config)
     masks = [config.truth() / f"{item.id}.png" for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
-    settings = asdict(config) | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": str(config.truth())}
+    identity = config.record() | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": str(config.truth())}
     if config.start not in ("backbone", "classifier"):
-        settings["start"] = f"{config.start} {crc32(_trained(context, config).read_bytes()):x}"
-    with context.step("semi", settings, network_files(context, "semi"), config.needs) as todo:
+        identity["start"] = f"{config.start} {crc32(_trained(context, config).read_bytes()):x}"
+    with context.step("semi", config, network_files(context, "semi"), config.needs, identity) as todo:
         if todo and not has_network(context.run.folder("semi")):
             _train(context, config)
         if todo:
             skipped += predict(context, "semi", config.precision)
             list_skips(context.run.folder("semi") / "skipped.csv", skipped)
     return skipped
+
+
+def preflight(context: Context, config: SemiConfig, start: Start) -> None:
+    """Tries at once what would fail after hours: list and masks are looked at, the network is built and started.
+
+    Raises:
+        AdvcamError: as :func:`check` and :func:`build`.
+    """
+    check(context, config)
+    build(context, config, start)
 
 
 def check(context: Context, config: SemiConfig) -> list[int]:
@@ -174,7 +171,7 @@ def check(context: Context, config: SemiConfig) -> list[int]:
     return sorted(held - {0, IGNORE, *classes.ids})
 
 
-def build(context: Context, config: SemiConfig) -> nn.Module:
+def build(context: Context, config: SemiConfig, start: Start | None = None) -> nn.Module:
     """The network before any training.
 
     Raises:
@@ -182,8 +179,8 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
         NetworkError: weights that do not fit, or a hub that cannot be reached.
         RunError: it is to start from a network that is not there.
     """
-    encoder, outputs = encoder_of(context, config), len(context.data.classes) + 1
-    backbone = encoder.backbone
+    encoder, outputs = encoder_of(context, config, start), len(context.data.classes) + 1
+    backbone = encoder.start.backbone
     if config.method == "cct":
         auxiliary = {} if config.mode == "labelled" else AUXILIARY
         model: nn.Module = CCT(backbone, outputs, config.output_stride or 8, auxiliary)
@@ -193,7 +190,7 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
         path = _trained(context, config)
         load_weights(model, load_state(path), str(path), new=("auxiliary.",))
     else:
-        encoder.start(model)
+        encoder.give(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -216,6 +213,10 @@ def _trained(context: Context, config: SemiConfig) -> Path:
 
 def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item], list[Skip]]:
     """The training images with masks made by hand, the others, and names that are no images of the run."""
+    if not config.pixel_labels:
+        raise SettingsError(
+            "advcam semi needs --pixel-labels LIST: the training images whose masks were made by hand, one a line"
+        )
     path = Path(config.pixel_labels)
     labelled, skipped = listed(path, context.data.items)
     scored = {item.id for item in context.data.eval}
@@ -242,7 +243,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     by_hand, pseudo = classes.positions(others=0), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
-    backbone = started.backbone
+    backbone = started.start.backbone
     normalise = Normalisation(*backbone.normalisation())
     model = build(context, config)
     count = max(len(context.data.train), 2)  # pairs in an epoch: images come again, each time as another view

@@ -14,7 +14,7 @@ Count = Annotated[int, Meta(ge=0)]
 Side = Annotated[int, Meta(ge=MIN_SIDE, le=MAX_PIXELS)]
 Number = float | None
 Channels = tuple[float, float, float]
-Step = Annotated[str, Meta(pattern=r"\A(classify|climb|refine|segment|semi)\Z")]
+Step = Annotated[str, Meta(pattern=r"\A[a-z]+\Z")]
 History = list[dict[str, int | float | None]]
 
 
@@ -37,26 +37,32 @@ class About(TypedDict):
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED)]
 
 
-class StepRecord(TypedDict):
-    """How a step was made, and how far it is."""
+LAYOUT = 2
+"""Of run.json; runs of another are refused."""
 
-    state: Literal["running", "done"]
+
+class StepRecord(TypedDict):
+    """How a step is made, and how far it is: ``config`` makes it again, ``key`` is the hash of what changes its result."""
+
+    state: Literal["planned", "running", "done"]
     key: str
-    settings: dict[str, Any]
+    config: dict[str, Any]
+    given: list[str]
     needs: Step | None
     seconds: float
     threads: NotRequired[Count]
+    precision: NotRequired[str | None]
 
 
 class RunRecord(TypedDict):
     """``run.json``."""
 
+    layout: Literal[2]
     key: str
     about: About
     versions: dict[str, str]
     classes: list[ClassRecord]
     steps: dict[Step, StepRecord]
-    options: NotRequired[dict[Step, dict[str, Any]]]
 
 
 class ItemRecord(TypedDict):

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,10 @@ from advcam.errors import RunError, StoreError
 
 from .alone import LOCK
 from .atomic import BEGINNING, read_json, remove, sweep, write_json
-from .records import About, ClassRecord, RunRecord
+from .records import LAYOUT, About, ClassRecord, RunRecord, StepRecord
 
-STEPS = ("classify", "climb", "refine", "segment", "semi")
-"""The steps in order. The command line, the folder names and the report read it from here."""
-
-NEEDS = {"climb": "classify", "refine": "climb", "segment": "refine", "semi": "refine"}
-"""The step that each is applied to."""
+RESTORE = "put back what advcam wrote, or start another run"
+"""What to do where a file of a run is damaged, for a message."""
 
 
 def digest(value: Any) -> str:
@@ -32,12 +29,18 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and state of one run; the state is in ``run.json`` and always on disk."""
+    """Paths and state of one run; the state is in ``run.json`` and always on disk.
+
+    Args:
+        root: the folder.
+        order: the steps in order, each with the one that it is applied to.
+    """
 
     root: Path
+    order: Mapping[str, str | None]
 
     @classmethod
-    def open(cls, root: Path) -> RunFolder:
+    def open(cls, root: Path, order: Mapping[str, str | None]) -> RunFolder:
         """An existing run.
 
         Raises:
@@ -47,29 +50,30 @@ class RunFolder:
             raise RunError(
                 f"{root}: not a run folder (no run.json); `advcam run --images DIR --labels FILE --out {root}` makes one"
             )
-        run = cls(root)
+        run = cls(root, order)
         run.state()
         sweep(root)
         return run
 
     @classmethod
-    def create(cls, root: Path, about: About, versions: dict[str, str]) -> RunFolder:
+    def create(cls, root: Path, order: Mapping[str, str | None], about: About, versions: dict[str, str]) -> RunFolder:
         """A new run, or the same one again; one that was refused before its first step gives way to another.
 
         Args:
             root: the folder.
+            order: the steps in order, each with the one that it is applied to.
             about: what identifies the run: data set, classes, seed.
             versions: of the libraries, recorded and not compared.
 
         Raises:
             RunError: the folder holds a run made from other data, or other files.
         """
-        run, key = cls(root), digest(about)
+        run, key = cls(root, order), digest(about)
         if (root / "run.json").is_file():
-            run, state = cls.open(root), run.state()
+            run, state = cls.open(root, order), run.state()
             if state["key"] == key:
                 return run
-            if state["steps"]:
+            if any(map(run.begun, state["steps"])):
                 raise RunError(
                     f"{root}: holds a run made from other data ({_difference(state['about'], about)}); give another --out"
                 )
@@ -79,7 +83,7 @@ class RunFolder:
             raise RunError(f"{root}: exists and is not a run folder; give another --out")
         write_json(
             root / "run.json",
-            {"key": key, "about": about, "versions": versions | _machine(), "classes": [], "steps": {}, "options": {}},
+            {"layout": LAYOUT, "key": key, "about": about, "versions": versions | _machine(), "classes": [], "steps": {}},
         )
         return run
 
@@ -97,11 +101,18 @@ class RunFolder:
                     f" a run: put a folder there, or move all of {self.root} and link that"
                 )
 
-    def remember(self, options: dict[str, dict[str, Any]]) -> None:
-        """Records the options given for steps that were not taken up yet; they outlive a drop of the step."""
+    def plan(self, step: str, config: dict[str, Any], given: Iterable[str]) -> None:
+        """Records how a step that has made nothing yet is to be made; it outlives a drop of the step.
+
+        Args:
+            step: its name.
+            config: its settings as plain data.
+            given: the names of those that were typed.
+        """
         state = self.state()
-        new = {step: given for step, given in options.items() if not self._made(state, step)}
-        write_json(self.root / "run.json", state | {"options": state.get("options", {}) | new})
+        if not self._made(state, step):
+            state["steps"][step] = _planned(config, sorted(given))
+            write_json(self.root / "run.json", state)
 
     def name_classes(self, classes: list[ClassRecord]) -> None:
         """Records the classes, each with id and name."""
@@ -113,11 +124,25 @@ class RunFolder:
         Raises:
             StoreError: missing, or not what advcam writes; says where.
         """
-        return read_json(self.root / "run.json", RunRecord, "put back what advcam wrote, or start another run")
+        path = self.root / "run.json"
+        try:
+            state = read_json(path, RunRecord, RESTORE)
+        except StoreError:
+            held = read_json(path, dict[str, Any], RESTORE)
+            if held.keys() >= {"key", "about", "steps"} and held.get("layout") != LAYOUT:
+                raise RunError(
+                    f"{self.root}: another version of advcam made it, whose run.json this one does not read; its maps, masks"
+                    " and networks can be used as they are, to go on start another run with the same options"
+                ) from None
+            raise
+        for step, made in state["steps"].items():
+            if not {step, made["needs"] or step} <= self.order.keys():
+                raise StoreError(f"{path}: names {step!r}, or a step that it needs, which is none; {RESTORE}")
+        return state
 
     def folder(self, step: str) -> Path:
         """A step's folder, ``RUN/2-climb``."""
-        return self.root / f"{STEPS.index(step) + 1}-{step}"
+        return self.root / f"{list(self.order).index(step) + 1}-{step}"
 
     def need(self, step: str, needs: str | None = None) -> str | None:
         """The step that one is applied to, seen to be done; ``needs`` where that is another than usual.
@@ -125,19 +150,27 @@ class RunFolder:
         Raises:
             RunError: it is not done.
         """
-        before = needs or NEEDS.get(step)
+        before = needs or self.order.get(step)
         if before and not self.done(before):
             raise RunError(
                 f"{self.root}: {step} needs {before}, which is not done; `advcam {before} --run {self.root}` does it"
             )
         return before
 
-    def begin(self, step: str, settings: dict[str, Any], needs: str | None = None, threads: int = 0) -> bool:
+    def begin(
+        self,
+        step: str,
+        config: dict[str, Any],
+        identity: dict[str, Any] | None = None,
+        needs: str | None = None,
+        threads: int = 0,
+    ) -> bool:
         """Takes up a step; False where it is done already with the same settings.
 
         Args:
             step: its name.
-            settings: what it is made with.
+            config: what it is made with, as plain data; of a setting that is planned as ``auto`` that stays on record.
+            identity: all of that which changes the result, where that is not simply the config.
             needs: the step that it is applied to with these settings; None is the usual one.
             threads: that compute it; recorded.
 
@@ -146,10 +179,13 @@ class RunFolder:
         """
         state, before = self.state(), self.need(step, needs)
         source = state["steps"][before]["key"] if before else state["key"]
-        key = digest({"settings": settings, "source": source})
-        made = state["steps"][step] if self._made(state, step) else None
+        key = digest({"settings": config if identity is None else identity, "source": source})
+        planned = state["steps"].get(step)
+        made = planned if self._made(state, step) else None
         if made and made["key"] != key:
-            what = _difference(made["settings"], settings) if made["settings"] != settings else f"another {before}"
+            settled = {"precision": made.get("precision")}
+            what = _difference(made["config"] | settled, {"precision": None} | config)
+            what = what or f"a file that they name has changed, or {before or 'the data'} is another"
             raise RunError(
                 f"{self.folder(step)}: was made with other settings ({what}); start another run, or"
                 f" `advcam {step} --run {self.root} --redo` with the options to change drops it and what follows from it"
@@ -159,8 +195,10 @@ class RunFolder:
         self.see_no_links(self.folder(step))
         if not made:
             _remove(self.folder(step))  # what a dropped step may have left
+            asked = {"precision": planned["config"].get("precision")} if planned and "precision" in config else {}
             state["steps"][step] = {
-                "state": "running", "key": key, "settings": settings, "needs": before, "seconds": 0.0, "threads": threads
+                "state": "running", "key": key, "config": config | asked, "given": planned["given"] if planned else [],
+                "needs": before, "seconds": 0.0, "threads": threads, "precision": config.get("precision"),
             }  # fmt: skip
             write_json(self.root / "run.json", state)
         return True
@@ -168,22 +206,33 @@ class RunFolder:
     def _made(self, state: RunRecord, step: str) -> bool:
         """Whether a step has made anything; one that was stopped before, by an error, may be given other settings."""
         made = state["steps"].get(step)
-        files = (path.is_file() for path in self.folder(step).rglob("*"))
-        return made is not None and (made["state"] == "done" or any(files))
+        files = made and made["state"] != "planned" and (path.is_file() for path in self.folder(step).rglob("*"))
+        return made is not None and (made["state"] == "done" or any(files or ()))
 
     def built_upon(self, step: str) -> bool:
         """Whether a step that is applied to this one is done."""
         return any(made["needs"] == step and made["state"] == "done" for made in self.state()["steps"].values())
 
-    def recorded(self, step: str) -> dict[str, Any]:
-        """The settings that a step was taken up with; nothing where it was not."""
+    def config(self, step: str) -> dict[str, Any]:
+        """The settings that a step was planned or taken up with, ``auto`` as what it became; nothing where it was not."""
         made = self.state()["steps"].get(step)
-        return dict(made["settings"]) if made else {}
+        return made["config"] | ({"precision": made["precision"]} if made.get("precision") else {}) if made else {}
 
-    def settings(self, step: str) -> dict[str, Any]:
-        """What a step was made with, or is being made with; nothing where it has made nothing yet."""
+    def asked(self, step: str, typed: bool = False) -> dict[str, Any]:
+        """The settings that a step's verb starts from, ``auto`` as it was asked for; those alone that were ``typed``."""
+        made = self.state()["steps"].get(step)
+        config, given = (made["config"], made["given"]) if made else ({}, [])
+        return {name: value for name, value in config.items() if name in given or not typed}
+
+    def given(self, step: str) -> list[str]:
+        """The names of the settings of a step that were typed."""
+        made = self.state()["steps"].get(step)
+        return made["given"] if made else []
+
+    def precision(self, step: str) -> str | None:
+        """What ``auto`` became when a step was begun that has made something; None where it was not."""
         state = self.state()
-        return dict(state["steps"][step]["settings"]) if self._made(state, step) else {}
+        return state["steps"][step].get("precision") if self._made(state, step) else None
 
     def end(self, step: str, seconds: float, done: bool) -> None:
         """Adds the time a step took this time, and says whether it is done."""
@@ -193,17 +242,18 @@ class RunFolder:
         write_json(self.root / "run.json", state)
 
     def drop(self, step: str) -> list[str]:
-        """Removes a step and all that follow from it; returns the names of those that were there."""
+        """Removes a step and all that follow from it, but for their settings; returns the names of those that were there."""
         state = self.state()
         following = [step]
-        for name in STEPS:
-            needs = state["steps"][name]["needs"] if name in state["steps"] else NEEDS.get(name)
+        for name in self.order:
+            needs = state["steps"][name]["needs"] if self.begun(name) else self.order.get(name)
             following += [name] if needs in following else []
-        gone = [name for name in STEPS if name in following and (name in state["steps"] or self.folder(name).exists())]
+        gone = [name for name in self.order if name in following and (self.begun(name) or self.folder(name).exists())]
         for name in gone:
             self.see_no_links(self.folder(name))
         for name in reversed(gone):
-            state["steps"].pop(name, None)
+            if name in state["steps"]:
+                state["steps"][name] = _planned(state["steps"][name]["config"], state["steps"][name]["given"])
             write_json(self.root / "run.json", state)
             _remove(self.folder(name))
         for name in ("metrics.json", "per-image.csv", "doubts-evaluate.csv", "report.html", "report.png"):
@@ -212,7 +262,7 @@ class RunFolder:
 
     def begun(self, step: str) -> bool:
         """Whether a step was taken up."""
-        return step in self.state()["steps"]
+        return self.state()["steps"].get(step, {"state": "planned"})["state"] != "planned"
 
     def done(self, step: str) -> bool:
         """Whether a step is done."""
@@ -246,6 +296,11 @@ class RunFolder:
         return self.folder(step) / "predictions" / f"{name}.png"
 
 
+def _planned(config: dict[str, Any], given: list[str]) -> StepRecord:
+    """A step that is not begun."""
+    return {"state": "planned", "key": "", "config": config, "given": given, "needs": None, "seconds": 0.0}
+
+
 def _remove(folder: Path) -> None:
     try:
         if folder.is_symlink() or folder.exists():
@@ -267,7 +322,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         for name in sorted({*old, *new})
         if old.get(name) != plain_new.get(name)
     ]
-    return "; ".join(changed[:4]) or "nothing that is recorded"
+    return "; ".join(changed[:4])
 
 
 def _short(value: Any) -> str:

@@ -14,8 +14,8 @@ from advcam.attribution import ClimbSettings, strided_size
 from advcam.data import Item, Normalisation, at_least, fit_within
 from advcam.extractor import AdvCAM, Maps
 from advcam.models.classifiers import Backbone
-from advcam.stages.climb import LEAST_SIDE
 from advcam.stages.context import Context, trained_classifier
+from advcam.stages.maps import LEAST_SIDE
 
 
 @dataclass

@@ -126,14 +126,16 @@ def landscape(study: Study) -> Outcome:
             "landscape is of the network's logits; this climb raises score='relu' (preset official): give --preset default"
         )
     reach = config.reach or s.steps * s.step_size
-    more: dict[str, Any] = {"reach": reach, "points": config.grid, "seed": study.context.seed}
-    measured = partial(measure, Climber(study.context), s, reach, config.grid, study.context.seed)
+    more: dict[str, Any] = {"reach": reach, "points": config.points, "seed": study.context.seed}
+    measured = partial(measure, Climber(study.context), s, reach, config.points, study.context.seed)
     asked = Setting({}, identity(study.context, "landscape", s, **more), measured)
     sample, (parts,), skipped = study.collect([asked], draw(study.context, None, config.sample, config.list))
     rows = _rows(parts, resampled(len(parts), config.resamples, sample.seed))
-    centred = [part["surfaces"] - part["surfaces"][..., config.grid // 2, config.grid // 2][..., None, None] for part in parts]
+    centred = [
+        part["surfaces"] - part["surfaces"][..., config.points // 2, config.points // 2][..., None, None] for part in parts
+    ]
     mean = np.stack([surface.mean(0) for surface in centred]).mean(0)
-    text = paragraphs.landscape(rows, str(sample), config.grid, reach)
+    text = paragraphs.landscape(rows, str(sample), config.points, reach)
     about = {"climb": asdict(s), **more}
     return Outcome(rows, text, partial(figures.landscape, mean, reach, AROUND), RULE, about, [sample], skipped)
 

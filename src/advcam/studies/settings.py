@@ -7,45 +7,50 @@ from pathlib import Path
 
 from advcam.attribution import ClimbSettings
 from advcam.errors import SettingsError
+from advcam.options import option
+from advcam.stages.maps import PresetConfig
 
 
-@dataclass(frozen=True)
-class StudyConfig:
-    """What to look at, and on which images.
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(PresetConfig):
+    """What to look at, and on which images; settings of the climb, where none are given, are the run's own."""
 
-    Args:
-        climb: the settings that are varied, or applied as they are.
-        masks: folder of ground truth ID.png, of every run that is looked at; growth and landscape need none.
-        sample: how many images, drawn with the run's seed; None is 100, or all that a list names.
-        list: file naming the images, one a line, instead of the run's images for scoring.
-        values: the values to sweep instead of the study's own; of ``iterations`` and ``base`` names.
-        longest: the highest T that is looked at; None is the study's own.
-        resamples: draws of the bootstrap.
-        parts: folder of the telling parts ID.png of generated scenes (growth).
-        grid: points a side of the plane (landscape).
-        reach: how far the plane goes to either side, in pixel ranges; None is as far as the climb may go, T xi (landscape).
-    """
-
-    climb: ClimbSettings
-    masks: tuple[Path, ...] = ()
-    sample: int | None = None
-    list: Path | None = None
-    values: tuple[str, ...] | None = None
-    longest: int | None = None
-    resamples: int = 1000
-    parts: Path | None = None
-    grid: int = 11
-    reach: float | None = None
+    masks: tuple[Path, ...] = option(
+        (), "ground truth, ID.png with class ids; with several runs once for each, in their order", flag="masks", repeat=True,
+        common=True,
+    )  # fmt: skip
+    sample: int | None = option(
+        None,
+        "how many images, drawn with the run's seed; none: 100, or all that a list names",
+        flag="sample",
+        least=1,
+        common=True,
+    )
+    list: Path | None = option(None, "these images, one a line; none: those for scoring", flag="list", common=True)
+    values: tuple[str, ...] | None = option(
+        None, "to try instead of the study's; iterations: some of none,suppress,restrain,both; base: methods", flag="values",
+        common=True, example="0,0.5,1",
+    )  # fmt: skip
+    longest: int | None = option(
+        None, "highest T to look at; none: the run's, twice that in iterations and growth", flag="longest", least=1, common=True
+    )
+    resamples: int = option(1000, "draws of the bootstrap", flag="resamples", least=20, most=10**6)
+    parts: Path | None = option(None, "growth: folder of telling parts ID.png of generated scenes", flag="parts")
+    points: int = option(11, "landscape: points a side of the plane, odd", flag="grid", least=3, most=1001)
+    reach: float | None = option(
+        None, "landscape: how far the plane goes to either side, in pixel ranges; none: T xi", flag="reach", above=0
+    )
+    runs: tuple[Path, ...] = option((), "networks: run folders beside --run", flag="runs", common=True)
 
     def __post_init__(self) -> None:
-        for name, least in (("sample", 1), ("longest", 1), ("resamples", 20), ("grid", 3)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise SettingsError(f"--{name} is at least {least}, got {value}")
-        if self.grid % 2 == 0:
-            raise SettingsError(f"--grid is odd, so that the image itself is on the plane; got {self.grid}")
-        if self.reach is not None and not self.reach > 0:
-            raise SettingsError(f"--reach is above 0, got {self.reach}")
+        super().__post_init__()
+        if self.points % 2 == 0:
+            raise SettingsError(f"--grid is odd, so that the image itself is on the plane; got {self.points}")
+
+    @property
+    def climb(self) -> ClimbSettings:
+        """The settings that are varied, or applied as they are."""
+        return self.settings()
 
     def numbers(self, defaults: tuple[float, ...]) -> tuple[float, ...]:
         """The values to sweep as numbers, ascending.

@@ -2,6 +2,17 @@
 
 from .loop import accelerate, fit
 from .losses import KINDS, ImageLoss, Objective, PixelLoss
-from .plan import Plan
+from .plan import CHOICES, NetworkTraining, Plan, Training
 
-__all__ = ["KINDS", "ImageLoss", "Objective", "PixelLoss", "Plan", "accelerate", "fit"]
+__all__ = [
+    "CHOICES",
+    "KINDS",
+    "ImageLoss",
+    "NetworkTraining",
+    "Objective",
+    "PixelLoss",
+    "Plan",
+    "Training",
+    "accelerate",
+    "fit",
+]

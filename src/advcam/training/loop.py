@@ -80,7 +80,7 @@ def fit(
             process; its numbers go into the history.
         best_by: the number of ``look`` that decides which epoch is best (higher; the first on ties); None takes the last.
         folder: where the state is kept.
-        machine: what to run on.
+        runtime: what to run on.
         reporter: shows progress.
         what: the name on the bar.
 

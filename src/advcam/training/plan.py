@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from advcam.attribution import PRECISIONS
 from advcam.errors import SettingsError
-from advcam.kinds import check_kinds
+from advcam.limits import MIN_SIDE
+from advcam.options import Config, check, option
 
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
@@ -21,6 +22,34 @@ CHOICES = {
     "precision": PRECISIONS,
     "batch_norm": ("trained", "statistics", "frozen"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Config):
+    """What every step that trains a network lets one say of it."""
+
+    epochs: int = option(5, "passes over the training images", flag="epochs", least=1, most=10**6)
+    batch: int = option(16, "images of a training batch, over all processes", flag="batch", least=1, most=10**6)
+    lr: float = option(1e-3, "learning rate, of what is pretrained where there is such", flag="lr", above=0)
+    weight_decay: float = option(1e-4, "of the weights", least=0)
+    precision: str = option(
+        "auto", "of the training's arithmetic; auto: bfloat16 where the device has units for it", flag="train-precision",
+        choices=PRECISIONS,
+    )  # fmt: skip
+    crop: int = option(320, "side of the training crops, pixels", flag="crop", least=MIN_SIDE, most=16_384)
+    scales: tuple[float, float] = option(
+        (0.75, 1.5), "smallest and largest factor of the training views", flag="train-scales", above=0, most=100
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkTraining(Training):
+    """What the classifier and the segmentation networks share beside :class:`Training`."""
+
+    head_lr: float = option(3e-3, "learning rate of what starts from nothing", flag="head-lr", above=0)
+    optimizer: str = option("adamw", "of the weights", choices=CHOICES["optimizer"])
+    momentum: float = option(0.9, "of sgd", least=0, below=1)
+    long_side: int = option(640, "larger images are scaled down to it, pixels", flag="long-side", least=MIN_SIDE, most=10**6)
 
 
 @dataclass(frozen=True)
@@ -63,7 +92,7 @@ class Plan:
     bias_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        check(self)
         if self.epochs < 1 or self.batch < 1 or (self.steps is not None and self.steps < 1):
             raise SettingsError(f"epochs and batch must be at least 1; got {self.epochs} and {self.batch}, steps {self.steps}")
         for name, choices in CHOICES.items():

@@ -1,7 +1,6 @@
 """Maps -> masks."""
 
-from .learnt import try_network
 from .settings import MAPS, METHODS, RefineConfig
-from .step import refine, refiner_of, run
+from .step import preflight, refine, refiner_of, run
 
-__all__ = ["MAPS", "METHODS", "RefineConfig", "refine", "refiner_of", "run", "try_network"]
+__all__ = ["MAPS", "METHODS", "RefineConfig", "preflight", "refine", "refiner_of", "run"]

@@ -17,9 +17,8 @@ from torch import Tensor
 from advcam.data import IGNORE, Normalisation, TrainingViews, fit_within
 from advcam.errors import NetworkError, RunError
 from advcam.models.affinity import AffinityNet, BoundaryNet
-from advcam.models.classifiers import Backbone
-from advcam.models.encoders import Encoder, start
-from advcam.models.weights import State, load_state, load_weights
+from advcam.models.encoders import Encoder
+from advcam.models.weights import load_state, load_weights
 from advcam.refinement import (
     cluster,
     confident_affinity_labels,
@@ -31,7 +30,9 @@ from advcam.refinement import (
     psa_loss,
     random_walk,
 )
-from advcam.stages.context import Context, MapSource, classifier_record, redo
+from advcam.stages.context import Context, redo
+from advcam.stages.maps import MapSource
+from advcam.stages.start import Start, trained_start
 from advcam.store import load_mask, save_mask, write_bytes, write_json
 from advcam.training import ImageLoss, fit
 
@@ -107,18 +108,18 @@ def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSou
     return refine
 
 
-def try_network(
-    config: RefineConfig, backbone: Backbone, classifier: State | None, weights: str | None, from_scratch: bool
-) -> None:
-    """Tries at once what would else fail behind hours: the network that a way trains is built and started; some train none.
+NETWORKS: dict[str, type[Encoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
+
+
+def try_network(method: str, start: Start) -> None:
+    """Tries at once what would fail behind hours: the network that a method trains is built and started; some train none.
 
     Raises:
         SettingsError: a backbone that cannot stand under it.
         NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
-    networks: dict[str, type[Encoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
-    if config.method in networks:
-        start(networks[config.method](backbone), backbone, classifier, weights, from_scratch)
+    if method in NETWORKS:
+        start.give(NETWORKS[method](start.backbone))
 
 
 def _on_cells(labels: Tensor, output: Tensor) -> Tensor:
@@ -136,14 +137,12 @@ def _trained(
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Encoder, Normalisation]:
     """The network, trained on the confident labels of the training images; its weights lie in the step's folder."""
-    folder, made = context.run.folder("refine"), classifier_record(context.run)
-    backbone = Backbone.from_record(made["backbone"])
-    normalise = Normalisation(*backbone.normalisation())
+    folder, start = context.run.folder("refine"), trained_start(context)
+    normalise = Normalisation(*start.backbone.normalisation())
     torch.manual_seed(context.seed)
-    network, path = kind(backbone, settings.frozen), folder / "model.safetensors"
+    network, path = kind(start.backbone, settings.frozen), folder / "model.safetensors"
     if not path.is_file():
-        classifier = None if made["own"] else load_state(context.run.classifier())
-        start(network, backbone, classifier, made["weights"], made["from_scratch"])
+        start.give(network)
         _write_confident(context, config, source, confident)
         _train(context, config, settings, network, loss, normalise)
     try:

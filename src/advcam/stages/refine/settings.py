@@ -1,93 +1,67 @@
-"""The ways from maps to masks, and what can be set of each."""
+"""The methods from maps to masks, and what can be set of each."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from advcam.data import Augmentation
 from advcam.errors import SettingsError, known
-from advcam.kinds import check_kinds
-from advcam.training import Plan
+from advcam.limits import MIN_SIDE
+from advcam.options import Config, Option, option
+from advcam.training import Plan, Training
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """A class where its map is the strongest and exceeds a constant.
+@dataclass(frozen=True, kw_only=True)
+class Threshold(Config):
+    """A class where its map is the strongest and exceeds a constant."""
 
-    Args:
-        threshold: the constant, a share of the map's maximum. Fixed beforehand: no ground truth is looked at.
-    """
-
-    threshold: float = 0.3
-
-
-@dataclass(frozen=True)
-class Pamr:
-    """The maps follow the image's edges first.
-
-    Args:
-        threshold: as in :class:`Threshold`.
-        iterations: rounds.
-    """
-
-    threshold: float = 0.3
-    iterations: int = 10
+    threshold: float = option(
+        0.3, "background threshold, a share of the map's maximum", flag="threshold", least=0, below=1,
+        common=True,
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Crf:
-    """A dense CRF on the labels that a threshold gives.
+@dataclass(frozen=True, kw_only=True)
+class Pamr(Threshold):
+    """The maps follow the image's edges first."""
 
-    Args:
-        threshold: as in :class:`Threshold`.
-        certainty: probability of the label that the CRF is given.
-        iterations: of the mean field.
-        gaussian: standard deviation in pixels and compatibility of the smoothness kernel.
-        bilateral: standard deviations in pixels and in colour (0 to 255), compatibility of the appearance kernel.
-    """
-
-    threshold: float = 0.3
-    certainty: float = 0.7
-    iterations: int = 10
-    gaussian: tuple[float, float] = (3.0, 3.0)
-    bilateral: tuple[float, float, float] = (50.0, 5.0, 10.0)
+    iterations: int = option(10, "rounds", least=1, most=1000)
 
 
-@dataclass(frozen=True)
-class Learnt:
-    """What IRN and PSA share: how their network is trained.
+@dataclass(frozen=True, kw_only=True)
+class Crf(Threshold):
+    """A dense CRF on the labels that a threshold gives."""
 
-    Args:
-        epochs: passes over the training images.
-        batch: images a step.
-        lr: of AdamW, with polynomial decay.
-        weight_decay: of AdamW.
-        crop: side of the training crops, pixels.
-        scales: smallest and largest factor of the training views.
-        precision: of the training, see :class:`advcam.training.Plan`.
-        frozen: the backbone stays as it is, as published; a small one that knows nothing but its classes may need to learn too.
-        beta: power of the affinities in the walk.
-        log2_steps: the walk takes 2 to this power steps.
-        radius: of the neighbourhood of the walk, cells.
-        pair_radius: of the neighbourhood of the pairs trained on, cells.
-    """
+    certainty: float = option(0.7, "probability of the label that the CRF is given", least=0.501, most=0.999)
+    iterations: int = option(10, "of the mean field", least=1, most=1000)
+    gaussian: tuple[float, float] = option((3.0, 3.0), "smoothness: standard deviation in pixels, compatibility")
+    bilateral: tuple[float, float, float] = option(
+        (50.0, 5.0, 10.0), "appearance: standard deviations in pixels and in colour (0 to 255), compatibility"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for kernel in (self.gaussian, self.bilateral):
+            if min(kernel[:-1]) <= 0:
+                raise SettingsError(
+                    f"crf: the kernels' standard deviations are above 0, before the compatibility; got {kernel}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt(Training):
+    """What IRN and PSA share: how their network is trained."""
 
     stride: ClassVar[int] = 4
 
     epochs: int = 3
-    batch: int = 16
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    crop: int = 320
     scales: tuple[float, float] = (0.5, 1.5)
-    precision: str = "auto"
-    frozen: bool = True
-    beta: float = 10.0
-    log2_steps: int = 8
-    radius: int = 5
-    pair_radius: int = 5
+    frozen: bool = option(True, "keep the backbone as it is, as published; False lets it learn too")
+    beta: float = option(10.0, "power of the affinities in the walk", least=1e-3, most=1000)
+    log2_steps: int = option(8, "the walk takes 2 to this power steps", least=0, most=20)
+    radius: int = option(5, "of the neighbourhood of the walk, cells", least=2, most=100)
+    pair_radius: int = option(5, "of the neighbourhood of the pairs trained on, cells", least=2, most=100)
 
     def least_crop(self) -> int:
         """Side of the smallest crop with a cell that has all its neighbours, pixels."""
@@ -103,93 +77,75 @@ class Learnt:
         return Augmentation(self.crop, self.scales, long_side)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Irn(Learnt):
-    """Boundaries and displacements learnt from confident labels; maps spread by a random walk that boundaries stop.
+    """Boundaries and displacements learnt from confident labels; maps spread by a random walk that boundaries stop."""
 
-    Args:
-        threshold: background threshold after the walk.
-        foreground: threshold of confident classes.
-        background: threshold of confident background.
-        power: of the maps before the walk.
-        instances: write instance masks too.
-        min_size: smallest fragment of an instance, as a share of the image.
-    """
-
-    threshold: float = 0.25
-    foreground: float = 0.35
-    background: float = 0.15
+    threshold: float = option(
+        0.25, "background threshold after the walk, a share of the maximum", flag="threshold", least=0, below=1, common=True
+    )
+    foreground: float = option(0.35, "map value from which on a class is confident", least=0, most=1)
+    background: float = option(0.15, "map value below which background is confident", least=0, most=1)
     pair_radius: int = 10
-    power: float = 1.5
-    instances: bool = False
-    min_size: float = 0.01
+    power: float = option(1.5, "of the maps before the walk", least=1e-3, most=100)
+    instances: bool = option(False, "write instance masks too")
+    min_size: float = option(0.01, "smallest fragment of an instance, a share of the image", least=0, most=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.background > self.foreground:
+            raise SettingsError(f"irn: expected background <= foreground; got {self.background} and {self.foreground}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Psa(Learnt):
-    """Affinities learnt from confident labels; maps and a background map spread by a random walk over them.
-
-    Args:
-        foreground: alpha of confident classes.
-        background: alpha of confident background.
-        alpha: of the background map in the walk, ``(1 - max map)^alpha``.
-    """
+    """Affinities learnt from confident labels; maps and a background map spread by a random walk over them."""
 
     stride: ClassVar[int] = 8
     beta: float = 8.0
-    foreground: float = 4.0
-    background: float = 32.0
-    alpha: float = 16.0
+    foreground: float = option(4.0, "alpha of confident classes", least=1e-3, most=1000)
+    background: float = option(32.0, "alpha of confident background", least=1e-3, most=1e6)
+    alpha: float = option(16.0, "of the background map in the walk, (1 - max map)^alpha", least=1e-3, most=1000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.foreground > self.background:
+            raise SettingsError(f"psa: expected foreground <= background; got {self.foreground} and {self.background}")
 
 
-METHODS: dict[str, type] = {"threshold": Threshold, "pamr": Pamr, "crf": Crf, "psa": Psa, "irn": Irn}
-"""Every way by its name, with what can be set."""
+METHODS: dict[str, type[Config]] = {"threshold": Threshold, "pamr": Pamr, "crf": Crf, "psa": Psa, "irn": Irn}
+"""Every method by its name, with its settings."""
+
+OF_METHODS = {name: about for method in METHODS.values() for name, about in method.options().items()}
+"""The settings of all methods; of a name that several have, the last."""
 
 MAPS = ("advcam", "plain")
 
-KINDS = {int: "a whole number", float: "a number", str: "a name", bool: "True or False", tuple: "several numbers"}
-RANGES = {
-    "iterations": (1, 1000),
-    "certainty": (0.501, 0.999),  # above chance for two labels
-    "radius": (2, 100),
-    "pair_radius": (2, 100),
-    "log2_steps": (0, 20),
-    "beta": (1e-3, 1000),
-    "power": (1e-3, 100),
-    "alpha": (1e-3, 1000),
-    "min_size": (0, 1),
-    "foreground": (1e-3, 1000),
-}
 
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig(Config):
+    """How masks are made of maps; ``changes`` are settings of the method, by name."""
 
-@dataclass(frozen=True)
-class RefineConfig:
-    """How masks are made of maps.
-
-    Args:
-        method: of :data:`METHODS`.
-        changes: settings of the method to change, by name.
-        maps: ``advcam``, or ``plain`` for comparison.
-        margin: pixels whose best label is less than this ahead of the second become 255; in shares of the maps' maximum, of
-            CRF and PSA in probabilities.
-        long_side: larger images are refined at this size.
-    """
-
-    method: str = "pamr"
+    method: str = option(
+        "pamr", "how maps become masks", flag="method", choices=tuple(METHODS), common=True, replaces=tuple(OF_METHODS)
+    )
     changes: dict[str, Any] = field(default_factory=dict)
-    maps: str = "advcam"
-    margin: float = 0.0
-    long_side: int = 640
+    maps: str = option("advcam", "which maps become masks", flag="maps", choices=MAPS)
+    margin: float = option(
+        0.0, "pixels whose two best labels are closer become 255; in shares of the maximum, of crf and psa probabilities",
+        flag="margin", least=0, below=1,
+    )  # fmt: skip
+    long_side: int = option(640, "larger images are refined at this size, pixels", least=MIN_SIDE, most=10**6)
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        if self.method not in METHODS:
-            raise SettingsError(f"no refinement is called {self.method!r}; {known(self.method, METHODS)}")
-        if self.maps not in MAPS:
-            raise SettingsError(f"maps are {' or '.join(MAPS)}, got {self.maps!r}")
-        if not 0 <= self.margin < 1:
-            raise SettingsError(f"the margin is a difference of values in [0, 1]; got {self.margin}")
+        super().__post_init__()
         self.settings()  # what cannot work is said before hours are spent on what comes first
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Its own, and those of every method: of these the threshold alone has a flag, its default is the method's."""
+        of_methods = {name: replace(about, flag=None, default=None) for name, about in OF_METHODS.items()}
+        return super().options() | of_methods | {"threshold": replace(Threshold.options()["threshold"], default=None)}
 
     def settings(self) -> Any:
         """The method's settings with the changes.
@@ -197,13 +153,11 @@ class RefineConfig:
         Raises:
             SettingsError: a name that the method does not have, or a value that cannot work.
         """
-        made = METHODS[self.method]
-        names = [f.name for f in fields(made)]
+        made, names = METHODS[self.method], METHODS[self.method].options()
         for name in self.changes:
             if name not in names:
                 raise SettingsError(f"{self.method} has no setting {name!r}; {known(name, names)}")
-        settings = made(**self.changes)
-        _check(self.method, asdict(settings))
+        settings = made.from_record(self.changes)
         if isinstance(settings, Learnt):
             settings.plan(), settings.augmentation(self.long_side)
             if settings.crop < settings.least_crop():
@@ -213,35 +167,18 @@ class RefineConfig:
                 )
         return settings
 
+    def at(self, precision: str) -> RefineConfig:
+        """The same at a precision, where the method trains a network."""
+        asked = isinstance(self.settings(), Learnt)
+        return replace(self, changes=self.changes | {"precision": precision}) if asked else self
+
+    @property
+    def precision(self) -> str | None:
+        """Of the training of the method's network, where it has one."""
+        return getattr(self.settings(), "precision", None)
+
     def record(self) -> dict[str, Any]:
         """All that changes the masks, as plain data."""
-        return {
-            "method": self.method,
-            "maps": self.maps,
-            "margin": self.margin,
-            "long_side": self.long_side,
-            **asdict(self.settings()),
-        }
-
-
-def _check(method: str, settings: dict[str, Any]) -> None:
-    """Kinds and ranges that all methods share."""
-    for name, default in asdict(METHODS[method]()).items():
-        value: Any = settings[name]
-        kinds = (int, float) if isinstance(default, float) else (type(default),)
-        if type(value) not in kinds:
-            raise SettingsError(f"{method}: {name} is {KINDS[type(default)]} such as {default}; got {value!r}")
-        if isinstance(default, tuple) and not (len(value) == len(default) and all(isinstance(v, (int, float)) for v in value)):
-            raise SettingsError(f"{method}: {name} is {len(default)} numbers such as {default}; got {value!r}")
-    if not 0 <= settings.get("threshold", 0) < 1:
-        raise SettingsError(f"the background threshold is a share of the map's maximum, 0 to 1; got {settings['threshold']}")
-    for name, (least, most) in RANGES.items():
-        if name in settings and not least <= settings[name] <= most:
-            raise SettingsError(f"{method}: {name} is from {least:g} to {most:g}; got {settings[name]}")
-    for name in settings.keys() & {"gaussian", "bilateral"}:
-        if not all(0 < v < math.inf for v in settings[name][:-1]) or not math.isfinite(settings[name][-1]):
-            raise SettingsError(f"{method}: {name} is standard deviations above 0 and a weight; got {settings[name]}")
-    low, high = ("background", "foreground") if method == "irn" else ("foreground", "background")
-    most = 1 if method == "irn" else math.inf  # thresholds; powers
-    if low in settings and not 0 <= settings[low] <= settings[high] <= most:
-        raise SettingsError(f"{method}: expected 0 <= {low} <= {high} <= {most}; got {settings[low]} and {settings[high]}")
+        own = {"method": self.method, "maps": self.maps, "margin": self.margin, "long_side": self.long_side}
+        of_method: dict[str, Any] = self.settings().record()
+        return own | of_method

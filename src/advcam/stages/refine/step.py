@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,36 +11,46 @@ from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip, fit_within
 from advcam.refinement import argmax_mask
-from advcam.stages.context import Context, MapSource, list_skips, stored_maps
+from advcam.stages.context import Context, list_skips, trained_classifier
+from advcam.stages.maps import MapSource, map_source, maps_of, recorded
+from advcam.stages.start import Start
 from advcam.store import StoredMaps, only_value, save_mask, write_json
 
-from .learnt import by_irn, by_psa
+from .learnt import by_irn, by_psa, try_network
 from .settings import RefineConfig
 from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
 
 
-def run(context: Context, config: RefineConfig, source: MapSource | None = None) -> None:
+def preflight(context: Context, config: RefineConfig, start: Start) -> None:
+    """Tries at once what would fail after images were gone through: maps, where they are made, and the method's network.
+
+    Raises:
+        AdvcamError: maps that are missing or damaged, or as :func:`advcam.stages.refine.learnt.try_network`.
+    """
+    climb = recorded(context.run)
+    if climb and not climb.keep and context.run.done("classify"):
+        trained_classifier(context)
+    for item in context.data.items if climb and climb.keep and context.run.done("climb") else ():
+        maps_of(context, item, config.maps == "plain")
+    try_network(config.method, start)
+
+
+def run(context: Context, config: RefineConfig) -> list[Skip]:
     """Writes masks/ID.png for every image; one that is there is not made again.
 
     An image whose classes are found nowhere gets a mask of 255, nobody knows, and stands in empty.csv. IRN and PSA first
     train their network on confident/ID.png of the training images. IRN writes, where asked, instances/ID.png and ID.json.
 
-    Args:
-        context: the run.
-        config: how.
-        source: where maps come from, where not from the climb's files.
-
     Raises:
         RunError: maps that are missing, damaged or another image's, or nothing to learn from.
     """
-    asked = config.record().get("precision")
-    if asked:  # of the methods that learn
-        config = replace(config, changes=config.changes | {"precision": context.precision("refine", asked)})
+    if config.precision:
+        config = config.at(context.precision("refine", config.precision))
     everything = context.data.items
-    with context.step("refine", config.record(), [context.run.mask(item.id) for item in everything]) as todo:
+    with context.step("refine", config, [context.run.mask(item.id) for item in everything]) as todo:
         if not todo:
-            return
-        source = source or stored_maps(context, plain=config.maps == "plain")
+            return []
+        source = map_source(context, config.maps == "plain")
         left = [item for item in everything if not context.run.mask(item.id).is_file()]
         refiner = refiner_of(context, config, source)
         with context.reporter.bar("refine", len(everything), done=len(everything) - len(left)) as advance:
@@ -51,20 +61,20 @@ def run(context: Context, config: RefineConfig, source: MapSource | None = None)
                 save_mask(context.run.mask(item.id), ids)
                 advance(1)
         _say_what_is_odd(context)
+    return []
 
 
 def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Refiner:
-    """The way of the config; what it has to learn is learnt first, or read from the step's folder."""
+    """The method of the config; what it has to learn is learnt first, or read from the step's folder."""
     settings = config.settings()
-    ways: dict[str, Any] = {
+    methods: dict[str, Callable[[], Refiner]] = {
         "threshold": lambda: by_threshold(settings),
         "pamr": lambda: by_pamr(settings),
         "crf": lambda: by_crf(settings),
         "psa": lambda: by_psa(context, config, settings, source),
         "irn": lambda: by_irn(context, config, settings, source),
     }
-    refiner: Refiner = ways[config.method]()
-    return refiner
+    return methods[config.method]()
 
 
 def refine(

@@ -7,37 +7,38 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from advcam.data import IGNORE, Dataset, Item, Skip, load
-from advcam.flow import DataConfig
+from advcam.data import IGNORE, Dataset, Item, Skip, images_of, load
+from advcam.options import option
+from advcam.pipeline import DataConfig
 from advcam.progress import Reporter
+from advcam.stages.context import list_skips
 from advcam.stages.truth import look_at_truth
 
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """What to look at.
-
-    Args:
-        data: where the data set is.
-        masks: ground truth, ID.png, looked at too where given: of the images for scoring, or of all.
-    """
-
-    data: DataConfig
-    masks: Path | None = None
+from .session import Outcome, Session
 
 
-def check(config: CheckConfig, reporter: Reporter) -> tuple[list[str], list[Skip]]:
-    """Reads everything that a run would read, and the ground truth.
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(DataConfig):
+    """What to look at."""
 
-    Returns:
-        Lines that describe the data set, and its problems: what a run would leave out, masks that cannot be scored against,
-        the same image to train on and to score on.
+    masks: Path | None = option(
+        None,
+        "ground truth, ID.png with class ids, looked at too: of the images for scoring, or of all",
+        flag="masks",
+        common=True,
+    )
+    out: Path = option(Path("problems.csv"), "list of the problems", flag="out", common=True)
+
+
+def run(config: CheckConfig, session: Session) -> Outcome:
+    """Reads everything that a run would read, and the ground truth; describes the data set and lists its problems: what a run
+    would leave out, masks that cannot be scored against, the same image to train on and to score on.
 
     Raises:
         DataError: a data set that no run could start with.
     """
-    where = config.data
-    data = load(where.images, where.labels, where.classes, where.train_list, where.eval_list, reporter.track)
+    images, reporter = images_of(config.images, config.labels), session.reporter
+    data = load(images, config.labels, config.classes, config.train_list, config.eval_list, reporter.track)
     lines = [
         f"{len(data.train)} images to train on, {len(data.eval)} to score on, {len(data.classes)} classes",
         _sizes(data.items),
@@ -50,7 +51,8 @@ def check(config: CheckConfig, reporter: Reporter) -> tuple[list[str], list[Skip
         found, wrong = _masks(data, config.masks, reporter)
         lines += found
         problems += wrong
-    return lines, problems
+    list_skips(config.out, problems)
+    return Outcome(f"problems: {len(problems)}", lines, len(problems), config.out, "problems")
 
 
 def _sizes(items: tuple[Item, ...]) -> str:

@@ -21,9 +21,12 @@ from torch.export import Dim, ExportedProgram
 from advcam.data import Normalisation, scene
 from advcam.errors import AdvcamError, NetworkError, SettingsError
 from advcam.models.encoders import STRIDE
+from advcam.options import Config, option
 from advcam.segmenter import Segmenter, read_record
 from advcam.store import atomic_write, write_json
 from advcam.store.records import NetworkRecord
+
+from .session import Outcome, Session
 
 LIBRARIES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": ()}
 """The kinds of files, and what each needs beside torch."""
@@ -63,39 +66,42 @@ class Form:
         return ({0: Dim("batch", min=1)} if self.batch is None else {}) | sides
 
 
-def export(model: Path, out: Path, size: tuple[int, int] | None = None) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Config):
+    """Which network becomes which file."""
+
+    model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
+    out: Path = option(help=".onnx, or .pt2 (torch.export); FILE.json beside it tells how it is used", flag="out", common=True)
+    size: tuple[int, int] | None = option(
+        None, "height and width, multiples of 32, of the only images that it takes; none: of any, where it can be written so",
+        flag="size", common=True, example="512x640",
+    )  # fmt: skip
+
+
+def run(config: ExportConfig, _session: Session) -> Outcome:
     """Writes the network of a run's segment step as ONNX or torch.export file, and FILE.json that tells how it is used.
 
     Input ``images`` float32 [N, 3, H, W], normalised RGB; output ``logits`` float32 [N, L, H, W]. The file is opened again
     and run on noise and on images, of two sizes and numbers: labels must be those of the original, but where its two best
     logits are closer than 0.001. Scales, mirror, windows and CRF are not part of the network, nor of the file.
 
-    Args:
-        model: folder of the network, RUN/4-segment.
-        out: ``*.onnx`` or ``*.pt2``.
-        size: (H, W), multiples of 32, of the only images that it is to take; None is any where the network can be written
-            so, else long side x long side.
-
-    Returns:
-        Lines that say what was written, and what could not be.
-
     Raises:
         SettingsError: another suffix or size, or libraries that are not there.
         RunError: no trained network.
         NetworkError: it cannot be written so, or gives other labels; no file is left.
     """
+    out, size = config.out, config.size
     _check(out, size)
-    segmenter, record = Segmenter.load(model, torch.device("cpu")), read_record(model)
+    segmenter, record = Segmenter.load(config.model, torch.device("cpu")), read_record(config.model)
     side = -(-max(segmenter.long_side, LEAST) // STRIDE) * STRIDE
-    sizes = (size,) if size else (None, (side, side))
-    *others, last = [Form(taken, batch) for taken in sizes for batch in (None, 1)]
+    *others, last = [Form(taken, batch) for taken in ((size,) if size else (None, (side, side))) for batch in (None, 1)]
     lines: list[str] = []
     for form in others:
         try:
-            return [*lines, _made(out, form, segmenter, record)]
+            return Outcome(f"network: {out}", [*lines, _made(out, form, segmenter, record)])
         except NetworkError as error:
             lines.append(f"not for {form}: {error}")
-    return [*lines, _made(out, last, segmenter, record)]
+    return Outcome(f"network: {out}", [*lines, _made(out, last, segmenter, record)])
 
 
 def _made(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord) -> str:

@@ -1,62 +1,59 @@
-"""The whole way: a data set becomes a run, and every step of it is taken in order."""
+"""The pipeline: a data set becomes a run, whose steps are taken in order, resumed, tried before hours are spent."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from advcam import preflight
-from advcam.data import Item, SceneSettings, Skip, listed, load, source_files, write_dataset
+from advcam.data import Skip, images_of, listed, load, source_files
 from advcam.errors import RunError, SettingsError
 from advcam.limits import MAX_SEED
-from advcam.models.classifiers import Backbone
+from advcam.options import Config, option
 from advcam.progress import Reporter
 from advcam.report import write_card, write_report
 from advcam.runtime import Runtime
-from advcam.stages import classify, climb, evaluate, refine, segment
-from advcam.stages.classify import ClassifyConfig
-from advcam.stages.climb import ClimbConfig
-from advcam.stages.context import (
-    Context,
-    list_skips,
-    load_data,
-    save_data,
-    trained_elsewhere,
-)
+from advcam.stages import classify, evaluate
+from advcam.stages.context import Context, list_skips, load_data, save_data, trained_elsewhere
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.moved import moved
-from advcam.stages.refine import RefineConfig
-from advcam.stages.segment import SegmentConfig
-from advcam.store import RunFolder, StoredMaps, digest, read_json
+from advcam.stages.start import trained_start
+from advcam.stages.table import ORDER, STEPS, open_run
+from advcam.store import RunFolder, digest, read_json
 from advcam.store.records import About, Metrics
 from advcam.training import accelerate
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
 
 
-@dataclass(frozen=True)
-class DataConfig:
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
     """Where the data set is; see :func:`advcam.data.load`."""
 
-    images: Path
-    labels: Path
-    classes: Path | None = None
-    train_list: Path | None = None
-    eval_list: Path | None = None
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The settings of every step."""
-
-    classify: ClassifyConfig = field(default_factory=ClassifyConfig)
-    climb: ClimbConfig = field(default_factory=ClimbConfig)
-    refine: RefineConfig = field(default_factory=RefineConfig)
-    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    images: Path | None = option(
+        None, "folder of images; none: those of a VOC or COCO folder of labels", flag="images", common=True, file=True
+    )
+    labels: Path = option(
+        help="CSV image,labels (';' between labels), JSON, a VOC folder, COCO's instances_*.json, a COCO or Roboflow folder",
+        flag="labels", common=True, file=True,
+    )  # fmt: skip
+    classes: Path | None = option(
+        None,
+        "CSV id,name: the ids that masks use; none: VOC's, COCO's, or from 1, sorted",
+        flag="classes",
+        common=True,
+        file=True,
+    )
+    train_list: Path | None = option(
+        None, "images to train on, one a line; none: all not scored on", flag="train-list", common=True, file=True
+    )
+    eval_list: Path | None = option(
+        None, "images to score on and predict, one a line", flag="eval-list", common=True, file=True
+    )
 
 
 def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: Reporter, given: bool = False) -> Context:
@@ -66,7 +63,7 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
         root: the run's folder.
         data: where the data set is.
         seed: of everything random.
-        machine: what to run on.
+        runtime: what to run on.
         reporter: shows progress.
         given: whether the classifier is given, so that nothing is trained before the climb.
 
@@ -74,9 +71,9 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
         DataError: a data set that cannot be used.
         RunError: the folder holds something else.
     """
-    data = replace(data, images=data.images.resolve())  # holds from any folder
+    images = images_of(data.images, data.labels).resolve()  # holds from any folder
     about: About = {
-        "images": str(data.images),
+        "images": str(images),
         "labels": _content(data.labels),
         "classes": _content(data.classes),
         "train_list": _content(data.train_list),
@@ -88,16 +85,16 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
         raise SettingsError(f"--seed must be from 0 to {MAX_SEED}, got {seed}")
     known = None
     if (root / "run.json").is_file():
-        begun = RunFolder.open(root)
+        begun = open_run(root)
         old = begun.state()["about"]
         same = begun.begun("classify") and {**old, "images": about["images"]} == about  # but for where the images are
-        known = RunFolder.create(root, old if same else about, _versions())
+        known = RunFolder.create(root, ORDER, old if same else about, _versions())
     if known and known.begun("classify"):
-        context = moved(Context(known, load_data(known), seed, runtime, reporter), data.images)
+        context = moved(Context(known, load_data(known), seed, runtime, reporter), images)
         return _announced(context, trained_elsewhere(context))
-    loaded = load(data.images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
-    preflight.see_names(root, loaded)
-    run = known or RunFolder.create(root, about, _versions())
+    loaded = load(images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
+    preflight.check_names(root, loaded)
+    run = known or RunFolder.create(root, ORDER, about, _versions())
     save_data(run, loaded)
     list_skips(root / "skipped.csv", loaded.skipped)
     list_skips(root / "doubts.csv", loaded.doubts)
@@ -151,7 +148,7 @@ def reopen(
     Args:
         root: the run's folder.
         seed: None is the run's.
-        machine: what to run on.
+        runtime: what to run on.
         reporter: shows progress.
         images: where its images are now, if they have moved.
         own: ``FILE.py:FUNCTION`` of its classifier, where that was typed.
@@ -159,7 +156,7 @@ def reopen(
     Raises:
         RunError: no run, another seed than it was started with, or images that are not the run's.
     """
-    run = RunFolder.open(root)
+    run = open_run(root)
     made_with = run.state()["about"]["seed"]
     if seed is not None and seed != made_with:
         raise RunError(
@@ -169,51 +166,81 @@ def reopen(
     return moved(context, images) if images else context
 
 
-def run_all(context: Context, steps: Steps) -> Path:
+def plan(context: Context, configs: Mapping[str, Config], given: Mapping[str, Iterable[str]]) -> None:
+    """Records how steps are to be made, so that their own verbs start from it.
+
+    Args:
+        context: the run.
+        configs: of each step, by its name.
+        given: the names of the settings of each that were typed.
+    """
+    for step, config in configs.items():
+        context.run.plan(step, config.record(), given.get(step, ()))
+
+
+def run_all(context: Context, configs: Mapping[str, Config]) -> Path:
     """Every step in order, then the report; what is done already is not done again. Returns the report's path.
+
+    Args:
+        context: the run.
+        configs: of each step, by its name; others have their defaults, or are left out where a run goes without them.
 
     Raises:
         AdvcamError: any step's; what is done is kept.
     """
     context = replace(context, mend=False)
-    if not context.run.done("segment"):
-        preflight.need_images(context)
-    if not context.run.done("segment"):
+    steps: dict[str, Any] = {
+        name: (configs.get(name) or step.config()) for name, step in STEPS.items() if name in configs or not step.optional
+    }
+    left = [name for name in steps if not context.run.done(name)]
+    if left:
+        preflight.check_images(context)
         accelerate(context.runtime)
-    if not context.run.done("classify"):
-        preflight.try_classifier(context, steps.classify)
-        preflight.try_network(context, steps.classify, steps.refine, steps.segment)
-    classify.run(context, steps.classify)
-    climb.run(context, steps.climb)
-    make_masks(context, steps.refine)
-    segment.run(context, steps.segment)
-    write_card(context.run, context.data, "segment")
+        start = classify.planned_start(context, steps["classify"]) if "classify" in left else trained_start(context)
+        for name in left:
+            STEPS[name].preflight(context, steps[name], start)
+    for name, config in steps.items():
+        STEPS[name].run(context, config)
+    for name in steps:
+        write_card(context.run, context.data, name)
     return write_report(context.run, context.data)
 
 
-def make_masks(context: Context, config: RefineConfig) -> None:
-    """The refine step, on the climb's files; where the climb kept none, climbing again as maps are needed.
+def run_step(context: Context, step: str, config: Any, given: Iterable[str], redo: bool) -> list[Skip]:
+    """One step, tried before anything is dropped; returns what was left out.
+
+    Args:
+        context: the run.
+        step: its name.
+        config: its settings.
+        given: the names of those that were typed.
+        redo: drop it and what follows from it first.
 
     Raises:
-        AdvcamError: as :func:`advcam.stages.refine.run`.
+        AdvcamError: the step's; what is done is kept.
     """
-    climbing = climb.recorded(context.run) or ClimbConfig()
+    runtime, run = context.runtime, context.run
+    if redo or not run.done(step):
+        runtime.once(lambda: preflight.check_images(context))
+        before = run.need(step, getattr(config, "needs", None))
+        start = trained_start(context) if before else classify.planned_start(context, config)
+        STEPS[step].preflight(context, config, start)
+        accelerate(runtime)
+    if redo:
+        gone = runtime.once(lambda: run.drop(step))
+        context.reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
+    runtime.once(lambda: run.plan(step, config.record(), given))
+    skipped = STEPS[step].run(context, config)
+    runtime.once(lambda: write_card(run, context.data, step))
+    return skipped
 
-    def source(items: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps]]:
-        for item, maps, plain in climb.climbed(context, climbing, items):
-            yield item, plain if config.maps == "plain" else maps
 
-    refine.run(context, config, None if climbing.keep else source)
-
-
-def score(context: Context, masks: Path, instances: Path | None = None, only: Path | None = None) -> list[Skip]:
+def score(context: Context, config: EvaluateConfig) -> list[Skip]:
     """Compares a run with ground truth and writes its report anew; returns what was left out.
 
     Args:
         context: the run.
-        masks: ground truth.
-        instances: ground truth of objects.
-        only: a list of the run's images to score, instead of those for scoring.
+        config: where the ground truth is.
 
     Raises:
         DataError: no ground truth, or a list that names none of the run's images.
@@ -221,10 +248,10 @@ def score(context: Context, masks: Path, instances: Path | None = None, only: Pa
     """
     name = context.run.state()["about"]["eval_name"] or "all images of the run"
     scored, unknown = context, list[Skip]()
-    if only:
-        items, unknown = listed(only, context.data.items)
-        scored, name = replace(context, data=replace(context.data, eval=tuple(items))), only.name
-    skipped = unknown + evaluate.run(scored, EvaluateConfig(masks, name, instances))
+    if config.list:
+        items, unknown = listed(config.list, context.data.items)
+        scored, name = replace(context, data=replace(context.data, eval=tuple(items))), config.list.name
+    skipped = unknown + evaluate.run(scored, config, name)
     list_skips(context.run.root / "skipped-evaluate.csv", skipped)
     metrics: dict[str, Any] = dict(read_json(context.run.root / "metrics.json", Metrics))
     for what, found in metrics.items():
@@ -238,9 +265,8 @@ def score(context: Context, masks: Path, instances: Path | None = None, only: Pa
         if what == "instances":
             at_each = ", ".join(f"{_percent(v['mean'])} at IoU {at}" for at, v in found["average_precision"].items())
             context.reporter.say(f"{what}: average precision {at_each} ({found['rule']})")
-    for step in ("segment", "semi"):
-        if context.run.done(step):
-            write_card(context.run, context.data, step)
+    for step in STEPS:
+        write_card(context.run, context.data, step)
     write_report(context.run, context.data)
     return skipped
 
@@ -253,41 +279,6 @@ def _places(found: dict[str, Any]) -> str:
     box, box_v2, top1 = (found[name] for name in ("max_box_acc", "max_box_acc_v2", "top1"))
     numbers = f"MaxBoxAcc {_percent(box['value'])}, V2 {_percent(box_v2['value'])}, PxAP {_percent(found['pxap'])}"
     return numbers + (f", top-1 {_percent(top1['value'])}" if top1 else "")
-
-
-def demo(out: Path, seed: int, runtime: Runtime, reporter: Reporter, train: int = 600, scored: int = 150) -> Path:
-    """The main job on generated scenes: makes them, takes every step, scores, reports. Returns the report's path.
-
-    The classifier is a very small timm network from scratch; the climb's settings are stated here because they are not
-    the default's: longer steps, restrained, their maps summed as they are.
-    """
-    data = out / "data"
-    if not (data / "eval.txt").is_file():
-        write_dataset(data, train, scored, seed, SceneSettings(), reporter.track)
-    context = start(
-        out / "run",
-        DataConfig(data / "images", data / "labels.csv", data / "classes.csv", data / "train.txt", data / "eval.txt"),
-        seed, runtime, reporter,
-    )  # fmt: skip
-    backbone = Backbone("test_resnet", output_stride=8)
-    steps = Steps(
-        ClassifyConfig(
-            backbone,
-            from_scratch=True,
-            epochs=20,
-            batch=32,
-            lr=3e-3,
-            weight_decay=1e-2,
-            crop=128,
-            scales=(1.0, 1.0),
-        ),
-        ClimbConfig(changes={"steps": 12, "step_size": 0.02, "restrain": 3.0, "ceiling": None, "emphasis": "none"}),
-        RefineConfig(),
-        SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0)),
-    )
-    report = run_all(context, steps)
-    score(context, data / "masks")
-    return report
 
 
 def _versions() -> dict[str, str]:

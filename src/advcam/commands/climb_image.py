@@ -3,84 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from advcam.attribution import settings, strided_size
+from advcam.attribution import strided_size
 from advcam.data import ClassTable, Normalisation, at_least, fit_within, read_with_doubt
 from advcam.errors import InputError, SettingsError, known
 from advcam.extractor import AdvCAM
-from advcam.flow import reopen
-from advcam.kinds import check_kinds
 from advcam.models.classifiers import Backbone, PretrainedClassifier, pretrained_classifier
 from advcam.models.own import allow, is_code, own_classifier
+from advcam.options import option
+from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.report import grid, heat
 from advcam.runtime import Runtime
-from advcam.stages.climb import LEAST_SIDE
 from advcam.stages.context import trained_classifier
+from advcam.stages.maps import LEAST_SIDE, PresetConfig
 from advcam.store import StoredMaps, atomic_write, save_maps
+
+from .session import Outcome, Session
 
 FRAME, LAST_FRAME = 250, 2000  # milliseconds
 PANEL = 448  # longest side in the overlay and the animation, pixels
 
 
-@dataclass(frozen=True)
-class ClimbImageConfig:
-    """What to look at, and how.
+@dataclass(frozen=True, kw_only=True)
+class ClimbImageConfig(PresetConfig):
+    """What to look at, and how."""
 
-    Args:
-        model: ``timm:NAME``, ``FILE.py:FUNCTION``, or a run folder whose classifier is to be used.
-        weights: of ``timm:NAME``, instead of timm's own.
-        classes: ids or names; empty takes the ``top`` ones.
-        top: how many of the highest-scoring classes.
-        long_side: larger images are scaled down to it; a network of one size gets that size.
-        layer: name of the layer whose output is the feature map; None finds it.
-        options: further arguments of ``timm.create_model``.
-        mean: of the input's channels; None takes timm's.
-        std: of the input's channels; None takes timm's.
-        preset: of :data:`advcam.PRESETS`.
-        changes: settings of the preset to change, by name.
-    """
-
-    model: str
-    weights: Path | None = None
-    classes: tuple[str, ...] = ()
-    top: int = 2
-    long_side: int = 512
-    layer: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    preset: str = "default"
-    changes: dict[str, Any] = field(default_factory=dict)
+    image: Path = option(help="an image of any kind", positional=True, common=True)
+    model: str = option(help="timm:NAME, FILE.py:FUNCTION, or a run folder", flag="model", common=True)
+    out: Path = option(help="where overlay, map file and animations go", flag="out", common=True)
+    classes: tuple[str, ...] = option((), "id or name; may be repeated", flag="class", repeat=True, common=True)
+    top: int = option(2, "without --class: as many with the highest scores", flag="top", least=1, most=10**6, common=True)
+    weights_file: Path | None = option(
+        None, "weights of timm:NAME, instead of timm's from the hub", flag="weights", common=True
+    )
+    backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
+    mean: tuple[float, float, float] | None = option(
+        None, "of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
+    )
+    std: tuple[float, float, float] | None = option(
+        None, "standard deviation of the input's channels; none: timm's", flag="std", example="0.5,0.5,0.5"
+    )
+    long_side: int = option(
+        512,
+        "larger images are scaled down to it, pixels; a network of one size gets that",
+        flag="long-side",
+        least=32,
+        most=10**6,
+    )
+    layer: str | None = option(None, "whose output is the feature map; none: found", flag="layer")
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        if self.top < 1 or self.long_side < 32:
-            raise SettingsError(f"top must be at least 1 and long_side at least 32; got {self.top} and {self.long_side}")
-        if len(scales := settings(self.preset, **self.changes).scales) > 1:
+        super().__post_init__()
+        if len(scales := self.settings().scales) > 1:
             raise SettingsError(f"an animation has one grid: give one scale, e.g. --scales 1; got {scales}")
 
 
-def climb_image(path: Path, config: ClimbImageConfig, out: Path, runtime: Runtime, reporter: Reporter) -> list[str]:
+def run(config: ClimbImageConfig, session: Session) -> Outcome:
     """Climbs some classes of one image; writes ``STEM.png``, ``STEM.npz`` and for each class k ``STEM-k.gif``.
 
     The overlay has a row for each class: image, plain map, AdvCAM. The map file is a run's map file, with the network's
     own class ids. The animation shows the sum of the maps after every step.
-
-    Returns:
-        A line for each class: id, name, score before and after.
 
     Raises:
         ImageError: an image that cannot be read.
         InputError: a class that the network does not have.
         NetworkError: a network that cannot be had, or without a feature map.
     """
+    path, out, runtime, reporter = config.image, config.out, session.runtime, session.reporter
     image, doubt = read_with_doubt(path)
     if doubt:
         reporter.warn(f"{path}: {doubt}")
@@ -107,7 +103,8 @@ def climb_image(path: Path, config: ClimbImageConfig, out: Path, runtime: Runtim
             first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
     save_maps(out / f"{path.stem}.npz", StoredMaps(tuple(classes), last.normalised(stride), image.size[::-1]))
     scores = [part.scores for part in maps if part.scores is not None]
-    return [_line(c, ready.names, [s[at, 0, c] for s in scores]) for at, c in enumerate(classes)]
+    lines = [_line(c, ready.names, [s[at, 0, c] for s in scores]) for at, c in enumerate(classes)]
+    return Outcome(f"overlay, maps, animations: {out}", lines)
 
 
 def _line(c: int, names: Sequence[str], scores: Sequence[Tensor]) -> str:
@@ -119,8 +116,8 @@ def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
     """The classifier that the reference names."""
     kind, _, name = config.model.partition(":")
     if kind == "timm":
-        backbone = Backbone(name, config.options, output_stride=32, mean=config.mean, std=config.std)
-        return pretrained_classifier(backbone, config.weights)
+        backbone = Backbone(name, config.backbone_option, output_stride=32, mean=config.mean, std=config.std)
+        return pretrained_classifier(backbone, config.weights_file)
     mean, std = Backbone("resnet50", mean=config.mean, std=config.std).normalisation()
     if Path(config.model).is_dir():
         model, record = trained_classifier(reopen(Path(config.model), None, runtime, Reporter(quiet=True)))

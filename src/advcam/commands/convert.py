@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -29,29 +30,35 @@ from advcam.data import (
 )
 from advcam.errors import DataError, RunError
 from advcam.limits import MAX_NAME_BYTES
+from advcam.options import Config, option
 from advcam.progress import Reporter
 from advcam.stages.context import list_skips
 from advcam.store import csv_text, digest, read_json, save_mask, sweep, write_bytes, write_json, write_text
 
+from .session import Outcome, Session
 
-def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = None) -> tuple[list[str], list[Skip]]:
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(Config):
+    """What to convert, and where to."""
+
+    labels: Path = option(help="a VOC folder, COCO's instances_*.json, a COCO or Roboflow folder", flag="labels", common=True)
+    classes: Path | None = option(
+        None, "CSV id,name: the ids that masks have, by name; none: the source's own", flag="classes", common=True
+    )
+    out: Path = option(help="where the files go; the folder is made", flag="out", common=True)
+
+
+def run(config: ConvertConfig, session: Session) -> Outcome:
     """Writes labels.csv, classes.csv and, of COCO, masks/ID.png and a list of each annotation file's images; of VOC, whose
     masks are used as they are, its lists. A mask that is there is not drawn again. What is written is read back before, and
-    compared.
-
-    Args:
-        labels: a VOC or COCO folder, or a COCO annotation file.
-        out: the folder; is made.
-        reporter: shows progress.
-        classes: CSV ``id,name``: the ids that masks have, by name; None takes the source's own.
-
-    Returns:
-        Lines that say what was written, and the regions that could not be drawn as they are; they are listed in skipped.csv.
+    compared; regions that could not be drawn as they are are listed in skipped.csv.
 
     Raises:
         DataError: neither VOC nor COCO, a category that the class list does not name, or names that no list can hold.
         RunError: the folder holds something else.
     """
+    labels, classes, out, reporter = config.labels, config.classes, config.out, session.reporter
     root, folder = (voc_root(labels), labels) if labels.is_dir() else (None, None)
     paths = coco_files(labels) if folder else [labels]
     if not (root or paths) or not labels.exists():
@@ -76,7 +83,8 @@ def convert(labels: Path, out: Path, reporter: Reporter, classes: Path | None = 
         write_text(out / name, text)
     list_skips(out / "skipped.csv", skipped)
     masks = f"{root / 'SegmentationClass'} as it is" if root else str(out / "masks")
-    return [f"{len(rows)} images, {len(table)} classes; masks: {masks}"], skipped
+    lines = [f"{len(rows)} images, {len(table)} classes; masks: {masks}"]
+    return Outcome(f"labels, classes, lists: {out}", lines, len(skipped), out / "skipped.csv", "faults")
 
 
 def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, str]:

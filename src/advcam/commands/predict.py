@@ -12,43 +12,46 @@ from torch import Tensor
 from advcam.attribution import PRECISIONS
 from advcam.data import Skip, content_of, list_images, passed_over, read_with_doubt
 from advcam.errors import ImageError, RunError, SettingsError
-from advcam.kinds import check_kinds
-from advcam.progress import Reporter
-from advcam.runtime import Runtime
-from advcam.segmenter import Segmenter
+from advcam.options import Config, option
+from advcam.segmenter import MERGES, Segmenter
 from advcam.stages.context import list_skips
 from advcam.store import atomic_write, digest, made_of, read_json, save_mask, sweep, write_json
 
+from .session import Outcome, Session
 
-@dataclass(frozen=True)
-class PredictConfig:
-    """How a network is used; None is as the model was made.
 
-    Args:
-        scales: as in :class:`advcam.segmenter.Segmenter`, like all but the last.
-        mirror: as there.
-        merge: as there.
-        window: as there.
-        crf: as there.
-        long_side: as there.
-        precision: as there; None is what the folder's other masks were made in, ``auto`` where there are none.
-        probabilities: write these too.
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(Config):
+    """Which network on which images, and how; what is not given is as the network was made."""
 
-    Raises:
-        SettingsError: window and long side at once.
-    """
-
-    scales: tuple[float, ...] | None = None
-    mirror: bool | None = None
-    merge: str | None = None
-    window: int | None = None
-    crf: bool | None = None
-    long_side: int | None = None
-    precision: str | None = None
-    probabilities: bool = False
+    model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
+    images: Path = option(help="folder of images", flag="images", common=True)
+    out: Path = option(help="folder of the masks ID.png", flag="out", common=True)
+    scales: tuple[float, ...] | None = option(
+        None,
+        "factors of the image's size whose probabilities are merged",
+        flag="scales",
+        example="0.75,1,1.25",
+        least=0.1,
+        most=10,
+    )
+    mirror: bool | None = option(None, "merge with the mirror image too", flag="mirror")
+    merge: str | None = option(
+        None, "of these views' probabilities (max: DeepLab's rule)", flag="merge", choices=(None, *MERGES)
+    )
+    window: int | None = option(
+        None, "instead of a long side: windows of so many pixels that overlap by half, at full size", flag="window", most=10**6
+    )
+    crf: bool | None = option(None, "refine by the dense CRF", flag="crf")
+    long_side: int | None = option(None, "larger images are scaled down to it, pixels", flag="long-side", most=10**6)
+    precision: str | None = option(
+        None, "of the network's arithmetic; none: what the folder's other masks were made in, else auto", flag="precision",
+        choices=(None, *PRECISIONS),
+    )  # fmt: skip
+    probabilities: bool = option(False, "write probabilities/ID.npz too", flag="probabilities")
 
     def __post_init__(self) -> None:
-        check_kinds(self)
+        super().__post_init__()
         if self.window is not None and self.long_side is not None:
             raise SettingsError("windows see the image at its own size, so it has no long side: give --window or --long-side")
 
@@ -63,20 +66,20 @@ class PredictConfig:
         return replace(segmenter, **changes)
 
 
-def predict(model: Path, images: Path, out: Path, config: PredictConfig, runtime: Runtime, reporter: Reporter) -> list[Skip]:
+def run(config: PredictConfig, session: Session) -> Outcome:
     """Masks OUT/ID.png of every image in a folder; one that is there, of the same content, is not made again.
 
     With probabilities also OUT/probabilities/ID.npz: ``probabilities`` float16 [L, H, W] and ``ids`` uint8 [L], without pickle.
 
-    Returns:
-        Images that could not be read, or are too large for the memory, also listed in OUT/skipped.csv.
+    Images that could not be read, or are too large for the memory, are listed in OUT/skipped.csv.
 
     Raises:
         DataError: no images.
         RunError: no trained network, or masks of another one, or made with other options, in OUT.
         SettingsError: an option that cannot work.
     """
-    segmenter = config.applied(Segmenter.load(model, runtime.torch_device(), config.precision or _precision_of(out)))
+    model, images, out, reporter = config.model, config.images, config.out, session.reporter
+    segmenter = config.applied(Segmenter.load(model, session.runtime.torch_device(), config.precision or _precision_of(out)))
     files = list_images(images)
     if out.resolve().is_relative_to(images.resolve()):
         raise RunError(f"{out}: --out is in the folder of images; masks would stand among them, give another")
@@ -102,17 +105,13 @@ def predict(model: Path, images: Path, out: Path, config: PredictConfig, runtime
         except ImageError as error:
             skipped.append(Skip(name, str(error)))
     list_skips(out / "skipped.csv", skipped)
-    return skipped
-
-
-OLDER = {"precision": "float32"}
-"""What a record of masks does not say where it is of a version that knew nothing else."""
+    return Outcome(f"masks: {out}", (), len(skipped), out / "skipped.csv")
 
 
 def _precision_of(out: Path) -> str:
     """What the masks of a folder were made in, on whatever machine; ``auto`` where there are none."""
     record = out / "predict.json"
-    made = (OLDER | read_json(record, dict[str, Any]))["precision"] if record.is_file() else "auto"
+    made = read_json(record, dict[str, Any]).get("precision") if record.is_file() else "auto"
     if made not in PRECISIONS:
         raise RunError(f"{record}: has precision {made!r}, expected one of {', '.join(PRECISIONS)}; give another --out")
     return str(made)
@@ -134,7 +133,7 @@ def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
     }
     known: dict[str, Any] = {}
     if (out / "predict.json").is_file():
-        known = OLDER | read_json(out / "predict.json", dict[str, Any])
+        known = read_json(out / "predict.json", dict[str, Any])
     if known and (other := [name for name in key if known.get(name) != key[name]]):
         raise RunError(f"{out}: holds masks {_made_otherwise(other, known, key)}; give another --out")
     if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):

@@ -1,0 +1,6 @@
+"""Commands that need no run folder: each a frozen config and a ``run`` from (config, session) to an outcome."""
+
+from .session import Outcome, Session
+from .table import COMMANDS, Command
+
+__all__ = ["COMMANDS", "Command", "Outcome", "Session"]

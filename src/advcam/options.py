@@ -1,0 +1,289 @@
+"""Options: what can be set of a step or a command, each spelled once, as metadata of the field of a frozen config."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Self, TypeVar, get_type_hints
+
+import msgspec
+
+from advcam.errors import SettingsError, known
+from advcam.limits import MAX_VALUE
+
+C = TypeVar("C", bound="Config")
+Layer = Mapping[str, Any]
+"""Some settings by name."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as :func:`option` describes it.
+
+    Args:
+        name: of the config's field; the ``KEY`` of ``KEY=VALUE``.
+        kind: its annotation.
+        default: ``MISSING`` where it must be given.
+        help: what it is, its unit included.
+        flag: on the command line, without dashes; None is for ``KEY=VALUE`` alone.
+        symbol: in the paper.
+        choices: the only values.
+        least: the smallest value, or of a tuple's entries; None has no limit.
+        most: the greatest value.
+        above: a value that it must exceed.
+        below: a value that it must stay below.
+        example: of a value, as it is typed.
+        common: shown by ``--help``; others by ``--help-all``.
+        replaces: options that a lower layer set and that mean nothing any more where this one is set.
+        file: names a file, so it is kept as an absolute path.
+        repeat: typed once for each entry of its tuple.
+        positional: typed without a flag.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str = ""
+    flag: str | None = None
+    symbol: str = ""
+    choices: tuple[Any, ...] = ()
+    least: float | None = None
+    most: float = MAX_VALUE
+    above: float | None = None
+    below: float | None = None
+    example: str = ""
+    common: bool = False
+    replaces: tuple[str, ...] = ()
+    file: bool = False
+    repeat: bool = False
+    positional: bool = False
+
+    @property
+    def several(self) -> bool:
+        """Whether its value is a tuple."""
+        return "tuple" in str(self.kind)
+
+    def read(self, text: str) -> Any:
+        """The value that a text on the command line stands for.
+
+        Raises:
+            SettingsError: another kind of value.
+        """
+        words = "Path" in str(self.kind) or "str" in str(self.kind)
+        if words:
+            return self.value(tuple(text.split(",")) if self.several else text)
+        return self.value(literal(text.replace("x", ",") if "tuple[int, int]" in str(self.kind) else text))  # 480x640
+
+    def value(self, given: Any) -> Any:
+        """A value from a file or from the command line as this option's kind: lists become tuples, one number a tuple of one.
+
+        Raises:
+            SettingsError: another kind of value.
+        """
+        entries = (given,) if self.several and (isinstance(given, str) or type(given) in (int, float)) else given
+        try:
+            return msgspec.convert(entries, self.kind, dec_hook=lambda kind, value: kind(value))
+        except (msgspec.ValidationError, TypeError, RecursionError):
+            such = self.example or plain(None if self.default is MISSING else self.default)
+            raise SettingsError(f"{self.name} is {self.words()}{such and f' such as {such}'}; got {given!r:.60}") from None
+
+    def check(self, value: Any) -> None:
+        """Sees that a value can be taken.
+
+        Raises:
+            SettingsError: another kind, none of the choices, or out of range.
+        """
+        try:
+            msgspec.convert(value, self.kind, dec_hook=lambda kind, value: kind(value))
+        except (msgspec.ValidationError, TypeError, RecursionError) as error:
+            wrong = str(error).replace("`", "").replace("Expected", "expected")
+            raise SettingsError(f"{self.name}: {wrong} ({value!r:.60})") from None
+        if self.choices and value not in self.choices:
+            raise SettingsError(f"{self.name} is one of {', '.join(map(str, self.choices))}; got {value!r}")
+        if not all(self._within(number) for number in _numbers(value)):
+            raise SettingsError(f"{self.name} must be {self.range()}; got {value!r:.60}")
+
+    def _within(self, number: float) -> bool:
+        low = (self.least is None or number >= self.least) and (self.above is None or number > self.above)
+        return low and abs(number) <= self.most and (self.below is None or number < self.below)
+
+    def range(self) -> str:
+        """Its limits in words, ``from 2 to 100``, ``at least 0 and below 1``."""
+        if self.least is not None and self.most < MAX_VALUE and self.below is None:
+            return f"from {self.least:.10g} to {self.most:.10g}"
+        most = self.most if self.most < MAX_VALUE else None
+        limits = (("at least", self.least), ("above", self.above), ("below", self.below), ("at most", most))
+        return " and ".join(f"{words} {limit:.10g}" for words, limit in limits if limit is not None) or "a finite number"
+
+    def words(self) -> str:
+        """The kind of its values in words."""
+        kind = str(self.kind)
+        if self.several:
+            count = {1: "two ", 2: "three "}.get(kind.count(","), "") if "..." not in kind else ""
+            return f"{count}{'words' if 'str' in kind else 'numbers'}"
+        kinds = {"bool": "True or False", "int": "a whole number", "float": "a number", "dict": "KEY=VALUE"}
+        return next((words for name, words in kinds.items() if name in kind), "a word")
+
+
+def option(default: Any = MISSING, help: str = "", **about: Any) -> Any:
+    """A field of a config that is an option; see :class:`Option`.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Shot(Config):
+        ...     epochs: int = option(5, "passes over the images", flag="epochs", least=1)
+        >>> Shot.from_record({"epochs": 7})
+        Shot(epochs=7)
+    """
+    unknown = about.keys() - {f.name for f in fields(Option)}
+    if unknown:
+        raise TypeError(f"an option has no {', '.join(unknown)}")
+    metadata = {"option": {"help": help, **about}}
+    return field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
+
+
+class Config:
+    """A frozen dataclass, keyword only, whose fields are options. A subclass may give a field another default."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Every option by its name."""
+        return {name: made for name, made in options_of(cls).items() if made.help}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_record(cls, record: Layer) -> Self:
+        """The config that a record describes; what it does not name has its default.
+
+        Raises:
+            SettingsError: a name that the config does not have, or a value that cannot work.
+        """
+        options = cls.options()
+        given = {name: _known(options, name).value(value) for name, value in record.items()}
+        own = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        changes = {name: value for name, value in given.items() if name not in own}
+        return cls(**{name: value for name, value in given.items() if name in own}, **({"changes": changes} if changes else {}))
+
+    def record(self) -> dict[str, Any]:
+        """All its settings as plain data; :meth:`from_record` makes the same config of it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def identity(self) -> dict[str, Any]:
+        """All that changes a result, as plain data: the record, where files stand for what they hold."""
+        return self.record()
+
+
+def _known(options: Mapping[str, Option], name: str) -> Option:
+    if name not in options:
+        raise SettingsError(f"there is no setting {name!r}; {known(name, options)}")
+    return options[name]
+
+
+@functools.cache
+def options_of(config: type) -> dict[str, Option]:
+    """The fields of a dataclass as options, without metadata of their kind alone; fields that are dataclasses are left out."""
+    hints, about = get_type_hints(config), dict[str, dict[str, Any]]()
+    for base in reversed(config.__mro__):
+        about |= {
+            f.name: f.metadata["option"] for f in getattr(base, "__dataclass_fields__", {}).values() if "option" in f.metadata
+        }
+    return {
+        f.name: Option(f.name, hints[f.name], _default(f), **about.get(f.name, {}))
+        for f in fields(config)
+        if not is_dataclass(hints[f.name])
+    }
+
+
+def _default(described: Any) -> Any:
+    return described.default if described.default_factory is MISSING else described.default_factory()
+
+
+def check(config: Any) -> None:
+    """Sees that every field of a dataclass holds what it may: the kind of its annotation, finite numbers, its option's limits.
+
+    Raises:
+        SettingsError: one does not; says which, what was expected, and what came.
+    """
+    for name, described in options_of(type(config)).items():  # type: ignore[arg-type]
+        described.check(getattr(config, name))
+
+
+def overlay(
+    config: type[C],
+    recipe: Layer | None = None,
+    recorded: Layer | None = None,
+    pairs: Layer | None = None,
+    flags: Layer | None = None,
+    forgets: Callable[[str, list[str]], None] = lambda name, others: None,
+) -> C:
+    """A config laid in layers, later ones winning: its defaults < a recipe < a run's record < ``KEY=VALUE`` < flags.
+
+    Where a layer sets an option that replaces others (a preset its settings, a backbone its weights), what lower layers said of
+    those goes.
+
+    Args:
+        config: the class.
+        recipe: settings of a recipe.
+        recorded: settings that a run was given before.
+        pairs: typed as ``KEY=VALUE``.
+        flags: typed as flags.
+        forgets: is told of each option that replaced others, and of these.
+
+    Raises:
+        SettingsError: a name that the config does not have, or a value that cannot work.
+    """
+    options, chosen = config.options(), dict[str, Any]()
+    for layer in (recipe or {}, recorded or {}, {**(pairs or {}), **(flags or {})}):
+        given = {name: _known(options, name).value(value) for name, value in layer.items()}
+        for name, value in given.items():
+            gone = [other for other in options[name].replaces if value and other in chosen and other not in given]
+            for other in gone:
+                del chosen[other]
+            if gone:
+                forgets(name, gone)
+        chosen |= given
+    return config.from_record(chosen)
+
+
+def key_values(entries: Iterable[str], flag: str) -> dict[str, Any]:
+    """``KEY=VALUE`` as a dict, values read as Python's where they can be.
+
+    Raises:
+        SettingsError: an entry without ``=``.
+
+    Example:
+        >>> key_values(["steps=3", "scales=1,1.5", "optimizer=sgd"], "--option")
+        {'steps': 3, 'scales': (1, 1.5), 'optimizer': 'sgd'}
+    """
+    found = {}
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise SettingsError(f"{flag} takes KEY=VALUE, got {entry!r}")
+        found[key.strip()] = literal(value)
+    return found
+
+
+def literal(text: str) -> Any:
+    """Python's value that a text stands for, or the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):  # the last two: nested by the thousand
+        return text
+
+
+def plain(value: Any) -> str:
+    """A value as it is typed on the command line; nothing for none."""
+    return "" if value is None else ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _numbers(value: object) -> Iterable[float]:
+    """All numbers in a value."""
+    if isinstance(value, (int, float)):
+        return [] if isinstance(value, bool) else [value]
+    inner = value.values() if isinstance(value, Mapping) else value
+    return [] if isinstance(inner, str) or not isinstance(inner, Iterable) else [n for one in inner for n in _numbers(one)]

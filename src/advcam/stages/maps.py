@@ -1,0 +1,171 @@
+"""Where the maps of a run's images come from: the climb's files, or, where it keeps none, the climb itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from advcam.attribution import PRESETS, ClimbSettings, settings, strided_size
+from advcam.data import Item, Normalisation, at_least, fit_within
+from advcam.errors import RunError, SettingsError, StoreError
+from advcam.extractor import AdvCAM, Maps
+from advcam.models.classifiers import Backbone
+from advcam.options import Config, Option, option, options_of
+from advcam.store import RESTORE, RunFolder, StoredMaps, load_maps
+
+from .context import Context, trained_classifier
+
+LEAST_SIDE = 64  # pixels: smaller images are enlarged for the network, whose map of them would have a single cell
+
+MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
+"""Images -> each with its maps, in any order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetConfig(Config):
+    """How to climb; ``changes`` are settings of the preset, by name."""
+
+    preset: str = option(
+        "default", "settings by name; official and paper are as published", flag="preset", choices=tuple(PRESETS), common=True,
+        replaces=tuple(f.name for f in fields(ClimbSettings)),
+    )  # fmt: skip
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settings()  # what cannot work is said before hours are spent on what comes first
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Its own, and every setting of a climb, whose default is the preset's."""
+        return super().options() | {n: replace(about, default=None) for n, about in options_of(ClimbSettings).items()}
+
+    def settings(self) -> ClimbSettings:
+        """The preset's settings with the changes."""
+        if "preset" in self.changes:
+            raise SettingsError("a climb has no setting 'preset' beside its preset; --preset chooses it")
+        return settings(self.preset, **self.changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClimbConfig(PresetConfig):
+    """How to climb, and what becomes of the maps."""
+
+    keep: bool = option(
+        True, "write the maps; without, refine climbs as it makes each mask, and seeds cannot be scored", flag="keep-maps"
+    )
+
+    @property
+    def precision(self) -> str:
+        """Of the network's arithmetic."""
+        return self.settings().precision
+
+    def at(self, precision: str) -> ClimbConfig:
+        """The same climb at a precision."""
+        return replace(self, changes=self.changes | {"precision": precision})
+
+    def record(self) -> dict[str, Any]:
+        """All that changes the maps, as plain data."""
+        return {"preset": self.preset, "keep": self.keep} | asdict(self.settings())
+
+    def identity(self) -> dict[str, Any]:
+        """All that changes the maps: what the settings are, not by which preset."""
+        return asdict(self.settings()) | {"keep": self.keep}
+
+
+def recorded(run: RunFolder) -> ClimbConfig | None:
+    """How a run climbs; None where that step was not taken up.
+
+    Raises:
+        StoreError: settings that no climb has.
+    """
+    try:
+        return ClimbConfig.from_record(run.config("climb")) if run.begun("climb") else None
+    except SettingsError as error:
+        raise StoreError(f"{run.root / 'run.json'}: of the climb: {error}; {RESTORE}") from None
+
+
+def map_source(context: Context, plain: bool) -> MapSource:
+    """The run's maps, plain or of the climb: from its files, or climbed again where it keeps none; equal to the last bit."""
+    climb = recorded(context.run)
+    if climb is None or climb.keep:
+        return lambda items: ((item, maps_of(context, item, plain)) for item in items)
+    return lambda items: ((item, first if plain else maps) for item, maps, first in climbed(context, climb, items))
+
+
+def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
+    """The maps that the climb wrote of an image, seen to be this image's.
+
+    Raises:
+        RunError: missing, damaged, or another image's; says how they are made again.
+    """
+    climb = f"`advcam climb --run {context.run.root}`"
+    try:
+        stored = load_maps(context.run.maps(item.id, plain=plain))
+    except StoreError as error:
+        raise RunError(f"{error}, and {climb} makes what is missing") from None
+    wanted = {context.data.classes.ids[at] for at in item.labels}
+    if set(stored.classes) != wanted or tuple(stored.size) != tuple(item.size):
+        raise RunError(
+            f"{context.run.maps(item.id, plain=plain)}: are not the maps of this image: expected classes {sorted(wanted)} and"
+            f" size {item.size}, got {sorted(stored.classes)} and {tuple(stored.size)}; delete it, and {climb} makes what is"
+            " missing"
+        )
+    return stored
+
+
+def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
+    """Images with their AdvCAMs and plain maps, at stride 4 and with maximum 1, as they lie on disk (16 bits).
+
+    Images of one size go together, as many as ``machine.max_pixels`` admits. Batches are those of the whole run,
+    whatever is wanted, so maps are the same to the last bit after a kill.
+
+    Raises:
+        NetworkError: a classifier without a class activation map.
+    """
+    if not wanted:
+        return
+    model, record = trained_classifier(context)
+    normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
+    climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, **config.changes)
+    names = {item.id for item in wanted}
+    for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
+        if any(item.id in names for item in batch):
+            made = _climb_batch(context, climber, normalise, batch, record["long_side"])
+            yield from ((item, *maps) for item, maps in zip(batch, made, strict=True) if item.id in names)
+
+
+def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
+    """Images of one size, at most so many pixels (at least one image) together."""
+    by_size: dict[tuple[int, int], list[Item]] = {}
+    for item in items:
+        by_size.setdefault(item.size, []).append(item)
+    for size, same in by_size.items():
+        count = max(1, pixels // (size[0] * size[1]))
+        yield from (same[at : at + count] for at in range(0, len(same), count))
+
+
+def _climb_batch(
+    context: Context, climber: AdvCAM, normalise: Normalisation, items: list[Item], long_side: int
+) -> list[tuple[StoredMaps, StoredMaps]]:
+    shown = [item for item in items if item.labels]
+    found: Maps | None = None
+    if shown:
+        images = torch.stack([normalise(at_least(fit_within(item.read(), long_side), LEAST_SIDE)) for item in shown])
+        found = climber(images.to(context.runtime.torch_device()), [item.labels for item in shown])
+    rows = {item.id: row for row, item in enumerate(shown)}
+    return [
+        (_stored(context, item, found, rows), _stored(context, item, found.plain if found else None, rows)) for item in items
+    ]
+
+
+def _stored(context: Context, item: Item, maps: Maps | None, rows: dict[str, int]) -> StoredMaps:
+    """One image's maps at stride 4 of its own size, with maximum 1; none for an image without a class."""
+    grid = strided_size(item.size)
+    values = torch.zeros(0, *grid)
+    if maps is not None and item.labels:
+        values = maps.normalised(grid)[maps.image == rows[item.id]].cpu().half().float()
+    return StoredMaps(tuple(context.data.classes.ids[at] for at in item.labels), values, item.size)
