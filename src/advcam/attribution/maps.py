@@ -12,18 +12,33 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Head:
-    """A linear head: logits ``y = weight @ mean over cells of f + bias``.
+    """A linear head behind global average pooling: logits ``y = weight @ mean over cells of f + bias``.
 
     Args:
-        weight: [K, D], one row a class.
+        weight: [K, D], one row for each class.
         bias: [K].
+
+    Source: Zhou et al., CVPR 2016; AdvCAM equation 1.
+
+    Example:
+        >>> head = Head(weight=torch.tensor([[1.0, 2.0]]), bias=torch.zeros(1))
+        >>> head.gradient(torch.zeros(1, 1, 2, 1, 2), torch.tensor([0])).tolist()
+        [[[[[0.5, 0.5]], [[1.0, 1.0]]]]]
     """
 
     weight: Float[Tensor, "k d"]
     bias: Float[Tensor, " k"]
 
     def gradient(self, features: Float[Tensor, "c v d h w"], target: Int[Tensor, " c"]) -> Float[Tensor, "c v d h w"]:
-        """``dy_c / df_d = w_c[d] / cells``, the same in every cell."""
+        """The gradient of each climb's logit in the features: ``dy_c / df_d = w_c[d] / cells``, the same in every cell.
+
+        Args:
+            features: [C, V, D, h, w]; only their shape is used.
+            target: int [C], 0 to K - 1: the class of each climb.
+
+        Returns:
+            [C, V, D, h, w].
+        """
         cells = features.shape[3] * features.shape[4]
         return (self.weight[target] / cells)[:, None, :, None, None].expand_as(features)
 
@@ -79,11 +94,27 @@ normalised. g is a constant: what is differentiable of a map is f."""
 
 
 def gradient_scale(features: Float[Tensor, "c v d h w"], head: Head, target: Int[Tensor, " c"]) -> Float[Tensor, "c v 1 1"]:
-    """By what the published code's maps differ from :func:`cam`.
+    """The factor by which the maps of the published code differ from :func:`.maps.cam`: ``N_v / (K+ (N_0 + N_1))``.
 
-    It weights channel d by the sum over cells of the gradient of ``sum ReLU(z_c)``, divided by the number of positive
-    entries in the whole gradient tensor, which for a linear head is ``w_c[d] N_v / (K+ (N_0 + N_1))``: N_v the cells
-    of view v with z_c > 0, K+ the channels with w_c > 0. A constant for the gradient; 0 where no cell is positive.
+    The published code weights channel d by the sum over cells of the gradient of ``sum ReLU(z_c)``, divided by the number of
+    positive entries of the whole gradient. For a linear head that is ``w_c[d]`` times this factor, where N_v counts the cells
+    of view v with z_c > 0 and K+ the channels with w_c > 0.
+
+    Args:
+        features: [C, V, D, h, w].
+        head: the linear head.
+        target: int [C], 0 to K - 1: the class of each climb.
+
+    Returns:
+        [C, V, 1, 1] in [0, 1], detached; 0 where no cell is positive.
+
+    Source: jbeomlee93/AdvCAM, ``gradCAM.py``, ``generate`` with ``gap2d_pos``; the closed form is ours.
+
+    Example:
+        >>> head = Head(weight=torch.tensor([[1.0, 1.0]]), bias=torch.zeros(1))
+        >>> features = torch.tensor([1.0, -1.0]).expand(1, 1, 2, 1, 2)  # one of two cells is positive
+        >>> gradient_scale(features, head, torch.tensor([0])).item()
+        0.5
     """
     weight = head.weight[target]
     with torch.no_grad():
