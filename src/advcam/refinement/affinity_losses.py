@@ -19,7 +19,15 @@ EPSILON = 1e-5
 
 
 class IrnLoss(NamedTuple):
-    """The five parts; each is the mean over its pairs, 0 where there is none."""
+    """The five parts of IRN's loss; each is the mean over its pairs, 0 where there is none.
+
+    Args:
+        bg_pos: at least 0, ``-log a`` over pairs of background.
+        fg_pos: at least 0, ``-log a`` over pairs of one foreground class.
+        neg: at least 0, ``-log(1 - a)`` over pairs of two classes.
+        dp_fg: at least 0, in cells: error of the displacements over pairs of one foreground class.
+        dp_bg: at least 0, in cells: difference of the displacements over pairs of background.
+    """
 
     bg_pos: Float[Tensor, ""]
     fg_pos: Float[Tensor, ""]
@@ -34,7 +42,13 @@ class IrnLoss(NamedTuple):
 
 
 class PsaLoss(NamedTuple):
-    """The three parts; each is the mean over its pairs, 0 where there is none."""
+    """The three parts of PSA's loss; each is the mean over its pairs, 0 where there is none.
+
+    Args:
+        bg: at least 0, ``-log a`` over pairs of background.
+        fg: at least 0, ``-log a`` over pairs of one foreground class.
+        neg: at least 0, ``-log(1 - a)`` over pairs of two classes.
+    """
 
     bg: Float[Tensor, ""]
     fg: Float[Tensor, ""]
@@ -52,29 +66,30 @@ def irn_loss(
     labels: Integer[Tensor, "n h w"],
     radius: int = 10,
 ) -> IrnLoss:
-    """Boundaries where labels change, displacements that meet inside an object (Ahn, Cho & Kwak, CVPR 2019).
+    """The loss that teaches IRN class boundaries, and displacements towards the centre of each object.
 
     For pairs (i, j) within the radius, with a = 1 - the maximum of the boundary on the straight path between them: ``-log a``
     where the labels agree (background and foreground apart), ``-log(1 - a)`` where they differ. Displacements D of one
-    foreground class point at the same place, ``|D_i - D_j - (j - i)|``, those of background are alike, ``|D_i - D_j|``.
+    foreground class point at the same place, ``|D_i - D_j - (j - i)|``; those of background are equal, ``|D_i - D_j|``.
 
     Args:
-        boundary_logits: before the sigmoid.
-        displacement: (dy, dx) in cells.
-        labels: 0 background, 255 unknown (its pairs are left out).
+        boundary_logits: [N, 1, h, w], before the sigmoid.
+        displacement: [N, 2, h, w], (dy, dx) in cells.
+        labels: integers [N, h, w], 0 background, 255 unknown (its pairs are left out).
         radius: of the neighbourhood, in cells.
 
     Returns:
-        The five parts and their ``total``.
+        The five parts and their ``total``, scalars of at least 0.
 
     Raises:
         InputError: shapes that do not fit, labels that are no ids, a grid too small for the radius.
 
+    Source: Ahn, Cho & Kwak, CVPR 2019, equations 2-6; parts averaged over their pairs, eps 1e-5.
+
     Example:
-        >>> labels = torch.tensor([[[0, 0, 0, 7, 7, 7]] * 4])
-        >>> nothing = torch.zeros(1, 2, 4, 6)
-        >>> wall = torch.tensor([-9.0, -9, 9, 9, -9, -9]).expand(1, 1, 4, 6)
-        >>> loss = irn_loss(wall, nothing, labels, radius=2)
+        >>> labels, no_displacement = torch.tensor([[[0, 0, 0, 7, 7, 7]] * 4]), torch.zeros(1, 2, 4, 6)
+        >>> boundary = torch.tensor([-9.0, -9, 9, 9, -9, -9]).expand(1, 1, 4, 6)  # where the labels change
+        >>> loss = irn_loss(boundary, no_displacement, labels, radius=2)
         >>> [round(float(part), 2) for part in (loss.neg, loss.dp_fg, loss.dp_bg)]
         [0.0, 0.71, 0.0]
     """
@@ -94,21 +109,29 @@ def irn_loss(
 
 
 def psa_loss(features: Float[Tensor, "n d h w"], labels: Integer[Tensor, "n h w"], radius: int = 5) -> PsaLoss:
-    """Features alike within a class, apart between classes (Ahn & Kwak, CVPR 2018).
+    """The loss that teaches PSA's AffinityNet features that are alike within a class and differ between classes.
 
     With ``a = exp(-mean_d |f_i - f_j|)`` for pairs within the radius: ``-log a`` where the labels agree (background and
     foreground apart), ``-log(1 - a)`` where they differ.
 
     Args:
-        features: of AffinityNet.
-        labels: 0 background, 255 unknown (its pairs are left out).
+        features: [N, D, h, w], of AffinityNet.
+        labels: integers [N, h, w], 0 background, 255 unknown (its pairs are left out).
         radius: of the neighbourhood, in cells.
 
     Returns:
-        The three parts and their ``total``.
+        The three parts and their ``total``, scalars of at least 0.
 
     Raises:
         InputError: shapes that do not fit, labels that are no ids, a grid too small for the radius.
+
+    Source: Ahn & Kwak, CVPR 2018, equations 4-7.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 7, 7]] * 3])
+        >>> features = [labels[:, None].float(), torch.zeros(1, 1, 3, 4)]  # apart between classes; all alike
+        >>> [round(float(psa_loss(f, labels, radius=2).total), 2) for f in features]
+        [0.0, 5.76]
     """
     radius = _check(labels, radius, features=(features, None))
     background, foreground, different = _groups(labels, radius)

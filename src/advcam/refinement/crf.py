@@ -25,40 +25,40 @@ def dense_crf(
     bilateral: tuple[float, float, float] | None = (80.0, 13.0, 10.0),
     compatibility: Float[Tensor, "l l"] | None = None,
 ) -> Float[Tensor, "n l y x"]:
-    """Mean-field marginals of the energy ``sum_i u_i(x_i) + sum_i<j mu(x_i, x_j) sum_k compat_k K_k(i, j)``.
+    """Refine label probabilities with the fully connected CRF: mean-field marginals of its energy.
 
-    ``q <- softmax( -u - sum_k compat_k (K_k q) mu )``, starting from ``softmax(-u)``. A kernel is a Gaussian of positions or
-    of positions and colours, normalised to ``D^-1/2 K D^-1/2``, on the permutohedral lattice: conventions, parameters and
-    numbers are those of the well-known C++ code (densecrf, pydensecrf).
+    Energy: ``sum_i u_i(x_i) + sum_i<j mu(x_i, x_j) sum_k compat_k K_k(i, j)``. Each iteration is
+    ``q <- softmax(-u - sum_k compat_k (K_k q) mu)``, from ``softmax(-u)``. A kernel K is a Gaussian of positions, or of
+    positions and colours, normalised to ``D^-1/2 K D^-1/2``.
 
     Args:
-        images: uint8 [N, 3, H, W] or, for all N, [1, 3, H, W]: the images themselves, 0 to 255, no mean taken away.
-        unary: [N, L, H, W], -log probability; :mod:`advcam.refinement.unary` makes it.
+        images: uint8 [N, 3, H, W], or [1, 3, H, W] for all N: values 0 to 255, no mean subtracted.
+        unary: float [N, L, H, W], -log probability; :func:`unary_from_labels` and :func:`unary_from_probabilities` make it.
         iterations: mean-field steps; 0 gives softmax(-unary).
-        gaussian: (sxy, compat) of the kernel that smooths: standard deviation in pixels, weight. None leaves it out.
-        bilateral: (sxy, srgb, compat) of the kernel that follows colours: standard deviations in pixels and grey levels,
+        gaussian: (sxy, compat) of the kernel of positions: standard deviation in pixels, weight. None leaves it out.
+        bilateral: (sxy, srgb, compat) of the kernel of positions and colours: standard deviations in pixels and in grey levels,
             weight. None leaves it out.
-        compatibility: mu [L, L], the cost of two labels beside each other, made symmetric as in the C++ code. None is Potts:
-            1 off the diagonal. pydensecrf adds a matrix to its energy as it is: there the same is ``compat=compat * mu``.
+        compatibility: mu [L, L], the cost of two labels beside each other, made symmetric as in the C++ code. None is Potts: 1
+            off the diagonal. The same in pydensecrf is ``compat=compat * mu``.
 
     Returns:
-        [N, L, H, W], summing to 1 over labels; float64 of float64, else float32. An image gets what it gets alone, and the
-        same call gives the same again.
+        [N, L, H, W] in [0, 1], summing to 1 over labels; float64 for float64, else float32. Deterministic, and the same for an
+        image in a batch as for the image alone.
 
     Raises:
         InputError: images that are not uint8 with 3 channels, unary of another number or size, with NaN or inf or of one label
             only, a standard deviation that is not positive, fewer than 0 iterations, a matrix that is not [L, L], a weight or
             cost beyond 1e6.
 
+    Source: Kraehenbuehl & Koltun, NeurIPS 2011, equations 1-3 and algorithm 1; conventions of their C++ code (pydensecrf).
+
     Example:
         >>> from advcam.refinement import unary_from_labels
-        >>> image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-        >>> image[..., 4:] = 200  # dark left, bright right
-        >>> labels = (image[:, 0] > 100).long()
-        >>> labels[0, 2, 2] = 1  # a mistake
-        >>> q = dense_crf(image, unary_from_labels(labels, 2))
-        >>> q.argmax(1)[0, 2].tolist()
-        [0, 0, 0, 0, 1, 1, 1, 1]
+        >>> labels = torch.tensor([[[0, 0, 0, 1, 1, 1]] * 6])
+        >>> images = (labels[:, None] * 200).byte().expand(1, 3, 6, 6)  # dark left, bright right
+        >>> labels[0, 2, 1] = 1  # a mistake
+        >>> dense_crf(images, unary_from_labels(labels, 2)).argmax(1)[0, 2].tolist()
+        [0, 0, 0, 1, 1, 1]
     """
     _check(images, unary, compatibility)
     settings = (

@@ -22,17 +22,26 @@ def argmax_mask(
     size: tuple[int, int] | None = None,
     margin: float = 0.0,
 ) -> UInt8[Tensor, "y x"]:
-    """``argmax [t | maps]``: the id of the strongest class where its map exceeds t, 0 (background) elsewhere.
+    """Make a mask of maps: the strongest class where its map exceeds the background threshold t, ``argmax [t | maps]``.
 
     Args:
-        maps: [k, h, w] in [0, 1]; k = 0 gives background alone.
+        maps: float [k, h, w] in [0, 1]; k = 0 gives background alone.
         classes: the k class ids, 0 to 255.
-        threshold: t.
-        size: (H, W) to enlarge the maps to (bilinear), one at a time: a large image needs no k copies. None is their own.
-        margin: where the strongest of ``[t | maps]`` is not ahead of the second by as much, the label is 255: nobody knows.
+        threshold: t, the background threshold, in the unit of the maps.
+        size: (H, W) in pixels to resize the maps to (bilinear, one at a time to save memory). None is their own size.
+        margin: where the strongest of ``[t | maps]`` leads the second by less than this, the label is 255 (ignored).
+
+    Returns:
+        uint8 [H, W]: class ids, 0 for background, 255 within the margin.
 
     Raises:
         InputError: another number of classes than of maps, class ids out of range, maps that are NaN, a size that is none.
+
+    Source: jiwoon-ahn/irn, ``eval_cam.py``; the margin is ours.
+
+    Example:
+        >>> argmax_mask(torch.tensor([[[0.9, 0.2, 0.1]], [[0.4, 0.6, 0.2]]]), [3, 7], threshold=0.3).tolist()
+        [[3, 7, 0]]
     """
     expect_tensor(maps, "maps", "float", "k h w")
     classes = [expect_whole(c, "a class id", 0, IGNORE) for c in expect_list(classes, "classes")]
