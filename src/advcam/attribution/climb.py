@@ -1,4 +1,4 @@
-"""Anti-adversarial climbing (Lee, Kim, Yoon, CVPR 2021): the reason for this project."""
+"""Anti-adversarial climbing (Lee, Kim, Yoon, CVPR 2021), the method that this library is named after."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Seen(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(h, w)."""
+        """(h, w) of the map."""
         return self.cam.shape[1], self.cam.shape[2]
 
 
@@ -206,7 +206,7 @@ def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], 
         >>> gradients(torch.stack([x.sum(), 2 * x.sum()]), x, rows, 1).flatten().tolist()
         [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
     """
-    rank = (rows[:, None] == rows[None]).tril(-1).sum(1)  # how many climbs of the same image come before
+    rank = (rows[:, None] == rows[None]).tril(-1).sum(1)  # the number of earlier climbs of the same image
     turns, parts, order = int(rank.max()) + 1, [], []
     for turn in range(turns):
         (mine,) = torch.where(rank == turn)

@@ -1,4 +1,4 @@
-"""What a later step's map counts for in the sum: no cell outgrows the others, and where the climb pushed weighs more."""
+"""How the maps of later steps enter the sum: capped relative to the first map, and weighted by the pixel gradient."""
 
 from __future__ import annotations
 

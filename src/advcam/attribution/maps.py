@@ -1,4 +1,4 @@
-"""Class activation maps: features f, weighted by the gradient g of the head alone, in the ways the field knows."""
+"""Class activation maps of features f and the gradient g of the head, by six methods."""
 
 from __future__ import annotations
 
@@ -44,22 +44,30 @@ class Head:
 
 
 def cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
-    """``ReLU( sum_d w_d f_d )``, ``w_d = sum over cells of g_d``: behind a pooled linear head w is the class's own row.
+    """The class activation map: ``ReLU( sum_d w_d f_d )``, ``w_d = sum over cells of g_d``.
 
-    Zhou et al., CVPR 2016; AdvCAM equation 1. For any other head it is Grad-CAM times the number of cells.
+    For a linear head behind global average pooling, w is the row of the class; for any other head the map is Grad-CAM times the
+    number of cells.
+
+    Source: Zhou et al., CVPR 2016; AdvCAM equation 1.
     """
     return torch.einsum("cvdhw,cvd->cvhw", f, g.sum((3, 4))).relu()
 
 
 def grad_cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
-    """``ReLU( sum_d w_d f_d )``, ``w_d = mean over cells of g_d`` (Selvaraju et al., ICCV 2017, equations 1 and 2)."""
+    """Grad-CAM: ``ReLU( sum_d w_d f_d )``, ``w_d = mean over cells of g_d``.
+
+    Source: Selvaraju et al., ICCV 2017, equations 1 and 2.
+    """
     return torch.einsum("cvdhw,cvd->cvhw", f, g.mean((3, 4))).relu()
 
 
 def grad_cam_plus_plus(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
-    """``w_d = sum over cells of a_d ReLU(g_d)``, ``a = g^2 / (2 g^2 + g^3 sum over cells of f)``.
+    """Grad-CAM++: ``w_d = sum over cells of a_d ReLU(g_d)``, ``a = g^2 / (2 g^2 + g^3 sum over cells of f)``.
 
-    Chattopadhay et al., WACV 2018, equations 14 and 19, for an exponential of the score; a is 0 where its denominator is.
+    a is 0 where its denominator is.
+
+    Source: Chattopadhay et al., WACV 2018, equations 14 and 19, for an exponential of the score.
     """
     denominator = 2 * g**2 + g**3 * f.detach().sum((3, 4), keepdim=True)
     share = torch.where(denominator == 0, 0, g**2 / denominator)
@@ -67,17 +75,26 @@ def grad_cam_plus_plus(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h 
 
 
 def layer_cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
-    """``ReLU( sum_d ReLU(g_d) f_d )``, cell by cell (Jiang et al., TIP 2021, equations 6 and 7)."""
+    """LayerCAM: ``ReLU( sum_d ReLU(g_d) f_d )`` in each cell.
+
+    Source: Jiang et al., TIP 2021, equations 6 and 7.
+    """
     return (g.relu() * f).sum(2).relu()
 
 
 def hires_cam(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
-    """``ReLU( sum_d g_d f_d )``, cell by cell (Draelos & Carin, 2020); also known as element-wise Grad-CAM."""
+    """HiResCAM: ``ReLU( sum_d g_d f_d )`` in each cell.
+
+    Source: Draelos & Carin, 2020.
+    """
     return (g * f).sum(2).relu()
 
 
 def element_wise(f: Float[Tensor, "c v d h w"], g: Float[Tensor, "c v d h w"]) -> Float[Tensor, "c v h w"]:
-    """``sum_d ReLU(g_d f_d)``: only what speaks for the class, cell by cell and channel by channel."""
+    """Element-wise Grad-CAM: ``sum_d ReLU(g_d f_d)``, the positive contributions of each cell and channel.
+
+    Source: pytorch-grad-cam, ``GradCAMElementWise``.
+    """
     return (g * f).relu().sum(2)
 
 
@@ -89,8 +106,8 @@ METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "hirescam": hires_cam,
     "elementwise": element_wise,
 }
-"""Every method takes features f and the head's gradient g = dy_c/df, both [C, V, D, h, w], and gives maps [C, V, h, w], not
-normalised. g is a constant: what is differentiable of a map is f."""
+"""The methods by name. Each takes features f and the head's gradient g = dy_c/df, both [C, V, D, h, w], and returns maps
+[C, V, h, w], at least 0, not normalised. g is a constant: maps are differentiable in f alone."""
 
 
 def gradient_scale(features: Float[Tensor, "c v d h w"], head: Head, target: Int[Tensor, " c"]) -> Float[Tensor, "c v 1 1"]:

@@ -1,4 +1,4 @@
-"""Mirror images and scales: how an image becomes views, and how their maps become one."""
+"""Views of an image (mirror image, scales), and how their maps are combined."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def make_views(images: Float[Tensor, "n 3 y x"], scale: float, mirror: bool) -> 
     expect_tensor(images, "images", "float", "n 3 y x")
     scale = expect_number(scale, "scale", 1e-9, 16)
     if 0 in images.shape or not isinstance(mirror, bool):
-        raise InputError(f"images {tuple(images.shape)}, mirror {describe(mirror)}: expected a pixel, and True or False")
+        raise InputError(
+            f"images {tuple(images.shape)}, mirror {describe(mirror)}: expected at least one pixel, and mirror True or False"
+        )
     if scale != 1:
         size = [max(1, round(side * scale)) for side in images.shape[-2:]]
         images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
@@ -64,7 +66,7 @@ def add_views(maps: Float[Tensor, "c v h w"]) -> Float[Tensor, "c h w"]:
     """
     expect_tensor(maps, "maps", "float", "c v h w")
     if maps.shape[1] not in (1, 2):
-        raise InputError(f"maps {tuple(maps.shape)}: expected [c, v, h, w] of an image, or of it and its mirror image")
+        raise InputError(f"maps {tuple(maps.shape)}: expected [c, v, h, w], v = 1 (image) or 2 (image, mirror image)")
     return maps[:, 0] if maps.shape[1] == 1 else maps[:, 0] + maps[:, 1].flip(-1)
 
 
@@ -117,7 +119,7 @@ def fuse_scales(maps: Sequence[Float[Tensor, "c _ _"]], size: tuple[int, int], g
         expect_tensor(m, "maps of a scale", "float", "c y x", beside=maps[0])
     if len({len(m) for m in maps}) != 1 or not all(m.shape[1] and m.shape[2] for m in maps):
         raise InputError(
-            f"maps {[tuple(m.shape) for m in maps]}: expected [c, y, x] of at least one scale, as many maps at each"
+            f"maps {[tuple(m.shape) for m in maps]}: expected [c, y, x] for at least one scale, with the same c at each"
         )
     enlarged = [-(-side // grid) * grid for side in size]
     resized = [F.interpolate(m[:, None], size=enlarged, mode="bilinear", align_corners=False)[:, 0] for m in maps]

@@ -1,4 +1,4 @@
-"""A box of one image pasted into another, and all that belongs to the pixels with it (CutMix)."""
+"""CutMix: a box of one image pasted into another, with its labels and confidences."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def cutmix(x: Shaped[Tensor, "n ..."], boxes: Bool[Tensor, "n h w"], partner: In
 
 
 def _box(size: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Top, left, height, width."""
+    """A random box: top, left, height, width, in pixels."""
     share = _uniform(*area)
     while True:
         ratio = _uniform(*aspect)

@@ -1,4 +1,4 @@
-"""What is learnt from images without labels: decoders that agree (CCT), views that agree (UniMatch)."""
+"""Losses of semi-supervised training: consistent decoders (CCT), consistent views (UniMatch)."""
 
 from __future__ import annotations
 
@@ -146,7 +146,9 @@ def consistency_loss(auxiliaries: Sequence[Float[Tensor, "n k h w"]], main: Floa
     target = main.detach().softmax(1)
     for auxiliary in auxiliaries:
         if auxiliary.shape != main.shape:
-            raise InputError(f"auxiliary logits {tuple(auxiliary.shape)} and main ones {tuple(main.shape)} do not fit")
+            raise InputError(
+                f"auxiliary logits {tuple(auxiliary.shape)} and main logits {tuple(main.shape)} must have one shape"
+            )
     return _mean([F.mse_loss(auxiliary.softmax(1), target) for auxiliary in auxiliaries])
 
 
@@ -224,14 +226,14 @@ def confident_cross_entropy(logits: Float[Tensor, "n k h w"], pseudo: Pseudo, th
 
 def _mean(losses: list[Tensor]) -> Float[Tensor, ""]:
     if not losses:
-        raise InputError("no auxiliary decoder's logits were given; a network without any learns from labelled images alone")
+        raise InputError("expected the logits of at least one auxiliary decoder, got none")
     return torch.stack(losses).mean()
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:
-    """Raises: labels that are no whole numbers, or not one for every pixel."""
+    """Raise InputError on labels that are no whole numbers, or not one for every pixel."""
     if labels.is_floating_point() or labels.is_complex():
-        raise InputError(f"labels of {labels.dtype}: expected whole numbers, one id a pixel, {IGNORE} for unknown")
+        raise InputError(f"labels of {labels.dtype}: expected whole numbers, one class id for each pixel, {IGNORE} for unknown")
     if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(
             f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit: expected [n, k, h, w] and [n, h, w]"

@@ -1,8 +1,8 @@
-"""Seven ways to perturb an encoding z [n, c, h, w] that leave what it shows recognisable (CCT).
+"""Seven perturbations of an encoder's features z [n, c, h, w], which the auxiliary decoders of CCT are trained on.
 
-Of each image on its own: what is drawn is drawn for every image, what is normalised is normalised over one image. Random
-numbers come from torch's global generator of z's device. The gradient passes through z alone, never through a mask or a
-direction. ``prediction`` is the argmax of the main decoder, 0 background, at the size of the image or any other.
+Images are perturbed independently: random numbers are drawn, and maxima and norms are taken, for each image. Random numbers
+come from torch's global generator of z's device. The gradient passes through z alone, not through masks or directions.
+``prediction`` is the argmax of the main decoder, 0 background, at the size of the image or any other.
 
 Source: Ouali, Hudelot & Tami, CVPR 2020 (arXiv 2003.09005); constants as in yassouali/CCT, ``configs/config.json`` and
 ``models/decoders.py``.
@@ -196,15 +196,15 @@ def _objects(z: Float[Tensor, "n c h w"], prediction: Integer[Tensor, "n y x"]) 
 
 
 def _cut(seen: Bool[Tensor, "n k s"], share: float, cells: int) -> Float[Tensor, "n k cells"]:
-    """1 on a stretch ``share`` as long as from the first to the last seen, somewhere between them; on a grid of ``cells``."""
+    """1 on a random interval within that from the first to the last True, ``share`` as long; resized to ``cells``."""
     at = torch.arange(seen.shape[2], device=seen.device)
     first, end = torch.where(seen, at, len(at)).amin(2), torch.where(seen, at + 1, 0).amax(2)
-    length = ((end - first) * share).long().clamp(min=0)  # nothing seen ends before it starts
+    length = ((end - first) * share).long().clamp(min=0)  # of an absent class, end < first
     start = first + (torch.rand(first.shape, device=seen.device) * (end - first - length + 1)).long()
     stretch = (at >= start[..., None]) & (at < (start + length)[..., None])
     return F.interpolate(stretch.float(), size=cells, mode="nearest")
 
 
 def _unit(d: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Of length 1 for each image; zeros stay zeros."""
+    """Scale each image's vector to length 1; zeros stay zeros."""
     return F.normalize(d.flatten(1), dim=1).view_as(d)

@@ -1,4 +1,4 @@
-"""How much the terms without labels weigh while a training is young."""
+"""The weight of the losses of unlabelled images at the start of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a number would move had other images been drawn: bootstrap over images (Efron, 1979), percentile intervals."""
+"""Bootstrap over images (Efron, 1979): percentile intervals of metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from advcam.errors import InputError
 from advcam.expect import expect_number, expect_tensor, expect_whole
 from advcam.limits import MAX_COUNTS
 
-QUANTILES = 16_000_000  # numbers of which torch takes them
+QUANTILES = 16_000_000  # torch takes quantiles of no more numbers
 
 
 def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b n"]:
@@ -40,9 +40,11 @@ def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b 
     """
     n, resamples, seed = expect_whole(n, "n"), expect_whole(resamples, "resamples"), expect_whole(seed, "seed")
     if n < 1 or resamples < 0:
-        raise InputError(f"a bootstrap needs at least one image and no fewer than 0 draws; got {n} and {resamples}")
+        raise InputError(f"expected at least one image and at least 0 samples, got {n} and {resamples}")
     if n * (1 + resamples) > MAX_COUNTS:
-        raise InputError(f"{resamples:,} draws of {n:,} images each: expected at most {MAX_COUNTS:,} in all; take fewer draws")
+        raise InputError(
+            f"{resamples:,} samples of {n:,} images each: expected at most {MAX_COUNTS:,} in all; take fewer samples"
+        )
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
     counts = torch.zeros(1 + resamples, n, dtype=torch.float64)
     counts[0] = 1
@@ -164,7 +166,7 @@ def resampled_seeds(
 
 
 def _check_weights(weights: Tensor, values: Tensor, name: str) -> None:
-    """Raises: weights of another form than :func:`resampled` gives, or of another number of images."""
+    """Raise InputError on weights of another form than :func:`resampled` gives, or of another number of images."""
     expect_tensor(weights, "weights", "numbers", "b n", finite=True, beside=values)
     if not values.ndim or len(values) != weights.shape[1] or not weights.numel():
         raise InputError(

@@ -1,4 +1,4 @@
-"""Confusion counts: count, add, divide once."""
+"""Confusion counts, which are summed over images, and the metrics made of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def confusion(
 
 
 def differs(truth: Integer[Tensor, "*size"], ignore: int) -> Bool[Tensor, "*size"]:
-    """Where the truth is not ``ignore``; everywhere if values of its type cannot be that."""
+    """True where the truth is not ``ignore``; everywhere if its type cannot hold that value."""
     held = torch.iinfo(torch.uint8 if truth.dtype == torch.bool else truth.dtype)
     return truth != ignore if held.min <= ignore <= held.max else torch.ones_like(truth, dtype=torch.bool)
 

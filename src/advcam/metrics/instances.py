@@ -1,4 +1,4 @@
-"""Average precision of instance masks: match, add, sort once."""
+"""Average precision of instance masks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class InstanceCounts:
 
     def __add__(self, other: InstanceCounts) -> InstanceCounts:
         if self.ious != other.ious:
-            raise InputError(f"counts at overlaps {self.ious} and {other.ious} do not add: match all images at the same ones")
+            raise InputError(
+                f"counts at the IoUs {self.ious} and {other.ious} cannot be added: match all images at the same ones"
+            )
         pairs = (
             (self.scores, other.scores),
             (self.predicted, other.predicted),
@@ -71,7 +73,7 @@ class InstanceCounts:
             order = self.scores[mine].argsort(descending=True, stable=True)
             found = self.hits[:, mine][:, order].double()
             precision = found.cumsum(1) / torch.arange(1, found.shape[1] + 1, device=found.device)
-            if found.shape[1]:  # each hit adds 1 / truths of recall, at the best precision from there on
+            if found.shape[1]:  # each hit adds 1 / (true instances) of recall, at the best precision from there on
                 best = precision.flip(1).cummax(1).values.flip(1)
                 areas[:, column] = (best * found).sum(1) / (self.truth == class_id).sum()
         return areas
@@ -159,7 +161,7 @@ def _check(
     ious: Sequence[float],
     ignore: Tensor | None,
 ) -> None:
-    """Raises: what :func:`match_instances` does not take."""
+    """Raise InputError on what :func:`match_instances` does not take."""
     expect_tensor(masks, "masks", "numbers or booleans")
     expect_tensor(truth_masks, "truth_masks", "numbers or booleans", beside=masks)
     expect_tensor(classes, "classes", "whole numbers", beside=masks)

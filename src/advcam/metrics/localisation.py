@@ -1,4 +1,4 @@
-"""Weakly supervised object localisation: boxes from maps, and the precision of pixels. Counts that add.
+"""Weakly supervised object localisation: boxes from maps, and the average precision of pixels.
 
 MaxBoxAcc and PxAP of Choe et al., *Evaluating Weakly Supervised Object Localization Methods Right*, CVPR 2020 (arXiv
 2001.07437), MaxBoxAccV2 of its TPAMI version (arXiv 2007.04178); equal to their code, clovaai/wsolevaluation, in every
@@ -78,7 +78,7 @@ class BoxCounts:
     def __add__(self, other: BoxCounts) -> BoxCounts:
         if (self.thresholds, self.ious) != (other.thresholds, other.ious):
             raise InputError(
-                f"counts at {len(self.thresholds)} thresholds and overlaps {self.ious} do not add to those at"
+                f"counts at {len(self.thresholds)} thresholds and overlaps {self.ious} cannot be added to those at"
                 f" {len(other.thresholds)} and {other.ious}: count all maps at the same ones"
             )
         largest, every = self.largest + other.largest, self.every + other.every
@@ -107,7 +107,7 @@ class BoxCounts:
         """
         iou = expect_number(iou, "iou")
         if iou not in self.ious:
-            raise InputError(f"boxes were counted at the overlaps {self.ious}, not at {iou}; name it when counting")
+            raise InputError(f"boxes were counted at the IoUs {self.ious}, not at {iou}; give it to box_counts as one of ious")
         return self._best(self.largest[self.ious.index(iou)])
 
     def max_box_acc_v2(self) -> tuple[float, dict[float, Best]]:
@@ -149,8 +149,8 @@ class PixelCounts:
     def __add__(self, other: PixelCounts) -> PixelCounts:
         if self.thresholds != other.thresholds:
             raise InputError(
-                f"counts at {len(self.thresholds)} thresholds do not add to those at {len(other.thresholds)}: count all maps at"
-                " the same ones"
+                f"counts at {len(self.thresholds)} thresholds cannot be added to those at {len(other.thresholds)}: count all"
+                " maps at the same ones"
             )
         return PixelCounts(self.thresholds, self.positive + other.positive, self.negative + other.negative)
 
@@ -261,7 +261,7 @@ def box_overlaps(
     if not top:
         nothing = _iou(truth.new_zeros(1, 4), truth).repeat(len(cut))
         return nothing, nothing
-    dark = F.pad(WHITE - level, (1, 1, 1, 1), value=WHITE + 1)  # upside down, and the outside around it highest of all
+    dark = F.pad(WHITE - level, (1, 1, 1, 1), value=WHITE + 1)  # inverted, in a margin of the highest level
     basins = forest(F.pad(-values, (1, 1, 1, 1), value=1), dark, diagonal=False, ground=0)
     filled = WHITE - basins.connected(0, dark)[1:-1, 1:-1].clamp(max=WHITE)
     bright = regions(forest(values, level, diagonal=True), level)
@@ -363,7 +363,7 @@ def pixel_counts(
 
 
 def _holes(basins: Forest, dark: Int[Tensor, "v u"], top: int) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
-    """Thresholds below the highest level and boxes of holes, with the pixels around them; of a map with a margin of 1."""
+    """Thresholds and boxes (one pixel wider on each side) of the holes of a map with a margin of 1."""
     found = regions(basins, dark)
     threshold = WHITE - 1 - found.threshold
     inside = (found.peak != basins.peaks[basins.hill[0]]) & (threshold < top)
@@ -379,7 +379,7 @@ def _corners_of_area(level: Int[Tensor, "y x"]) -> Int[Tensor, "y x"]:
     weight = torch.zeros_like(level)
     corners = [(up, left) for up in (HEAD, TAIL) for left in (HEAD, TAIL)]
     levels = [level[corner].to(torch.uint8) for corner in corners]
-    lower = [torch.zeros_like(each) for each in levels]  # of the other three
+    lower = [torch.zeros_like(each) for each in levels]  # the number of the other three that are lower
     for i in range(4):
         for j in range(i):
             below = (levels[i] < levels[j]).to(torch.uint8)
@@ -391,7 +391,7 @@ def _corners_of_area(level: Int[Tensor, "y x"]) -> Int[Tensor, "y x"]:
 
 
 def _boxes(pixels: Int[Tensor, "m 4"], size: tuple[int, ...]) -> Int[Tensor, "m 4"]:
-    """Boxes as the reference makes them of contours: the end is behind the last pixel, but within the map."""
+    """Boxes of contours by the rule of the published code: the end is one pixel behind the last, but within the map."""
     end = torch.minimum(pixels[:, 2:] + 1, pixels.new_tensor([size[1] - 1, size[0] - 1]))
     return torch.cat([pixels[:, :2], end], 1)
 

@@ -1,4 +1,4 @@
-"""Every background threshold in one pass over the pixels."""
+"""MIoU and noise at every background threshold, in one pass over the pixels."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class SweepCounts:
     def __add__(self, other: SweepCounts) -> SweepCounts:
         if self.thresholds != other.thresholds or self.counts.shape != other.counts.shape:
             raise InputError(
-                f"counts {tuple(self.counts.shape)} do not add to {tuple(other.counts.shape)}, or the thresholds differ: count"
-                " all images with the same thresholds and classes"
+                f"counts {tuple(self.counts.shape)} cannot be added to {tuple(other.counts.shape)}, or the thresholds differ:"
+                " count all images with the same thresholds and classes"
             )
         return SweepCounts(self.thresholds, self.counts + other.counts)
 
@@ -145,7 +145,7 @@ def sweep_counts(
     if len(maps):
         value, row = maps[:, counted].max(0)
         predicted = torch.tensor(list(classes), device=maps.device)[row]
-        exceeded = torch.bucketize(value, edges)  # how many thresholds lie below the value
+        exceeded = torch.bucketize(value, edges)  # the number of thresholds below the value
         cell = (exceeded * num_classes + true) * num_classes + predicted
         histogram = torch.bincount(cell, minlength=bins * num_classes**2).view(bins, num_classes, num_classes)
         counts = histogram.flip(0).cumsum(0).flip(0)[1:]
@@ -182,7 +182,7 @@ def sweep(
     total: SweepCounts | None = None
     try:
         samples = iter(samples)
-    except Exception:  # whatever another's objects raise that hold no samples
+    except Exception:  # an object that is not iterable may raise anything
         raise InputError(f"samples {describe(samples)}: expected a list, or any iterable, of (maps, classes, truth)") from None
     for sample in samples:
         expect(sample, (tuple, list), "samples as (maps, classes, truth) each")
@@ -191,5 +191,5 @@ def sweep(
         counts = sweep_counts(*sample, num_classes, thresholds, ignore)
         total = counts if total is None else total + counts
     if total is None:
-        raise InputError("there is nothing to sweep: expected at least one (maps, classes, truth)")
+        raise InputError("no samples: expected at least one (maps, classes, truth)")
     return total.result()

@@ -1,4 +1,4 @@
-"""What teaches a network which neighbouring cells belong together: the losses of IRN and PSA."""
+"""The losses of IRN and PSA, which teach a network which neighbouring cells belong to one class."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ def psa_loss(features: Float[Tensor, "n d h w"], labels: Integer[Tensor, "n h w"
     """
     radius = _check(labels, radius, features=(features, None))
     background, foreground, different = _groups(labels, radius)
-    features = features.clone() if features.is_inference() else features  # such are not saved for the way back
+    features = features.clone() if features.is_inference() else features  # backward cannot save inference tensors
     here = window(features, radius)
-    distances = [  # differences are d times as large as what they are reduced to: they are taken again going back, not kept
+    distances = [  # checkpointed: the differences take d times the memory of their mean, so backward recomputes them
         checkpoint(_distance, here, window(features, radius, offset), use_reentrant=False, preserve_rng_state=False)
         for offset in offsets(radius)
     ]
@@ -160,14 +160,15 @@ def _groups(labels: Integer[Tensor, "n h w"], radius: int) -> tuple[Bool[Tensor,
 
 
 def _mean(loss: Float[Tensor, "n p y x"], group: Bool[Tensor, "n p y x"]) -> Float[Tensor, ""]:
-    """Over the pairs of a group; 0 if it is empty."""
+    """The mean over the pairs of a group; 0 if it is empty."""
     return (loss * group).sum() / group.sum().clamp(min=1)
 
 
 def _check(labels: Tensor, radius: int, **fields: tuple[Tensor, int | None]) -> int:
-    """The radius.
+    """Check the arguments of a loss; return the radius as an int.
 
-    Raises: labels that are no ids, fields that are not on their grid, or of another number of channels.
+    Raises:
+        InputError: labels that are no ids, fields that are not on their grid, or of another number of channels.
     """
     expect_tensor(labels, "labels", "whole numbers", "n h w")
     for name, (field, channels) in fields.items():
@@ -179,5 +180,5 @@ def _check(labels: Tensor, radius: int, **fields: tuple[Tensor, int | None]) -> 
                 f"expected [n, {channels or 'd'}, h, w] and [n, h, w]; bring the labels to its grid (nearest neighbour)"
             )
     if labels.numel() and int(labels.min()) < 0:
-        raise InputError(f"labels hold {int(labels.min())}: expected 0 for background, ids, and {IGNORE} for unknown")
+        raise InputError(f"labels hold {int(labels.min())}: expected 0 for background, class ids, and {IGNORE} for unknown")
     return expect_whole(radius, "radius")

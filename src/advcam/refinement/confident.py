@@ -1,4 +1,4 @@
-"""What a map is sure of: labels that a network may learn from, 255 where nothing is sure."""
+"""Confident labels made of maps, for a network to learn from; 255 (ignored) where maps are not confident."""
 
 from __future__ import annotations
 
@@ -102,27 +102,28 @@ def confident_affinity_labels(
         )
     rest = 1 - maps.amax(0, keepdim=True).clamp(0, 1)
     scores = torch.stack([torch.cat([rest**alpha, maps]) for alpha in (foreground, background)])
-    unary = -scores.clamp_min(1e-5).log()  # not divided by their sum: a constant of a pixel changes no marginal
+    unary = -scores.clamp_min(1e-5).log()  # not normalised: a constant added to all labels of a pixel changes no marginal
     found = dense_crf(image[None], unary, 10, gaussian=(3, 3), bilateral=(80, 13, 10)).argmax(1)
     return agreed(found[0], found[1], classes)
 
 
 def agreed(foreground: Int[Tensor, "y x"], background: Int[Tensor, "y x"], classes: Sequence[int]) -> UInt8[Tensor, "y x"]:
-    """The class where the first labelling has one, 0 where both have background, 255 elsewhere; labels are positions 0 to k."""
+    """The class that ``foreground`` gives, 0 where both give background, 255 elsewhere; labels are positions 0 to k."""
     ids = torch.tensor([0, *classes], dtype=torch.uint8, device=foreground.device)[foreground]
     return torch.where((foreground == 0) & (background != 0), IGNORE, ids)
 
 
 def _check(image: Tensor, maps: Tensor, classes: Sequence[int]) -> list[int]:
-    """The class ids.
+    """Check the arguments; return the class ids as a list of int.
 
-    Raises: an image or maps that are none, of different size, or NaN; another number of ids, or ids outside 1 to 254.
+    Raises:
+        InputError: an image or maps of another form, of different size, or NaN; another number of ids, or ids outside 1 to 254.
     """
     expect_tensor(image, "image", "numbers", "c y x")
     expect_tensor(maps, "maps", "float", "k y x", finite=True, beside=image)
     classes = [expect_whole(c, "a class id", 1, IGNORE - 1) for c in expect_list(classes, "classes")]
     if not len(maps):
-        raise InputError("an image without a class has no map to be sure of: its label is background, or it is left out")
+        raise InputError("expected at least one map, got none: an image without a class is all background, or is left out")
     if len(classes) != len(maps):
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
     if image.shape[1:] != maps.shape[1:]:

@@ -1,4 +1,4 @@
-"""The fully connected CRF (Kraehenbuehl & Koltun, NeurIPS 2011): labels agree where pixels are near and look alike."""
+"""The fully connected CRF (Kraehenbuehl & Koltun, NeurIPS 2011): near pixels of similar colour get equal labels."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def dense_crf(
         _kernel("bilateral", bilateral, "sxy", "srgb", "compat"),
         compatibility,
     )
-    if unary.device.type == "mps":  # whose sums of weighted rows torch's table of operators does not promise
+    if unary.device.type == "mps":  # torch does not promise embedding_bag with weights on MPS
         matrix = None if compatibility is None else compatibility.cpu()
         return dense_crf(images.cpu(), unary.cpu(), iterations, gaussian, bilateral, matrix).to(unary.device)
     unary = unary.to(torch.promote_types(unary.dtype, torch.float32))
     if not unary.numel() or len(images) == 1 or unary.device.type != "cpu":
         return _marginals(images, unary, *settings)
-    one_by_one = zip(images.split(1), unary.split(1), strict=True)  # caches decide: six images at once were 1.3 times slower
+    one_by_one = zip(images.split(1), unary.split(1), strict=True)  # fits caches: six at once were 1.3 times slower
     return torch.cat([_marginals(image, its_unary, *settings) for image, its_unary in one_by_one])
 
 
@@ -100,14 +100,14 @@ def _marginals(
         logits = likely
         for kernel in kernels:
             seen = _filter(kernel, q)
-            logits = (seen if mu is None else seen @ -mu).add_(logits)  # Potts: -q (1 - I) is q and a constant
+            logits = (seen if mu is None else seen @ -mu).add_(logits)  # Potts: -q (1 - I) is q up to a constant
         q = _softmax_(logits)
     return q.view(count, height, width, labels).movedim(-1, 1).contiguous()
 
 
 @lru_cache(maxsize=2)
 def _smoothing(height: int, width: int, sxy: float, compat: float, dtype: torch.dtype, device: torch.device) -> Lattice:
-    """The kernel of positions: the same for every image of a size, so the last two are kept."""
+    """The kernel of positions. It depends on the image size alone, so the last two are cached."""
     return permutohedral(_positions(height, width, dtype, device) / sxy).normalised(compat)
 
 
@@ -119,20 +119,20 @@ def _following(images: UInt8[Tensor, "m 3 y x"], dtype: torch.dtype, sxy: float,
 
 
 def _positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "2 pixels"]:
-    """(x, y) of every pixel, row after row: the order of the features is part of where the lattice lies."""
+    """(x, y) of every pixel, row by row; the lattice depends on this order of the features."""
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     return torch.stack([x, y]).to(dtype).view(2, -1)
 
 
 def _filter(kernel: Lattice, q: Float[Tensor, "pixels l"]) -> Float[Tensor, "pixels l"]:
-    """``K q``. A kernel of one image's pixels serves all images: they lie side by side, as columns."""
+    """``K q``. A kernel of one image's pixels is applied to all images, as further columns of q."""
     images = len(q) // kernel.points
     columns = q.unflatten(0, (images, -1)).transpose(0, 1).flatten(1)
     return (kernel @ columns).unflatten(1, (images, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _softmax_(x: Float[Tensor, "pixels l"]) -> Float[Tensor, "pixels l"]:
-    """Softmax of each row, in place: on a CPU five times as fast as torch's for two labels, and without a copy of many."""
+    """Softmax of each row, in place: on a CPU five times as fast as torch's for two labels, and without a copy in memory."""
     x -= x.amax(1, keepdim=True)
     x.exp_()
     x /= x.sum(1, keepdim=True)
@@ -157,25 +157,25 @@ def _check(images: Tensor, unary: Tensor, compatibility: Tensor | None) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"expected the image itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
-            "give it as read, not scaled, no mean taken away, no alpha channel"
+            "give it as read, not scaled, no mean subtracted, no alpha channel"
         )
     if unary.ndim != 4 or len(images) not in (1, len(unary)) or unary.shape[2:] != images.shape[2:]:
         raise InputError(
             f"expected unary [N, L, H, W] of the number and size of images {tuple(images.shape)}, got {tuple(unary.shape)}; "
-            "enlarge the scores to the image before -log"
+            "resize the scores to the image before -log"
         )
     if not unary.is_floating_point() or not bool(unary.isfinite().all()):
         raise InputError(
             f"expected finite float unary, -log probability, got {unary.dtype} or NaN or inf in it; "
-            "unary_from_probabilities keeps log(0) away"
+            "unary_from_probabilities avoids log(0)"
         )
     if (labels := unary.shape[1]) < 2:
-        raise InputError(f"expected at least 2 labels, got {labels}; the background is one: stack [1 - p, p]")
+        raise InputError(f"expected at least 2 labels, got {labels}; background counts as one: stack [1 - p, p]")
     if compatibility is None:
         return
     expect_tensor(compatibility, "compatibility", "numbers or booleans", beside=unary)
     if tuple(compatibility.shape) != (labels, labels) or not bool((compatibility.double().abs() <= MAX_WEIGHT).all()):
         raise InputError(
-            f"expected compatibility [{labels}, {labels}], a finite cost for each two labels, got "
+            f"expected compatibility [{labels}, {labels}], a finite cost for each pair of labels, got "
             f"{tuple(compatibility.shape)}, or costs beyond {MAX_WEIGHT:g}; None is Potts"
         )

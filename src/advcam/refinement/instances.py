@@ -1,4 +1,4 @@
-"""One mask for each object: a displacement field points from every cell to the centre of its object (IRN)."""
+"""Instance masks from a displacement field that points from every cell to the centre of its object (IRN)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cluster(displacement: Float[Tensor, "2 h w"], iterations: int = 300, thresho
     centres = connected_components(displacement.square().sum(0) < threshold**2)
     y, x = find_centroids(displacement, iterations).round().long()
     reached = centres[y, x]
-    reached[reached == 0] = centres.numel() + 1  # behind all centres
+    reached[reached == 0] = centres.numel() + 1  # an id after those of all centres
     return reached.unique(return_inverse=True)[1]
 
 
@@ -144,7 +144,7 @@ def detect(
         raise InputError(f"scores {tuple(scores.shape)} need as many classes as maps, got {tuple(class_index.shape)}")
     if not scores.isfinite().all():
         raise InputError(
-            "the scores hold NaN or infinity, expected numbers in [0, 1]; was a map without any value divided by its maximum?"
+            "the scores hold NaN or infinity, expected numbers in [0, 1]; was a map of zeros divided by its maximum?"
         )
     if not len(scores):
         return scores.bool(), class_index, scores.new_zeros(0)
@@ -191,7 +191,7 @@ def connected_components(mask: Bool[Tensor, "h w"]) -> Int[Tensor, "h w"]:
 
 
 def _highest_beside(x: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """The maximum of a cell and the four around it."""
+    """The maximum over each cell and its four neighbours."""
     highest = x.clone()
     for one, other in ((highest[1:], x[:-1]), (highest[:-1], x[1:]), (highest[:, 1:], x[:, :-1]), (highest[:, :-1], x[:, 1:])):
         torch.maximum(one, other, out=one)
@@ -210,4 +210,6 @@ def _check_field(displacement: Tensor) -> None:
     if displacement.ndim != 3 or len(displacement) != 2 or not displacement.numel():
         raise InputError(f"displacement {tuple(displacement.shape)}: expected [2, h, w], (dy, dx) in cells")
     if not bool(displacement.isfinite().all()):
-        raise InputError("the displacement holds NaN or infinity, expected numbers: its network diverged; train it anew")
+        raise InputError(
+            "the displacement holds NaN or infinity, expected finite numbers: the network that made it diverged; train it again"
+        )

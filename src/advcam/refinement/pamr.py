@@ -54,7 +54,7 @@ def pamr(
     dilations = [expect_whole(d, "a dilation", 1, MAX_RADIUS) for d in expect_list(dilations, "dilations")]
     if not dilations or 0 in images.shape[1:]:
         raise InputError(
-            f"{len(dilations)} dilations, images {tuple(images.shape)}: expected a dilation, a channel and a pixel"
+            f"{len(dilations)} dilations, images {tuple(images.shape)}: expected at least one dilation, channel and pixel"
         )
     if images.shape[0] != maps.shape[0] or images.shape[2:] != maps.shape[2:]:
         raise InputError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} must be of one number and size")

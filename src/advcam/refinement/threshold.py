@@ -1,4 +1,4 @@
-"""The simplest mask: the strongest class where its map exceeds a constant."""
+"""Masks by a constant background threshold: the strongest class where its map exceeds it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def argmax_mask(
     if len(classes) != len(maps):
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
     if maps.isnan().any():
-        raise InputError("the maps hold NaN, expected numbers in [0, 1]; make the maps anew")
+        raise InputError("the maps hold NaN, expected numbers in [0, 1]; compute the maps again")
     if size is not None and len(maps) and 0 in maps.shape[1:]:
         raise InputError(
             f"maps {tuple(maps.shape)} without a cell cannot be enlarged to {describe(size)}: give maps, or no size"

@@ -1,4 +1,4 @@
-"""What a dense CRF starts from: labels or probabilities as negative logarithms."""
+"""The unary term of a dense CRF, -log probability, from labels or from probabilities."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def unary_from_labels(
         there = labels[~unsure]
         raise InputError(
             f"expected labels 0 to {num_classes - 1} or {ignore} (ignored), got {int(there.min())} to {int(there.max())}; "
-            "set num_classes to the largest label + 1, or ignore to the label that means none"
+            "set num_classes to the largest label + 1, or ignore to the label of unknown pixels"
         )
     others = -math.log((1 - certainty) / (num_classes - 1))
     unary = torch.full((len(labels), num_classes, *labels.shape[1:]), others, device=labels.device)

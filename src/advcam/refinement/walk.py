@@ -1,4 +1,4 @@
-"""Maps spread over an image by a random walk between alike cells: over boundaries (IRN), between features (PSA)."""
+"""Random walks that spread maps over an image, between cells of one class: by boundaries (IRN) or by features (PSA)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from advcam.limits import MAX_LOG2_STEPS, MAX_PAIRS
 
 from .paths import Cell, offsets, pair_affinity
 
-TAIL = 1e-6  # of the chances of the coin tosses left out
-CLOSED = 1e-12  # an affinity below is none
+TAIL = 1e-6  # probability of the coin-toss walks that are left out
+CLOSED = 1e-12  # affinities below this count as 0
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def random_walk(
         )
     boundary = boundary.float()
     reach = max(dy for dy, _ in offsets(radius))
-    closed = F.pad(boundary, (reach, reach, 0, reach), value=1)  # nobody walks off the grid
+    closed = F.pad(boundary, (reach, reach, 0, reach), value=1)  # no walk leaves the grid
     return walk(maps.float() * (1 - boundary), pair_affinity(closed, radius)[0] ** beta, radius, log2_steps).to(maps.dtype)
 
 
@@ -138,7 +138,7 @@ def walk(
         raise InputError(
             f"affinity {tuple(affinity.shape)}: expected {(len(offsets(radius)), *maps.shape[1:])} for this radius"
         )
-    device = torch.device("cpu") if maps.device.type == "mps" else maps.device  # which has neither float64 nor sparse matrices
+    device = torch.device("cpu") if maps.device.type == "mps" else maps.device  # no float64, no sparse matrices on MPS
     transition = _transition(affinity.to(device), radius)
     before = now = maps.to(device).double().flatten(1).T.contiguous()  # [cells, k]
     weights = _coin_tosses(2**log2_steps)
@@ -150,7 +150,7 @@ def walk(
 
 
 def _transition(affinity: Float[Tensor, "p h w"], radius: int) -> Tensor:
-    """The transition matrix, transposed: [cells, cells], rows sum to 1, closed pairs left out; nothing is sorted."""
+    """The transition matrix, transposed: sparse [cells, cells], rows sum to 1; built in CSR order."""
     _, height, width = affinity.shape
     half = dict(zip(offsets(radius), affinity, strict=True))
     around = sorted([*half, (0, 0), *((-dy, -dx) for dy, dx in half)])
@@ -200,10 +200,11 @@ def _coin_tosses(n: int) -> tuple[float, ...]:
 
 
 def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> tuple[float, int]:
-    """The power, and the radius within the grid.
+    """Check the arguments of a walk; return beta, and the radius limited to the grid.
 
-    Raises: maps that cannot walk, a field that is not on their grid or not of numbers, a power that is none, a grid with more
-    pairs than memory is for.
+    Raises:
+        InputError: maps that are empty, negative or not finite, a field that is not on their grid or not finite, a beta that is
+            not above 0, more pairs than memory is for.
     """
     expect_tensor(maps, "maps", "numbers or booleans")
     expect_tensor(field, name, beside=maps)
@@ -211,23 +212,23 @@ def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> 
     if maps.ndim != 3 or not maps.numel() or not maps.is_floating_point():
         raise InputError(
             f"maps {tuple(maps.shape)} of {maps.dtype}: expected float [k, h, w] with at least one map; "
-            "an image without a class has nothing to spread"
+            "an image without a class needs no walk"
         )
     if field.ndim != 3 or not len(field) or field.shape[1:] != maps.shape[1:]:
         size, other = (" x ".join(map(str, x.shape[1:])) for x in (maps, field))
         raise InputError(
             f"the maps are {size} cells and the {name} {other}: expected both [k, h, w], of one size; "
-            f"they are of another stride? bring the maps to the grid of the {name} (torch.nn.functional.interpolate)"
+            f"if their strides differ, resize the maps to the grid of the {name} (torch.nn.functional.interpolate)"
         )
     for what, values in (("maps", maps), (name, field)):
         if not bool(values.float().isfinite().all()):
-            raise InputError(f"the {what} hold NaN or infinity, expected numbers: what made them diverged; make them anew")
+            raise InputError(f"the {what} hold NaN or infinity, expected finite numbers; check the network that made them")
     if bool((maps < 0).any()):
         raise InputError(f"the maps hold {float(maps.min()):.3g}, expected no negative values: apply relu first")
     if beta <= 0:
-        raise InputError(f"beta {beta:g} is no power to raise affinities to: expected a number above 0 (8 and 10 are usual)")
+        raise InputError(f"beta {beta:g}: expected a power above 0 (8 and 10 are usual)")
     height, width = maps.shape[1:]
-    radius = min(radius, max(2, 2 + math.isqrt((height - 1) ** 2 + (width - 1) ** 2)))  # beyond, no cell has a neighbour
+    radius = min(radius, max(2, 2 + math.isqrt((height - 1) ** 2 + (width - 1) ** 2)))  # a larger one adds no pair
     if (pairs := math.pi / 2 * radius**2 * height * width) > MAX_PAIRS:
         raise InputError(
             f"radius {radius} on {height} x {width} cells makes {pairs:,.0f} pairs of neighbours: expected at most"
