@@ -190,7 +190,8 @@ def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], 
 
     Args:
         values: [C], each a function of its own row of ``at`` alone.
-        at: [n * V, ...] or [n, V, ...] with three dimensions behind, the pixels or features to differentiate by.
+        at: [n * V, ...] or [n, V, ...] the pixels or features to differentiate by; the last three dimensions are those of one
+            view.
         rows: int [C], 0 to n - 1: the image of each climb.
         n: number of images.
         keep: keep the graph for later backward passes.

@@ -79,7 +79,7 @@ def emphasised(
     Args:
         maps: [C, h, w], of a step t > 0.
         peak: [C], the maximum of the first map that is not empty, usually that of step 0.
-        pushed: [C, h, w], P, the sum of the pressures of the steps before; None weights all cells alike.
+        pushed: [C, h, w], P, the sum of the pressures of the steps before; None weights all cells equally.
         ceiling: share of ``peak`` that maps are capped at; None leaves them.
 
     Returns:

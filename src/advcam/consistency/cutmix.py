@@ -51,7 +51,7 @@ def cutmix_boxes(
 def cutmix(x: Shaped[Tensor, "n ..."], boxes: Bool[Tensor, "n h w"], partner: Integer[Tensor, " n"]) -> Shaped[Tensor, "n ..."]:
     """Paste a box of another image into each image: ``box * x[partner] + (1 - box) * x``.
 
-    Used for images, pseudo labels and confidences alike.
+    Applied to images, pseudo labels and confidences with the same boxes.
 
     Args:
         x: [n, H, W] or [n, c, H, W], any values.

@@ -79,7 +79,7 @@ class Maps:
 
     @property
     def plain(self) -> Maps:
-        """The plain class activation maps of the same views, as with ``steps=1``; nothing is computed anew."""
+        """The plain class activation maps of the same views, as with ``steps=1``; nothing is recomputed."""
         kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         gone = ("maps", "grids", "steps", "scores", "images")
         return Maps.of(self.first, **{name: value for name, value in kept.items() if name not in gone})

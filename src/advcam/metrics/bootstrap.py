@@ -29,7 +29,7 @@ def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b 
         float64 [1 + B, n], whole numbers that sum to n in each row; row 0, all ones, is the original sample.
 
     Raises:
-        InputError: no image, a negative number of samples, or more of both than memory is for.
+        InputError: no image, a negative number of samples, or more of both than fit in memory.
 
     Source: Efron, Annals of Statistics 1979.
 

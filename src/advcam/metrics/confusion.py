@@ -26,7 +26,7 @@ def confusion(
         int64 [L, L], number of pixels.
 
     Raises:
-        InputError: sizes differ, or a value outside 0 to L - 1, or more classes than memory is for.
+        InputError: sizes differ, or a value outside 0 to L - 1, or more classes than fit in memory.
 
     Source: IRN's ``eval_cam.py``, with 255 excluded.
 

@@ -194,7 +194,7 @@ def min_max(maps: Float[Tensor, "*n y x"]) -> Float[Tensor, "*n y x"]:
 def mask_boxes(mask: Bool[Tensor, "y x"]) -> Int[Tensor, "g 4"]:
     """The box of each 8-connected region of a mask: ``x0, y0, min(x1 + 1, W - 1), min(y1 + 1, H - 1)``.
 
-    The end is one pixel behind the last, as in :func:`box_overlaps`, so a map equal to the mask has an IoU of 1.
+    The end is one pixel after the last, as in :func:`box_overlaps`, so a map equal to the mask has an IoU of 1.
 
     Args:
         mask: bool [H, W].
@@ -391,7 +391,7 @@ def _corners_of_area(level: Int[Tensor, "y x"]) -> Int[Tensor, "y x"]:
 
 
 def _boxes(pixels: Int[Tensor, "m 4"], size: tuple[int, ...]) -> Int[Tensor, "m 4"]:
-    """Boxes of contours by the rule of the published code: the end is one pixel behind the last, but within the map."""
+    """Boxes of contours by the rule of the published code: the end is one pixel after the last, but within the map."""
     end = torch.minimum(pixels[:, 2:] + 1, pixels.new_tensor([size[1] - 1, size[0] - 1]))
     return torch.cat([pixels[:, :2], end], 1)
 

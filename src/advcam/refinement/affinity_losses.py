@@ -109,7 +109,7 @@ def irn_loss(
 
 
 def psa_loss(features: Float[Tensor, "n d h w"], labels: Integer[Tensor, "n h w"], radius: int = 5) -> PsaLoss:
-    """The loss that teaches PSA's AffinityNet features that are alike within a class and differ between classes.
+    """The loss that teaches PSA's AffinityNet features that are similar within a class and differ between classes.
 
     With ``a = exp(-mean_d |f_i - f_j|)`` for pairs within the radius: ``-log a`` where the labels agree (background and
     foreground apart), ``-log(1 - a)`` where they differ.
@@ -129,7 +129,7 @@ def psa_loss(features: Float[Tensor, "n d h w"], labels: Integer[Tensor, "n h w"
 
     Example:
         >>> labels = torch.tensor([[[0, 0, 7, 7]] * 3])
-        >>> features = [labels[:, None].float(), torch.zeros(1, 1, 3, 4)]  # apart between classes; all alike
+        >>> features = [labels[:, None].float(), torch.zeros(1, 1, 3, 4)]  # the classes apart; all equal
         >>> [round(float(psa_loss(f, labels, radius=2).total), 2) for f in features]
         [0.0, 5.76]
     """

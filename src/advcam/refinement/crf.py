@@ -38,8 +38,8 @@ def dense_crf(
         gaussian: (sxy, compat) of the kernel of positions: standard deviation in pixels, weight. None leaves it out.
         bilateral: (sxy, srgb, compat) of the kernel of positions and colours: standard deviations in pixels and in grey levels,
             weight. None leaves it out.
-        compatibility: mu [L, L], the cost of two labels beside each other, made symmetric as in the C++ code. None is Potts: 1
-            off the diagonal. The same in pydensecrf is ``compat=compat * mu``.
+        compatibility: mu [L, L], the cost of two labels for a pair of pixels, made symmetric as in the C++ code. None is Potts:
+            1 off the diagonal. The same in pydensecrf is ``compat=compat * mu``.
 
     Returns:
         [N, L, H, W] in [0, 1], summing to 1 over labels; float64 for float64, else float32. Deterministic, and the same for an

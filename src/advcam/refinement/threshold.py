@@ -35,7 +35,7 @@ def argmax_mask(
         uint8 [H, W]: class ids, 0 for background, 255 within the margin.
 
     Raises:
-        InputError: another number of classes than of maps, class ids out of range, maps that are NaN, a size that is none.
+        InputError: another number of classes than of maps, class ids out of range, maps that are NaN, an invalid size.
 
     Source: jiwoon-ahn/irn, ``eval_cam.py``; the margin is ours.
 

@@ -30,8 +30,8 @@ def unary_from_labels(
         float32 [N, L, H, W], above 0, for :func:`dense_crf`.
 
     Raises:
-        InputError: labels that are not integers or not among the classes, fewer than 2 classes, more numbers than memory is
-            for, certainty out of range.
+        InputError: labels that are not integers or not among the classes, fewer than 2 classes, more numbers than fit in
+            memory, certainty out of range.
 
     Source: pydensecrf, ``unary_from_labels``; 0.7 is IRN's gt_prob.
 

@@ -204,7 +204,7 @@ def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> 
 
     Raises:
         InputError: maps that are empty, negative or not finite, a field that is not on their grid or not finite, a beta that is
-            not above 0, more pairs than memory is for.
+            not above 0, more pairs than fit in memory.
     """
     expect_tensor(maps, "maps", "numbers or booleans")
     expect_tensor(field, name, beside=maps)
