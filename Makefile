@@ -27,11 +27,12 @@ test-all: $(STAMP)  ## all tests, with the demo and the photographs
 attack: $(STAMP)  ## the attacks at length: 500 kills, 2,586 edits of records, some 270,000 spoilt files and calls
 	ATTACK_KILLS=500 ATTACK_EDITS=300 ATTACK_EXAMPLES=4000 $(BIN)/pytest tests/attack
 
-check: $(STAMP)  ## format, lint, types, import contracts
+check: $(STAMP)  ## format, lint, types, import contracts, docstrings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/docstrings.py
 
 format: $(STAMP)  ## put the code into form
 	$(BIN)/ruff format .

@@ -332,9 +332,12 @@ def test_cutmix_pastes_the_same_pixels_of_everything():
         ),
         (lambda x, y: cross_entropy(x, y.float()), "labels of torch.float32: expected whole numbers"),
         (lambda x, y: confident_cross_entropy(x[0], Pseudo(y, y)), r"logits \(3, 4, 5\) and labels"),
-        (lambda x, y: weak_loss([], y), "no auxiliary decoder's logits were given"),
-        (lambda x, y: consistency_loss([], x), "no auxiliary decoder's logits were given"),
-        (lambda x, y: consistency_loss([x[:1]], x), r"auxiliary logits \(1, 3, 4, 5\) and main ones \(2, 3, 4, 5\) do not fit"),
+        (lambda x, y: weak_loss([], y), "logits of at least one auxiliary decoder, got none"),
+        (lambda x, y: consistency_loss([], x), "logits of at least one auxiliary decoder, got none"),
+        (
+            lambda x, y: consistency_loss([x[:1]], x),
+            r"auxiliary logits \(1, 3, 4, 5\) and main logits \(2, 3, 4, 5\) must have",
+        ),
     ],
 )
 def test_bad_input(call, words):

@@ -114,7 +114,7 @@ MASKS, ONE, SCORE = strip((0, 3)), ids(1), torch.ones(1)
         (lambda: match_instances(MASKS, ONE, SCORE, MASKS, ONE, ignore=MASKS), r"ignore \(1, 1, 20\)"),
         (
             lambda: match_instances(MASKS, ONE, SCORE, MASKS, ONE) + match_instances(MASKS, ONE, SCORE, MASKS, ONE, (0.5,)),
-            "do not add: match all images at the same ones",
+            "cannot be added: match all images at the same ones",
         ),
     ],
 )

@@ -422,11 +422,11 @@ MAP, BOX, MASK = torch.rand(5, 6), boxes((0, 0, 2, 2)), torch.ones(5, 6, dtype=t
         (lambda: box_counts(MAP, BOX, (0.0, 1.0)), "below 1; got 2 from 0.0 to 1.0"),
         (lambda: box_counts(MAP, BOX, ()), "got none"),
         (lambda: box_counts(MAP, BOX, ious=(50,)), r"ious \(50,\): expected overlaps above 0, up to 1"),
-        (lambda: box_counts(MAP, BOX).max_box_acc(0.6), r"at the overlaps \(0.3, 0.5, 0.7\), not at 0.6"),
+        (lambda: box_counts(MAP, BOX).max_box_acc(0.6), r"at the IoUs \(0.3, 0.5, 0.7\), not at 0.6"),
         (lambda: box_counts(MAP, BOX) + box_counts(MAP, BOX, HUNDRED), "count all maps at the same ones"),
         (lambda: pixel_counts(MAP, MASK[1:]), r"truth \(4, 6\) of torch.bool: expected booleans \(5, 6\)"),
         (lambda: pixel_counts(MAP, MASK, MASK.int()), r"ignore \(5, 6\) of torch.int32"),
-        (lambda: pixel_counts(MAP, MASK) + pixel_counts(MAP, MASK, None, HUNDRED), "do not add to those at 100"),
+        (lambda: pixel_counts(MAP, MASK) + pixel_counts(MAP, MASK, None, HUNDRED), "cannot be added to those at 100"),
         (lambda: mask_boxes(MASK.int()), r"mask \(5, 6\) of torch.int32: expected booleans"),
     ],
 )

@@ -80,7 +80,7 @@ def test_best_says_where_it_stands():
         (lambda: sweep_counts(torch.rand(1, 2, 2), [1], torch.full((2, 2), 9), 2), "the truth holds class 9"),
         (lambda: sweep_counts(torch.rand(1, 2, 2), [1], torch.full((2, 2), -1), 2), "the truth holds class -1"),
         (lambda: sweep_counts(torch.rand(1, 2, 2), [1], torch.zeros(2, 2, dtype=torch.long), 2, (0.5, 0.2)), "ascending"),
-        (lambda: advcam.sweep([], 2), "nothing to sweep"),
+        (lambda: advcam.sweep([], 2), "no samples: expected"),
     ],
 )
 def test_bad_input(call, message):

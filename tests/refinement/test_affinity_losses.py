@@ -114,7 +114,7 @@ def test_descending_the_loss_finds_the_boundary():
         (lambda b, d, s: irn_loss(b, b, s), r"displacement \(2, 1, 12, 13\).*expected \[n, 2, h, w\]"),
         (lambda b, d, s: irn_loss(b, d, s[:, None]), r"labels \(2, 1, 12, 13\).*expected whole numbers \[n, h, w\]"),
         (lambda b, d, s: irn_loss(b, d, s.float()), "torch.float32: expected whole numbers"),
-        (lambda b, d, s: irn_loss(b, d, s - 1), "labels hold -1: expected 0 for background, ids, and 255 for unknown"),
+        (lambda b, d, s: irn_loss(b, d, s - 1), "labels hold -1: expected 0 for background, class ids, and 255 for unknown"),
         (lambda b, d, s: irn_loss(b, d, s), "a grid of 12 x 13 cells has no pairs within radius 10"),
         (lambda b, d, s: psa_loss(d[0], s), r"features \(2, 12, 13\).*expected \[n, d, h, w\]"),
         (lambda b, d, s: psa_loss(d, s, radius=1), "radius 1 holds no pair"),

@@ -57,7 +57,7 @@ def test_the_margin_leaves_open_what_is_close():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda i, m: confident_labels(i, m[:0], []), "an image without a class has no map to be sure of"),
+        (lambda i, m: confident_labels(i, m[:0], []), "expected at least one map, got none: an image without a class"),
         (
             lambda i, m: confident_labels(i, m[:, :9], [1]),
             r"the image is \(24, 40\), the maps \(9, 40\); bring them to one size",

@@ -147,7 +147,7 @@ def with_one(value):
         ({"unary": torch.rand(2, 3, 12, 15)}, "number and size of images"),
         ({"unary": torch.rand(1, 3, 24, 30)}, "number and size of images"),
         ({"unary": with_one(math.nan)}, "finite float unary"),
-        ({"unary": with_one(math.inf)}, "unary_from_probabilities keeps"),
+        ({"unary": with_one(math.inf)}, "unary_from_probabilities avoids"),
         ({"unary": torch.zeros(2, 3, 24, 30, dtype=torch.long)}, "got torch.int64"),
         ({"unary": torch.rand(2, 1, 24, 30)}, "at least 2 labels, got 1"),
         ({"unary": torch.rand(2, 3, 24, 30, device="meta")}, "on one device"),

@@ -159,7 +159,7 @@ MAPS, OPEN = torch.rand(2, 6, 7), torch.zeros(1, 6, 7)
     [
         (
             {"boundary": torch.zeros(1, 12, 14)},
-            "the maps are 6 x 7 cells and the boundary 12 x 14.*another stride.*bring the maps",
+            "the maps are 6 x 7 cells and the boundary 12 x 14.*strides differ, resize the maps",
         ),
         ({"boundary": torch.zeros(6, 7)}, "the boundary"),
         ({"boundary": torch.zeros(2, 6, 7)}, "boundary of 2 channels"),
@@ -167,11 +167,11 @@ MAPS, OPEN = torch.rand(2, 6, 7), torch.zeros(1, 6, 7)
         ({"boundary": OPEN / 0}, "the boundary hold NaN"),
         ({"maps": MAPS / 0}, "the maps hold NaN or infinity"),
         ({"maps": MAPS - 2}, "expected no negative values: apply relu"),
-        ({"maps": MAPS[:0]}, r"\(0, 6, 7\).*at least one map; an image without a class has nothing to spread"),
+        ({"maps": MAPS[:0]}, r"\(0, 6, 7\).*at least one map; an image without a class needs no walk"),
         ({"maps": MAPS[0]}, r"\(6, 7\)"),
         ({"maps": MAPS.long()}, "torch.int64: expected float"),
         ({"radius": 1}, "radius 1 holds no pair of cells: expected a whole number from 2 to 256"),
-        ({"beta": 0}, "beta 0 is no power"),
+        ({"beta": 0}, "beta 0: expected a power above 0"),
         ({"beta": float("nan")}, "beta nan"),
         ({"log2_steps": -1}, "log2_steps -1: expected 0 to 20"),
         ({"log2_steps": 64}, "log2_steps 64: expected 0 to 20"),

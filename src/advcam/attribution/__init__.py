@@ -1,4 +1,4 @@
-"""Class activation maps and the climb that extends them. Pure: torch only, any device, batched, no files."""
+"""Class activation maps and anti-adversarial climbing. Pure: torch only, any device, batched, no files."""
 
 from .climb import Step, ascend, climb, gradients
 from .emphasis import counted

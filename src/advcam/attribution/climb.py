@@ -1,4 +1,4 @@
-"""Anti-adversarial climbing (Lee, Kim, Yoon, CVPR 2021): the reason for this project."""
+"""Anti-adversarial climbing (Lee, Kim, Yoon, CVPR 2021), the method that this library is named after."""
 
 from __future__ import annotations
 
@@ -21,14 +21,23 @@ Classifier = Callable[[Float[Tensor, "n 3 y x"]], tuple[Float[Tensor, "n d h w"]
 
 @dataclass(frozen=True)
 class Step:
-    """What one step t saw of the pixels x^t, and where they went.
+    """The maps, scores and pixels of one climbing step t, for C climbs.
 
     Args:
-        maps: [C, h, w], the map of each climb's class, views added.
-        scores: [C, K], the score of every class.
-        pixels: [C, V, 3, H, W], x^t.
-        moved: [C, V, 3, H, W], x^(t+1); None after a last step that nobody asked to go on from.
-        pressure: [C, h, w], how hard this step pushed the pixels of each cell, with mean 1; None where it pushed none.
+        maps: [C, h, w], at least 0: the map of each climb's class, summed over the image and its mirror image.
+        scores: [C, K], the score y of every class, in the unit of the logits.
+        pixels: [C, V, 3, H, W], x^t, the pixels that the step was computed from.
+        moved: [C, V, 3, H, W], x^(t+1), the pixels after the step; None after the last step, unless ``move_last`` is set.
+        pressure: [C, h, w], at least 0, with mean 1: the mean magnitude of the pixel gradient in each cell of the map; None
+            where no gradient was taken.
+
+    Source: the quantities of AdvCAM equations 1 and 3-7 (Lee, Kim, Yoon, CVPR 2021); ``pressure`` is ours.
+
+    Example:
+        >>> pixels = torch.zeros(1, 1, 3, 8, 8)
+        >>> step = Step(maps=torch.ones(1, 2, 2), scores=torch.zeros(1, 5), pixels=pixels, moved=None)
+        >>> step.maps.sum().item(), step.pressure is None
+        (4.0, True)
     """
 
     maps: Float[Tensor, "c h w"]
@@ -49,23 +58,38 @@ def climb(
     steps: int | None = None,
     move_last: bool = False,
 ) -> Iterator[Step]:
-    """Climb C times, each along the gradient of its own class, and yield what every step sees.
+    """Climb C times, each along the gradient of its own class, and yield every step.
 
-    ``x^t = x^(t-1) + xi dL/dx``, ``L = y_c - sum_{k != c} y_k - lambda || M |CAM(x) - CAM(x^0)| ||_1`` (equations 3-7).
-    The AdvCAM is the sum of the maps; :func:`~advcam.attribution.emphasis.counted` says what each counts for in it. Every
-    quantity is one climb's own (gradient maximum, bounds, mask), so a batch gives what one at a time gives. Climbs of one image
-    share its first forward pass. Between steps nothing is kept but the pixels and the first map. A map or gradient that is not
-    finite counts as 0 there: the map shows nothing, the pixels stay.
+    ``x^t = x^(t-1) + xi dL/dx``, ``L = y_c - sum_{k != c} y_k - lambda || M |CAM(x) - CAM(x^0)| ||_1``. The AdvCAM is the sum
+    of the maps; :func:`counted` first caps and weights them where the settings ask for it. The maximum of the gradient, the
+    pixel range and the mask M belong to one climb each, so a batch gives the same result as one climb at a time. Between steps
+    only the pixels and the first map are kept. A map value or gradient that is NaN or infinite is replaced by 0.
 
     Args:
-        classifier: images to (features, logits), in eval mode, the logits differentiable in the features.
-        views: [N, V, 3, H, W] the images, and their mirror images where there are any.
-        image: [C] row of ``views`` that each climb starts from.
-        target: [C] the class of each climb.
-        s: the settings.
-        head: the classifier's head where that is linear: the map's weights then need no gradient.
-        steps: how many; None is the settings' T.
+        classifier: images [n, 3, H, W] to (features [n, D, h, w], logits [n, K]), in eval mode, the logits differentiable in
+            the features.
+        views: [N, V, 3, H, W], the images (V = 1), or the images and their mirror images (V = 2), normalised for the
+            classifier.
+        image: int [C], 0 to N - 1: the row of ``views`` that each climb starts from.
+        target: int [C], 0 to K - 1: the class of each climb.
+        s: the settings of the climb.
+        head: the classifier's head, where it is linear: the weights of the map then need no backward pass.
+        steps: number of steps; None is T of the settings.
         move_last: move the pixels after the last step too.
+
+    Yields:
+        One :class:`Step` for each t from 0 to ``steps`` - 1.
+
+    Source: Lee, Kim, Yoon, CVPR 2021, equations 3-7; jbeomlee93/AdvCAM, ``obtain_CAM_masking.py``. SOURCES.md lists each rule.
+
+    Example:
+        >>> from advcam.attribution import Head, settings
+        >>> head = Head(weight=torch.eye(3), bias=torch.zeros(3))  # the classifier: three logits, the means of three channels
+        >>> views, start = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3, 1, 1).expand(1, 1, 3, 2, 2), torch.tensor([0])
+        >>> s = settings(step_size=0.1, steps=3)
+        >>> steps = climb(lambda x: (x, x.mean((2, 3))), views, start, start + 1, s, head=head)
+        >>> [round(float(step.scores[0, 1]), 2) for step in steps]  # the logit of class 1 rises
+        [0.5, 0.6, 0.7]
     """
     x, rows, first = views.detach(), image, None
     steps = steps or s.steps
@@ -89,13 +113,13 @@ def climb(
 
 
 class Seen(NamedTuple):
-    """What the classifier makes of each climb's pixels.
+    """The classifier's output for the pixels of each climb.
 
     Args:
         f: [C, V, D, h, w], features.
         g: [C, V, D, h, w], ``dy_c / df``, a constant.
         scores: [C, K], y.
-        cam: [C, h, w], ``CAM(x)``, views added.
+        cam: [C, h, w], ``CAM(x)``, summed over the views.
     """
 
     f: Float[Tensor, "c v d h w"]
@@ -105,7 +129,7 @@ class Seen(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(h, w)."""
+        """(h, w) of the map."""
         return self.cam.shape[1], self.cam.shape[2]
 
 
@@ -117,12 +141,15 @@ def observe(
 
     Args:
         classifier: see :func:`climb`.
-        x: of N images.
-        rows: the image of each climb.
-        target: the class of each climb.
+        x: [N, V, 3, H, W], pixels.
+        rows: int [C], the image of each climb.
+        target: int [C], the class of each climb.
         s: the settings.
         head: see :func:`climb`.
-        keep: the graph, for the gradient in the pixels.
+        keep: keep the graph, for the gradient in the pixels.
+
+    Returns:
+        Features, gradient, scores and map of each climb.
     """
     features, logits = classifier(x.flatten(0, 1))
     f, y = features.unflatten(0, x.shape[:2])[rows], logits.unflatten(0, x.shape[:2])[rows]
@@ -139,14 +166,14 @@ def observe(
 
 
 class Start(NamedTuple):
-    """What the penalty compares with: ``CAM(x^0)``, and the unit of its score; see :func:`.objective.unit_of`."""
+    """The reference of the penalty: ``CAM(x^0)``, and the unit of its score (see :func:`.objective.unit_of`)."""
 
     cam: Float[Tensor, "c h w"]
     unit: Float[Tensor, " c"] | None
 
     @classmethod
     def of(cls, seen: Seen, s: ClimbSettings) -> Start:
-        """Of what the first step saw."""
+        """The reference, from the output of the first step."""
         return cls(finite(seen.cam.detach()), unit_of(seen.f, seen.g) if s.penalty == "relative" else None)
 
 
@@ -157,19 +184,30 @@ def objective(seen: Seen, first: Start, target: Int[Tensor, " c"], s: ClimbSetti
 
 
 def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], n: int, *, keep: bool = False) -> Tensor:
-    """``d values_c / d at[rows_c]`` for every climb c: as many backward passes as climbs share one of the n rows.
+    """The gradient of each climb's value in its own image: ``d values_c / d at[rows_c]``.
+
+    Climbs of different images share a backward pass, so there are as many passes as the most climbs that any one image has.
 
     Args:
-        values: [C], each depending on its own row alone.
-        at: [n * V, ...] or [n, V, ...].
-        rows: [C], in 0 .. n - 1.
-        n: images.
-        keep: the graph, for what is still to come.
+        values: [C], each a function of its own row of ``at`` alone.
+        at: [n * V, ...] or [n, V, ...] the pixels or features to differentiate by; the last three dimensions are those of one
+            view.
+        rows: int [C], 0 to n - 1: the image of each climb.
+        n: number of images.
+        keep: keep the graph for later backward passes.
 
     Returns:
-        [C, V, ...], without gradient.
+        [C, V, ...], detached.
+
+    Source: ours (the batching alone).
+
+    Example:
+        >>> x = torch.ones(1, 1, 3, 1, 1, requires_grad=True)
+        >>> rows = torch.tensor([0, 0])  # two climbs of one image
+        >>> gradients(torch.stack([x.sum(), 2 * x.sum()]), x, rows, 1).flatten().tolist()
+        [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
     """
-    rank = (rows[:, None] == rows[None]).tril(-1).sum(1)  # how many climbs of the same image come before
+    rank = (rows[:, None] == rows[None]).tril(-1).sum(1)  # the number of earlier climbs of the same image
     turns, parts, order = int(rank.max()) + 1, [], []
     for turn in range(turns):
         (mine,) = torch.where(rank == turn)
@@ -180,9 +218,27 @@ def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], 
 
 
 def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], s: ClimbSettings) -> Tensor:
-    """One step up: ``clip(x + xi g / max|g|)``, with maximum and bounds over one climb's views together.
+    """Take one step up the gradient: ``clip(x + xi g / max|g|)``.
 
-    A gradient of zero leaves the pixels where they are, and so does a range of zero, the constant image's.
+    The maximum, and the range that pixels are clipped to, are taken over the views of one climb together. A gradient of zero
+    leaves the pixels as they are.
+
+    Args:
+        x: [C, V, 3, H, W], pixels in the unit that the classifier is given.
+        gradient: [C, V, 3, H, W], dL/dx; NaN and infinity count as 0.
+        s: the settings ``step_size`` (xi), ``gradient``, ``step_unit``, ``bounds`` and ``clip`` apply.
+
+    Returns:
+        [C, V, 3, H, W]; with ``clip``, within the range of ``x`` or within ``bounds``.
+
+    Source: AdvCAM equation 7; the division by the maximum and the clipping: jbeomlee93/AdvCAM, ``adv_climb``. xi as a share of
+    the pixel range (preset ``default``) is ours.
+
+    Example:
+        >>> from advcam.attribution import settings
+        >>> x, gradient = torch.tensor([[0.0, 0.5, 1.0], [1.0, -2.0, 2.0]]).view(2, 1, 1, 3, 1, 1)
+        >>> [round(value, 2) for value in ascend(x, gradient, settings(step_size=0.1)).flatten().tolist()]
+        [0.05, 0.4, 1.0]
     """
     gradient = finite(gradient)
     low, high = x.amin((1, 2, 3, 4), keepdim=True), x.amax((1, 2, 3, 4), keepdim=True)
@@ -197,7 +253,7 @@ def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], 
 
 
 def finite(value: Tensor) -> Tensor:
-    """What is not finite counts as 0."""
+    """Replace NaN and infinity by 0."""
     return value.nan_to_num(0, 0, 0)
 
 

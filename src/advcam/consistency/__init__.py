@@ -1,4 +1,4 @@
-"""Training with few labels: perturbed encodings, views pasted into each other, and the losses that compare them. Pure."""
+"""Semi-supervised training: perturbed features, CutMix, and the losses that compare predictions. Pure."""
 
 from .cutmix import cutmix, cutmix_boxes
 from .losses import (

@@ -1,4 +1,4 @@
-"""How much the terms without labels weigh while a training is young."""
+"""The weight of the losses of unlabelled images at the start of training."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from advcam.errors import InputError
 
 
 def ramp_up(progress: float, share: float = 0.1) -> float:
-    """``exp(-5 (1 - t)^2)`` with ``t = progress / share``, at most 1: from 0.0067 to 1 over the first share of training.
-
-    Source: Laine & Aila, ICLR 2017 (arXiv 1610.02242); the share as in yassouali/CCT, ``configs/config.json``.
+    """The weight of the losses of unlabelled images: ``exp(-5 (1 - t)^2)``, ``t = min(progress / share, 1)``.
 
     Args:
         progress: of the training, from 0 to 1.
-        share: of the training that the ramp takes, from 0 (no ramp) to 1.
+        share: of the training after which the weight is 1, from 0 (at once) to 1.
+
+    Returns:
+        0.0067 at the start to 1.
 
     Raises:
         InputError: a share or a progress outside 0 to 1.
+
+    Source: Laine & Aila, ICLR 2017 (arXiv 1610.02242); the share as in yassouali/CCT, ``configs/config.json``.
 
     Example:
         >>> [round(ramp_up(progress), 4) for progress in (0, 0.05, 0.1, 1)]

@@ -47,27 +47,26 @@ class _Job:
 
 
 class AdvCAM:
-    """Anti-adversarial climbing on any classifier, post hoc: the model is used as it is and given back as it was.
+    """Class activation maps of any trained classifier by anti-adversarial climbing (AdvCAM).
 
-    ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx`` (Lee, Kim, Yoon, CVPR 2021, equations 3-7).
-    Preset ``default`` cuts later maps off and weights them cell by cell (settings ``ceiling``, ``emphasis``).
-
-    Whatever happens, a result is defined: where a network gives NaN or infinity the map is 0 there and a warning says so; a
-    gradient of zero, or an image of one colour, stays where it is, so every step sees the same features; a map without a
-    positive cell is a map of zeros, and stays that when normalised.
+    ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx``. Preset ``default`` also caps and weights the later maps
+    (settings ``ceiling`` and ``emphasis``). The model's mode, hooks, weights and gradients are left as they were. A map is 0
+    where the network gives NaN or infinity, and a warning says so; a map without a positive value is all zeros, normalised too.
 
     Args:
         model: any module that returns logits [N, K], or an object that has them as ``.logits``: convolutional networks,
-            transformers over patches, with any head. ``DataParallel`` and ``torch.compile`` are taken off. Safe from threads.
+            transformers over patches, with any head. ``DataParallel`` and ``torch.compile`` are unwrapped. Thread-safe.
         preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
-        max_pixels: most pixels (views included) in one forward pass; bounds memory; changes results by rounding alone. None is
-            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. Halves itself where memory runs out.
+        max_pixels: most pixels (mirror images included) in one forward pass, to bound memory; it changes results by rounding
+            alone. None is 400,000 on a CPU and 2^22 elsewhere. It is halved where memory runs out.
         changes: settings to change, such as ``steps`` or ``method``, see :class:`~advcam.attribution.ClimbSettings`.
 
     Raises:
         SettingsError: an unknown preset or setting, or a value out of range.
-        NetworkError: at a call, a network without a feature map, or whatever the network itself raises.
+        NetworkError: at a call, a network without a feature map, or any error that the network itself raises.
+
+    Source: Lee, Kim, Yoon, CVPR 2021, equations 3-7, with the sum over t = 0 .. T - 1 of jbeomlee93/AdvCAM.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
@@ -105,20 +104,20 @@ class AdvCAM:
     def __call__(
         self, images: Tensor | Sequence[Tensor], targets: Targets = None, *, record: bool = False
     ) -> Maps | list[Maps]:
-        """The AdvCAM of every (image, class) pair.
+        """Compute the AdvCAM of every (image, class) pair.
 
         Args:
-            images: float [N, 3, H, W], normalised as the model wants them; or a list of [3, H, W] of several sizes.
-            targets: for each image a list of class ids, or a 0/1 tensor [N, K], or None: the classes that the model
-                itself finds (its highest logit, and every positive one with at least a tenth of the softmax).
+            images: float [N, 3, H, W], normalised as the model expects; or a list of [3, H, W] of several sizes.
+            targets: for each image a list of class ids, or a 0/1 tensor [N, K]. None takes the classes that the model predicts:
+                the highest logit, and every positive one with at least a tenth of the softmax.
             record: also keep every step's map and scores and the final pixels; one scale only.
 
         Returns:
-            The maps; of a list, a list with the maps of each image.
+            The maps of all pairs; for a list of images, a list with the maps of each image.
 
         Raises:
             InputError: images or targets of another form, or a class the model does not have; too little memory for one image.
-            NetworkError: a network without a feature map; whatever the network raises, as the cause.
+            NetworkError: a network without a feature map; any error that the network raises, as the cause.
             SettingsError: ``record`` with several scales.
         """
         if record := check_flag("record", record):
@@ -131,14 +130,17 @@ class AdvCAM:
         return self._maps(job, grids, first, recorded[0])
 
     def scores(self, images: Tensor) -> Float[Tensor, "n k"]:
-        """The model's logits of the images, as it gives them in eval mode; memory is bounded as in a call.
+        """The model's logits of the images in eval mode; memory is bounded as in a call.
 
         Args:
-            images: float [N, 3, H, W].
+            images: float [N, 3, H, W], normalised as the model expects.
+
+        Returns:
+            [N, K], logits.
 
         Raises:
             InputError: images of another form, or too little memory for one.
-            NetworkError: a model without logits; whatever it raises, as the cause.
+            NetworkError: a model without logits; any error that it raises, as the cause.
         """
         model, images = unwrap(self.model), check_images(images, self.settings.bounds)
         check_fits(model, images)
@@ -155,15 +157,18 @@ class AdvCAM:
             return torch.cat(parts)
 
     def iterate(self, images: Tensor, targets: Targets = None) -> Iterator[Maps]:
-        """The same climb, one step at a time: yields the sum so far T times.
+        """Take the same climb one step at a time, and yield the sum so far after each of the T steps.
 
-        Each has of its own step ``steps`` [M, 1, h, w], ``scores`` [M, 1, K] and ``images``, the pixels that the step saw.
-        Stop whenever you like; the model is not held between steps. Memory for T steps is that for one; where it runs out in
-        the first step, ``max_pixels`` is halved.
+        Stop at any time: the model is not locked between steps. Memory does not grow with T; where it runs out in the first
+        step, ``max_pixels`` is halved.
 
         Args:
-            images: float [N, 3, H, W].
+            images: float [N, 3, H, W], normalised as the model expects.
             targets: as for a call.
+
+        Yields:
+            Maps whose ``steps`` [M, 1, h, w] and ``scores`` [M, 1, K] are of the latest step alone, and whose ``images`` are
+            the pixels that this step was computed from.
 
         Raises:
             SettingsError: several scales.

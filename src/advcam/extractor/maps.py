@@ -19,23 +19,31 @@ from advcam.limits import MAX_CELLS
 
 @dataclass(frozen=True)
 class Maps:
-    """The AdvCAMs of M (image, class) pairs, all pairs of the first image first.
+    """The AdvCAMs of M (image, class) pairs, in the order of the images.
 
     Args:
-        maps: [M, h, w], the un-normalised sum over steps and mirror; on the feature map's grid for one scale, at stride 4
-            for several. float32, or float64 where the images are.
-        image: int64 [M], row of the images given.
+        maps: [M, h, w], at least 0: the sum over steps and mirror images, not normalised; on the grid of the feature map for
+            one scale, at stride 4 for several. float32, or float64 where the images are.
+        image: int64 [M], the row of each pair's image.
         target: int64 [M], class id.
-        grids: the same sum for each scale by itself, on that scale's own grid.
-        first: the map of the first step for each scale: the plain map's ``grids``.
-        size: (H, W) of the images given.
+        grids: for each scale, [M, h, w], the same sum for that scale alone, on its own grid.
+        first: for each scale, [M, h, w], the map of the first step: the plain class activation map.
+        size: (H, W) of the images, in pixels.
         grid: see :class:`~advcam.attribution.ClimbSettings`.
-        layer: what the maps were made of, in words.
-        steps: [M, T, h, w] the map of every step as it counts in the sum (cut off and weighted where the settings say so), with
+        layer: the layer and head that the maps were made from, in words.
+        steps: [M, T, h, w], the map of every step as it enters the sum (capped and weighted where the settings say so), with
             ``record=True``.
-        scores: [M, T, K] every class's score at every step, with ``record=True``.
-        images: the pixels after the last step, with ``record=True``: [M, 3, H, W], or [M, 2, 3, H, W] (image, mirror
-            image) where the settings ask for mirror.
+        scores: [M, T, K], the score of every class at every step, with ``record=True``.
+        images: [M, 3, H, W], or [M, 2, 3, H, W] (image, mirror image) with ``mirror``: the pixels after the last step, with
+            ``record=True``.
+
+    Source: ours (a record); ``maps`` is the AdvCAM of Lee, Kim, Yoon, CVPR 2021.
+
+    Example:
+        >>> grids = (torch.tensor([[[1.0, 4.0]]]),)
+        >>> maps = Maps.of(grids, (4, 8), image=torch.tensor([0]), target=torch.tensor([2]), first=grids)
+        >>> maps.normalised().tolist()
+        [[[0.25, 1.0]]]
     """
 
     maps: Float[Tensor, "m h w"]
@@ -52,7 +60,16 @@ class Maps:
 
     @classmethod
     def of(cls, grids: Sequence[Tensor], size: tuple[int, int], **rest: Any) -> Maps:
-        """The maps whose sum at each scale is given; ``rest`` as in the class."""
+        """Make an object from the maps of each scale.
+
+        Args:
+            grids: for each scale, [M, h, w].
+            size: (H, W) of the images, in pixels.
+            rest: the other fields of the class.
+
+        Returns:
+            Maps whose ``maps`` are the sum over scales, at stride 4 if there are several.
+        """
         maps = grids[0] if len(grids) == 1 else fuse_scales(grids, strided_size(size))
         return cls(maps, grids=tuple(grids), size=size, **rest)
 
@@ -62,16 +79,19 @@ class Maps:
 
     @property
     def plain(self) -> Maps:
-        """The plain class activation maps of the same views: what ``steps=1`` gives, at no further cost."""
+        """The plain class activation maps of the same views, as with ``steps=1``; nothing is recomputed."""
         kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         gone = ("maps", "grids", "steps", "scores", "images")
         return Maps.of(self.first, **{name: value for name, value in kept.items() if name not in gone})
 
     def normalised(self, size: tuple[int, int] | None = None) -> Float[Tensor, "m y x"]:
-        """The maps in [0, 1], each divided by its own maximum (a map of zeros stays zeros).
+        """Each map divided by its own maximum; a map of zeros stays zeros.
 
         Args:
             size: (H, W) to resize to first, from each scale's own grid; None leaves them on the grid of ``maps``.
+
+        Returns:
+            [M, H, W] in [0, 1].
 
         Raises:
             InputError: a size that is no (H, W), or maps larger than memory.
@@ -92,6 +112,12 @@ class Maps:
 
     def of_image(self, row: int) -> Maps:
         """The pairs of one image alone, as if it had been the only one.
+
+        Args:
+            row: of the image, from 0; one without a pair gives no maps.
+
+        Returns:
+            Maps with ``image`` all 0.
 
         Raises:
             InputError: a row that is no whole number of at least 0.

@@ -1,4 +1,4 @@
-"""Counts that add, and the numbers read from them. Pure: torch only."""
+"""Metrics: counts that are summed over images, and the numbers computed from them. Pure: torch only."""
 
 from .bootstrap import interval, resampled, resampled_mean, resampled_seeds
 from .confusion import confusion, iou, mean_iou, noise

@@ -1,4 +1,4 @@
-"""How far a number would move had other images been drawn: bootstrap over images (Efron, 1979), percentile intervals."""
+"""Bootstrap over images (Efron, 1979): percentile intervals of metrics."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from advcam.errors import InputError
 from advcam.expect import expect_number, expect_tensor, expect_whole
 from advcam.limits import MAX_COUNTS
 
-QUANTILES = 16_000_000  # numbers of which torch takes them
+QUANTILES = 16_000_000  # torch takes quantiles of no more numbers
 
 
 def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b n"]:
-    """How often each of n images counts: row 0 is the sample itself, each other row a draw of n with replacement.
+    """Draw bootstrap samples: how often each of n images counts in each sample.
 
-    Every number of every setting is made of the same rows, so differences are paired.
+    Numbers that are computed with the same rows are paired, so their differences have intervals of their own.
 
     Args:
-        n: images.
-        resamples: draws; the result has one row more.
-        seed: of the draws.
+        n: number of images, at least 1.
+        resamples: B, number of samples drawn with replacement, at least 0.
+        seed: of the random numbers.
+
+    Returns:
+        float64 [1 + B, n], whole numbers that sum to n in each row; row 0, all ones, is the original sample.
 
     Raises:
-        InputError: no image, a negative number of draws, or more of both than memory is for.
+        InputError: no image, a negative number of samples, or more of both than fit in memory.
+
+    Source: Efron, Annals of Statistics 1979.
 
     Example:
         >>> weights = resampled(3, resamples=2)
@@ -35,9 +40,11 @@ def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b 
     """
     n, resamples, seed = expect_whole(n, "n"), expect_whole(resamples, "resamples"), expect_whole(seed, "seed")
     if n < 1 or resamples < 0:
-        raise InputError(f"a bootstrap needs at least one image and no fewer than 0 draws; got {n} and {resamples}")
+        raise InputError(f"expected at least one image and at least 0 samples, got {n} and {resamples}")
     if n * (1 + resamples) > MAX_COUNTS:
-        raise InputError(f"{resamples:,} draws of {n:,} images each: expected at most {MAX_COUNTS:,} in all; take fewer draws")
+        raise InputError(
+            f"{resamples:,} samples of {n:,} images each: expected at most {MAX_COUNTS:,} in all; take fewer samples"
+        )
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
     counts = torch.zeros(1 + resamples, n, dtype=torch.float64)
     counts[0] = 1
@@ -46,14 +53,24 @@ def resampled(n: int, resamples: int = 1000, seed: int = 0) -> Float[Tensor, "b 
 
 
 def interval(values: Float[Tensor, "b ..."], level: float = 0.95) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
-    """The percentile interval of what the draws gave: rows 1 on, row 0 being the sample itself; NaN draws are left out.
+    """The percentile interval of a bootstrap: the quantiles ``(1 - level) / 2`` and ``(1 + level) / 2`` of the samples.
 
     Args:
-        values: [1 + B, ...], of the rows of :func:`resampled`.
-        level: share of the draws inside, 0 to 1.
+        values: float [1 + B, ...], one for each row of :func:`resampled`; row 0, the original sample, is left out, and so is
+            NaN.
+        level: share of the samples inside the interval, 0 to 1.
+
+    Returns:
+        The lower and the upper end, [...] each, in the unit of the values.
 
     Raises:
         InputError: no row, values that are no floats, a level out of range.
+
+    Source: Efron, Annals of Statistics 1979: percentile interval.
+
+    Example:
+        >>> [end.item() for end in interval(torch.tensor([9.0, 0.0, 1.0, 2.0, 3.0, 4.0]), level=0.5)]
+        [1.0, 3.0]
     """
     expect_tensor(values, "values")
     level = expect_number(level, "level", 0, 1)
@@ -67,17 +84,23 @@ def interval(values: Float[Tensor, "b ..."], level: float = 0.95) -> tuple[Float
 
 
 def resampled_mean(values: Float[Tensor, "n ..."], weights: Float[Tensor, "b n"]) -> Float[Tensor, "b ..."]:
-    """``sum_i w_i v_i / sum_i w_i`` of every row of weights, over the images whose value is not NaN.
+    """The mean over images in every bootstrap sample, ``sum_i w_i v_i / sum_i w_i``, over images whose value is finite.
 
     Args:
-        values: [N, ...], one entry an image.
-        weights: [B, N], see :func:`resampled`.
+        values: [N, ...], one entry for each image.
+        weights: [B, N], at least 0, see :func:`resampled`.
+
+    Returns:
+        float64 [B, ...]; NaN where no image of the sample has a finite value.
 
     Raises:
         InputError: values and weights that do not fit.
 
+    Source: Efron, Annals of Statistics 1979; that NaN is left out is ours.
+
     Example:
-        >>> resampled_mean(torch.tensor([1.0, 3.0, float("nan")]), torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 1.0]])).tolist()
+        >>> weights = torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 1.0]])
+        >>> resampled_mean(torch.tensor([1.0, 3.0, float("nan")]), weights).tolist()
         [2.0, 3.0]
     """
     expect_tensor(values, "values", "numbers or booleans")
@@ -95,20 +118,26 @@ def resampled_seeds(
     weights: Float[Tensor, "b n"],
     at_once: int = 128,
 ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t"]]:
-    """MIoU and noise at every background threshold, of every row of weights: counts are summed, then divided.
+    """Compute mIoU and noise at every background threshold in every bootstrap sample, from summed counts.
 
-    ``IoU_l = H_l / (P_l + G_l - H_l)`` with ``H = sum_i w_i hits_i`` and so on; classes absent from both are left out of the
-    mean. ``noise = (G_0 - H_0) / sum_{l > 0} P_l``, the share of background among predicted foreground.
+    ``IoU_l = H_l / (P_l + G_l - H_l)``, with ``H = sum_i w_i hits_i``, P of ``predicted`` and G of ``true`` likewise; the mean
+    leaves out classes absent from both. ``noise = (G_0 - H_0) / sum_{l > 0} P_l``, the share of background among predicted
+    foreground.
 
     Args:
-        hits: [N, T, L], pixels predicted as l that are l, background first.
-        predicted: [N, T, L], pixels predicted as l, of those that count.
-        true: [N, L], pixels that are l.
-        weights: [B, N], see :func:`resampled`.
-        at_once: rows of weights taken together; bounds memory.
+        hits: [N, T, L], number of pixels of class l predicted as l, background first.
+        predicted: [N, T, L], number of pixels predicted as l, ignored pixels left out.
+        true: [N, L], number of pixels of class l.
+        weights: [B, N], at least 0, see :func:`resampled`.
+        at_once: number of samples computed together, at least 1; bounds memory.
+
+    Returns:
+        mIoU and noise, float64 [B, T] in [0, 1] each; NaN where nothing is divided by.
 
     Raises:
         InputError: counts and weights that do not fit.
+
+    Source: Efron, Annals of Statistics 1979; mIoU as in IRN's ``eval_cam.py``, noise as in the AdvCAM paper, section 5.
 
     Example:
         >>> hits, predicted, true = torch.tensor([[[4, 2]]]), torch.tensor([[[4, 4]]]), torch.tensor([[6, 2]])
@@ -137,7 +166,7 @@ def resampled_seeds(
 
 
 def _check_weights(weights: Tensor, values: Tensor, name: str) -> None:
-    """Raises: weights of another form than :func:`resampled` gives, or of another number of images."""
+    """Raise InputError on weights of another form than :func:`resampled` gives, or of another number of images."""
     expect_tensor(weights, "weights", "numbers", "b n", finite=True, beside=values)
     if not values.ndim or len(values) != weights.shape[1] or not weights.numel():
         raise InputError(

@@ -1,4 +1,4 @@
-"""Confusion counts: count, add, divide once."""
+"""Confusion counts, which are summed over images, and the metrics made of them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from advcam.limits import MAX_COUNTS
 def confusion(
     prediction: Integer[Tensor, "*size"], truth: Integer[Tensor, "*size"], classes: int, ignore: int = 255
 ) -> Int[Tensor, "l l"]:
-    """Pixel counts [L, L], row = truth, column = prediction; add them over images.
+    """Count pixels by true class (row) and predicted class (column); the counts of several images add.
 
     Args:
-        prediction: class positions 0 to L - 1, 0 is background.
-        truth: the same, and ``ignore`` where the pixel does not count.
+        prediction: integers of any shape, class positions 0 to L - 1; 0 is background.
+        truth: the same shape, 0 to L - 1, and ``ignore`` where the pixel does not count.
         classes: L, background included.
-        ignore: the truth's value to leave out.
+        ignore: the value of ignored pixels in ``truth``.
+
+    Returns:
+        int64 [L, L], number of pixels.
 
     Raises:
-        InputError: sizes differ, or a value outside 0 to L - 1, or more classes than memory is for.
+        InputError: sizes differ, or a value outside 0 to L - 1, or more classes than fit in memory.
+
+    Source: IRN's ``eval_cam.py``, with 255 excluded.
 
     Example:
         >>> confusion(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 255]), 2).tolist()
@@ -47,16 +52,28 @@ def confusion(
 
 
 def differs(truth: Integer[Tensor, "*size"], ignore: int) -> Bool[Tensor, "*size"]:
-    """Where the truth is not ``ignore``; everywhere if values of its type cannot be that."""
+    """True where the truth is not ``ignore``; everywhere if its type cannot hold that value."""
     held = torch.iinfo(torch.uint8 if truth.dtype == torch.bool else truth.dtype)
     return truth != ignore if held.min <= ignore <= held.max else torch.ones_like(truth, dtype=torch.bool)
 
 
 def iou(counts: Integer[Tensor, "*n l l"]) -> Float[Tensor, "*n l"]:
-    """``TP / (TP + FP + FN)`` of every class, NaN for one absent from both.
+    """The intersection over union of every class: ``TP / (TP + FP + FN)``.
+
+    Args:
+        counts: [..., L, L], see :func:`confusion`.
+
+    Returns:
+        float64 [..., L] in [0, 1]; NaN for a class absent from both truth and prediction.
 
     Raises:
         InputError: counts that are no numbers [..., L, L].
+
+    Source: IRN's ``eval_cam.py``.
+
+    Example:
+        >>> iou(torch.tensor([[2, 1, 0], [1, 0, 0], [0, 0, 0]])).tolist()
+        [0.5, 0.0, nan]
     """
     counts = _square(counts)
     hit = counts.diagonal(dim1=-2, dim2=-1)
@@ -64,19 +81,43 @@ def iou(counts: Integer[Tensor, "*n l l"]) -> Float[Tensor, "*n l"]:
 
 
 def mean_iou(counts: Integer[Tensor, "*n l l"]) -> Float[Tensor, "*n"]:
-    """Mean over classes, background included, of :func:`iou`; classes absent from both are left out.
+    """The mean over classes, background included, of :func:`iou`; classes absent from both truth and prediction are left out.
+
+    Args:
+        counts: [..., L, L], see :func:`confusion`.
+
+    Returns:
+        float64 [...] in [0, 1]; NaN where all counts are 0.
 
     Raises:
         InputError: counts that are no numbers [..., L, L].
+
+    Source: IRN's ``eval_cam.py``.
+
+    Example:
+        >>> mean_iou(torch.tensor([[2, 1, 0], [1, 0, 0], [0, 0, 0]])).item()
+        0.25
     """
     return iou(counts).nanmean(-1)
 
 
 def noise(counts: Integer[Tensor, "*n l l"]) -> Float[Tensor, "*n"]:
-    """Share of background pixels among those predicted as foreground; NaN where nothing was.
+    """The share of background pixels among the pixels predicted as foreground: ``sum_{l > 0} C_0l / sum_k sum_{l > 0} C_kl``.
+
+    Args:
+        counts: C, [..., L, L], see :func:`confusion`.
+
+    Returns:
+        float64 [...] in [0, 1]; NaN where nothing is predicted as foreground.
 
     Raises:
         InputError: counts that are no numbers [..., L, L].
+
+    Source: AdvCAM paper, section 5.
+
+    Example:
+        >>> noise(torch.tensor([[5, 1], [2, 3]])).item()
+        0.25
     """
     counts = _square(counts)
     return counts[..., 0, 1:].sum(-1) / counts[..., 1:].sum((-2, -1))

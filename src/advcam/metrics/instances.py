@@ -1,4 +1,4 @@
-"""Average precision of instance masks: match, add, sort once."""
+"""Average precision of instance masks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ IOUS = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True)
 class InstanceCounts:
-    """What was predicted, whether it hit, and what was there; they add.
+    """Predicted instances, which of them are hits, and the true instances; the counts of several images add.
 
     Args:
-        ious: T overlaps from which a prediction is a hit.
-        scores: [p], of every prediction.
-        predicted: [p], its class.
-        hits: [T, p].
-        truth: [t], the class of every true instance.
+        ious: T IoU thresholds, in (0, 1], from which a prediction is a hit.
+        scores: float [p], the confidence of every prediction.
+        predicted: int64 [p], its class id.
+        hits: bool [T, p], whether it is a hit.
+        truth: int64 [t], the class id of every true instance.
+
+    Source: PASCAL VOC (2010 and later), as :func:`match_instances`.
+
+    Example:
+        >>> hits = torch.tensor([[True, False]])
+        >>> counts = InstanceCounts((0.5,), torch.tensor([0.9, 0.6]), torch.tensor([3, 3]), hits, torch.tensor([3, 3]))
+        >>> (counts + counts).mean_average_precision().item()
+        0.5
     """
 
     ious: tuple[float, ...]
@@ -35,7 +43,9 @@ class InstanceCounts:
 
     def __add__(self, other: InstanceCounts) -> InstanceCounts:
         if self.ious != other.ious:
-            raise InputError(f"counts at overlaps {self.ious} and {other.ious} do not add: match all images at the same ones")
+            raise InputError(
+                f"counts at the IoUs {self.ious} and {other.ious} cannot be added: match all images at the same ones"
+            )
         pairs = (
             (self.scores, other.scores),
             (self.predicted, other.predicted),
@@ -46,13 +56,16 @@ class InstanceCounts:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The classes with a true instance, ascending: the columns of :meth:`average_precision`."""
+        """The ids of the classes with a true instance, ascending: the columns of :meth:`average_precision`."""
         return tuple(self.truth.unique().tolist())
 
     def average_precision(self) -> Float[Tensor, "l c"]:
-        """[T, classes]: the area under precision, made monotone, over recall, all points (VOC 2010 and later).
+        """The area under precision, made monotone, over recall, for each IoU threshold and class (VOC 2010 and later).
 
         Equal scores keep the order in which their images were added.
+
+        Returns:
+            float64 [T, classes] in [0, 1].
         """
         areas = self.hits.new_zeros(len(self.ious), len(self.classes), dtype=torch.float64)
         for column, class_id in enumerate(self.classes):
@@ -60,13 +73,17 @@ class InstanceCounts:
             order = self.scores[mine].argsort(descending=True, stable=True)
             found = self.hits[:, mine][:, order].double()
             precision = found.cumsum(1) / torch.arange(1, found.shape[1] + 1, device=found.device)
-            if found.shape[1]:  # each hit adds 1 / truths of recall, at the best precision from there on
+            if found.shape[1]:  # each hit adds 1 / (true instances) of recall, at the best precision from there on
                 best = precision.flip(1).cummax(1).values.flip(1)
                 areas[:, column] = (best * found).sum(1) / (self.truth == class_id).sum()
         return areas
 
     def mean_average_precision(self) -> Float[Tensor, " l"]:
-        """[T]: the mean over :attr:`classes`, NaN if there is none."""
+        """The mean of :meth:`average_precision` over :attr:`classes`.
+
+        Returns:
+            float64 [T] in [0, 1]; NaN where there is no true instance.
+        """
         return self.average_precision().mean(1)
 
 
@@ -79,22 +96,28 @@ def match_instances(
     ious: Sequence[float] = IOUS,
     ignore: Bool[Tensor, "y x"] | None = None,
 ) -> InstanceCounts:
-    """The counts of one image.
+    """Match the predicted instances of one image with its true ones.
 
-    In order of score, a prediction hits the true instance of its class with which it overlaps most, if by at least the
-    IoU asked for; each is hit once, a second hit is a false positive (VOC).
+    In order of score, a prediction is a hit if the true instance of its class that it overlaps most has at least the IoU asked
+    for, and was not hit before.
 
     Args:
-        masks: p predicted instances.
-        classes: their classes.
-        scores: how sure of each.
-        truth_masks: t true instances.
-        truth_classes: their classes.
-        ious: T overlaps.
-        ignore: pixels that do not count; instances that lie there wholly are left out on both sides.
+        masks: bool [p, H, W], predicted instances.
+        classes: integers [p], their class ids.
+        scores: float [p], their confidences; only the order counts.
+        truth_masks: bool [t, H, W], true instances.
+        truth_classes: integers [t], their class ids.
+        ious: T IoU thresholds, in (0, 1].
+        ignore: bool [H, W], pixels that do not count; instances that lie there wholly are left out on both sides.
+
+    Returns:
+        The counts of this image.
 
     Raises:
-        InputError: sizes or numbers that do not fit, masks that are not boolean, scores that are NaN, overlaps outside (0, 1].
+        InputError: sizes or numbers that do not fit, masks that are not boolean, scores that are NaN, thresholds outside (0,
+            1].
+
+    Source: PASCAL VOC (2010 and later).
 
     Example:
         >>> masks = torch.tensor([[[1, 1, 0, 0]], [[1, 1, 1, 0]]]).bool()
@@ -138,7 +161,7 @@ def _check(
     ious: Sequence[float],
     ignore: Tensor | None,
 ) -> None:
-    """Raises: what :func:`match_instances` does not take."""
+    """Raise InputError on what :func:`match_instances` does not take."""
     expect_tensor(masks, "masks", "numbers or booleans")
     expect_tensor(truth_masks, "truth_masks", "numbers or booleans", beside=masks)
     expect_tensor(classes, "classes", "whole numbers", beside=masks)

@@ -1,4 +1,4 @@
-"""Weakly supervised object localisation: boxes from maps, and the precision of pixels. Counts that add.
+"""Weakly supervised object localisation: boxes from maps, and the average precision of pixels.
 
 MaxBoxAcc and PxAP of Choe et al., *Evaluating Weakly Supervised Object Localization Methods Right*, CVPR 2020 (arXiv
 2001.07437), MaxBoxAccV2 of its TPAMI version (arXiv 2007.04178); equal to their code, clovaai/wsolevaluation, in every
@@ -28,7 +28,21 @@ WHITE = 255
 
 @dataclass(frozen=True)
 class Best:
-    """A share and the threshold that gave it, the first of equal ones. It was found with ground truth: say so beside it."""
+    """The highest value over thresholds, and the first threshold that gives it.
+
+    The threshold is chosen with ground truth; say so where the value is reported.
+
+    Args:
+        value: a share of maps, in [0, 1].
+        threshold: share of a map's maximum, in [0, 1).
+
+    Source: Choe et al., CVPR 2020: MaxBoxAcc takes the best threshold.
+
+    Example:
+        >>> hits = torch.tensor([[1, 2]])
+        >>> BoxCounts((0.0, 0.5), (0.5,), largest=hits, every=hits, maps=4).max_box_acc()
+        Best(value=0.5, threshold=0.5)
+    """
 
     value: float
     threshold: float
@@ -36,14 +50,23 @@ class Best:
 
 @dataclass(frozen=True)
 class BoxCounts:
-    """How many maps gave a right box, at every overlap asked for and threshold; they add.
+    """The number of maps that give a correct box, by IoU and threshold; the counts of several maps add.
 
     Args:
-        thresholds: T shares of a map's maximum.
-        ious: I overlaps from which a box is right.
-        largest: maps whose box of the largest contour is right.
-        every: maps of whose boxes of all contours one is right.
-        maps: how many there were.
+        thresholds: T shares of a map's maximum, in [0, 1).
+        ious: I overlaps, in (0, 1], from which a box is correct.
+        largest: int64 [I, T], maps whose box of the largest contour is correct.
+        every: int64 [I, T], maps with a correct box among those of all contours.
+        maps: number of maps.
+
+    Source: Choe et al., CVPR 2020 (arXiv 2001.07437), and its TPAMI version (arXiv 2007.04178); clovaai/wsolevaluation,
+    ``BoxEvaluator``.
+
+    Example:
+        >>> hits = torch.tensor([[1, 0], [0, 0]])
+        >>> counts = BoxCounts((0.0, 0.5), (0.5, 0.7), largest=hits, every=hits, maps=1)
+        >>> (counts + counts.missed()).max_box_acc_v2()[0]
+        0.25
     """
 
     thresholds: tuple[float, ...]
@@ -55,31 +78,43 @@ class BoxCounts:
     def __add__(self, other: BoxCounts) -> BoxCounts:
         if (self.thresholds, self.ious) != (other.thresholds, other.ious):
             raise InputError(
-                f"counts at {len(self.thresholds)} thresholds and overlaps {self.ious} do not add to those at"
+                f"counts at {len(self.thresholds)} thresholds and overlaps {self.ious} cannot be added to those at"
                 f" {len(other.thresholds)} and {other.ious}: count all maps at the same ones"
             )
         largest, every = self.largest + other.largest, self.every + other.every
         return BoxCounts(self.thresholds, self.ious, largest, every, self.maps + other.maps)
 
     def missed(self) -> BoxCounts:
-        """As many maps, none right: what top-1 localisation counts where the classifier is wrong."""
+        """As many maps, none of them correct: for top-1 localisation, where the classifier's prediction is wrong.
+
+        Returns:
+            Counts of 0.
+        """
         none = torch.zeros_like(self.largest)
         return BoxCounts(self.thresholds, self.ious, none, none, self.maps)
 
     def max_box_acc(self, iou: float = 0.5) -> Best:
-        """MaxBoxAcc: ``max over t of the share of maps whose box of the largest contour is right``, in [0, 1].
+        """MaxBoxAcc: the highest share, over thresholds, of maps whose box of the largest contour is correct.
+
+        Args:
+            iou: one of ``ious``.
+
+        Returns:
+            The share, in [0, 1], and its threshold.
 
         Raises:
             InputError: an overlap that was not counted.
         """
         iou = expect_number(iou, "iou")
         if iou not in self.ious:
-            raise InputError(f"boxes were counted at the overlaps {self.ious}, not at {iou}; name it when counting")
+            raise InputError(f"boxes were counted at the IoUs {self.ious}, not at {iou}; give it to box_counts as one of ious")
         return self._best(self.largest[self.ious.index(iou)])
 
     def max_box_acc_v2(self) -> tuple[float, dict[float, Best]]:
-        """MaxBoxAccV2: the mean over the overlaps of ``max over t of the share of maps of whose boxes one is right``, in
-        [0, 1]; and what each overlap gave.
+        """MaxBoxAccV2: the mean over ``ious`` of the highest share, over thresholds, of maps with a correct box of any contour.
+
+        Returns:
+            The mean, in [0, 1]; and for each IoU the share and its threshold.
         """
         found = {iou: self._best(hits) for iou, hits in zip(self.ious, self.every, strict=True)}
         return sum(best.value for best in found.values()) / len(found), found
@@ -91,12 +126,20 @@ class BoxCounts:
 
 @dataclass(frozen=True)
 class PixelCounts:
-    """Pixels by the value of their map, on the object and beside it; they add.
+    """The number of pixels of an object and of the rest, by the value of the map; the counts of several maps add.
 
     Args:
-        thresholds: T values; the last of the T + 1 bins is 1 itself, each other reaches from its threshold up to the next.
-        positive: pixels of the truth.
-        negative: the others that count.
+        thresholds: T values in [0, 1), ascending. Bin t < T reaches from threshold t up to the next (or to 1); bin T holds 1
+            itself.
+        positive: int64 [T + 1], pixels of the object.
+        negative: int64 [T + 1], other pixels, ignored ones left out.
+
+    Source: Choe et al., CVPR 2020 (arXiv 2001.07437); clovaai/wsolevaluation, ``MaskEvaluator``.
+
+    Example:
+        >>> counts = PixelCounts((0.0, 0.5), positive=torch.tensor([1, 2, 1]), negative=torch.tensor([4, 1, 0]))
+        >>> round((counts + counts).average_precision(), 3)
+        0.736
     """
 
     thresholds: tuple[float, ...]
@@ -106,24 +149,35 @@ class PixelCounts:
     def __add__(self, other: PixelCounts) -> PixelCounts:
         if self.thresholds != other.thresholds:
             raise InputError(
-                f"counts at {len(self.thresholds)} thresholds do not add to those at {len(other.thresholds)}: count all maps at"
-                " the same ones"
+                f"counts at {len(self.thresholds)} thresholds cannot be added to those at {len(other.thresholds)}: count all"
+                " maps at the same ones"
             )
         return PixelCounts(self.thresholds, self.positive + other.positive, self.negative + other.negative)
 
     def average_precision(self) -> float:
-        """PxAP: ``sum over t of precision(t) (recall(t) - recall(t + 1))``, in [0, 1]; NaN where no pixel was positive."""
+        """PxAP: ``sum over t of precision(t) (recall(t) - recall(t + 1))``.
+
+        Returns:
+            In [0, 1]; NaN where no pixel is positive.
+        """
         hit, wrong = (counts.flip(0).cumsum(0).double() for counts in (self.positive, self.negative))
         gained = self.positive.flip(0) / hit[-1]
         return float((hit / (hit + wrong).clamp(min=1) * gained).sum())
 
 
 def min_max(maps: Float[Tensor, "*n y x"]) -> Float[Tensor, "*n y x"]:
-    """``(m - min m) / max(m - min m)`` of each map, as wsolevaluation's ``normalize_scoremap``; zeros where a map is constant
-    or holds NaN or infinity.
+    """Scale each map to [0, 1]: ``(m - min m) / max(m - min m)``.
+
+    Args:
+        maps: float [..., H, W].
+
+    Returns:
+        [..., H, W] in [0, 1]; zeros where a map is constant or has NaN or infinity.
 
     Raises:
         InputError: maps that are no floats [..., H, W].
+
+    Source: clovaai/wsolevaluation, ``inference.normalize_scoremap``.
 
     Example:
         >>> min_max(torch.tensor([[[1.0, 3.0, 2.0]], [[4.0, 4.0, 4.0]]])).tolist()
@@ -138,12 +192,20 @@ def min_max(maps: Float[Tensor, "*n y x"]) -> Float[Tensor, "*n y x"]:
 
 
 def mask_boxes(mask: Bool[Tensor, "y x"]) -> Int[Tensor, "g 4"]:
-    """The box of each 8-connected region of a mask, in reading order: ``x0, y0, min(x1 + 1, W - 1), min(y1 + 1, H - 1)``.
+    """The box of each 8-connected region of a mask: ``x0, y0, min(x1 + 1, W - 1), min(y1 + 1, H - 1)``.
 
-    That is what a map equal to the mask gives, so it is right at every overlap.
+    The end is one pixel after the last, as in :func:`box_overlaps`, so a map equal to the mask has an IoU of 1.
+
+    Args:
+        mask: bool [H, W].
+
+    Returns:
+        int64 [G, 4], x0, y0, x1, y1 in pixels, in reading order of the regions; [0, 4] for an empty mask.
 
     Raises:
         InputError: no mask [H, W] of booleans.
+
+    Source: ours; clovaai/wsolevaluation reads true boxes from files.
 
     Example:
         >>> mask_boxes(torch.tensor([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]).bool()).tolist()
@@ -160,25 +222,28 @@ def mask_boxes(mask: Bool[Tensor, "y x"]) -> Int[Tensor, "g 4"]:
 def box_overlaps(
     score_map: Float[Tensor, "y x"], boxes: Integer[Tensor, "g 4"], thresholds: Sequence[float] = MAP_THRESHOLDS
 ) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
-    """The IoU of a map's boxes with the truth, at every threshold.
+    """The IoU of a map's boxes with the true boxes, at every threshold.
 
-    The map is rounded down to 256 levels, ``v = floor(255 m)``, and cut at ``v > floor(t max v)``. Its contours are the outer
-    borders of 8-connected regions and the borders of the 4-connected holes in them, whose box is one pixel wider on each
-    side. Boxes are ``x0, y0, min(x1 + 1, W - 1), min(y1 + 1, H - 1)``, and their sides count ``x1 - x0 + 1`` pixels; where
-    nothing exceeds the threshold the box is 0, 0, 0, 0. The largest contour is that with the largest area within the line
-    through its pixels' centres; of equal ones, the one whose first pixel is last in reading order.
+    The map is rounded down to 256 levels, ``v = floor(255 m)``, and cut at ``v > floor(t max v)``. Contours are the outer
+    borders of 8-connected regions, and the borders of the 4-connected holes in them, whose box is one pixel wider on each side.
+    A box is ``x0, y0, min(x1 + 1, W - 1), min(y1 + 1, H - 1)``, and its sides count ``x1 - x0 + 1`` pixels; it is 0, 0, 0, 0
+    where no pixel exceeds the threshold. The largest contour has the largest area within the line through its pixels' centres;
+    among equal ones it is the one whose first pixel is last in reading order.
 
     Args:
-        score_map: in [0, 1].
-        boxes: G true ones, x0, y0, x1, y1 in pixels of the map.
-        thresholds: T values, ascending from 0, below 1.
+        score_map: float [H, W] in [0, 1].
+        boxes: integers [G, 4], at least one true box, x0, y0, x1, y1 in pixels of the map.
+        thresholds: T shares of the map's maximum, ascending from 0, below 1.
 
     Returns:
-        The IoU of the largest contour's box with the true box that it overlaps most, and the largest IoU of any contour's box
-        with any true box; [T] each, in float64.
+        float64 [T] in [0, 1] each: the IoU of the largest contour's box with the true box that it overlaps most, and the
+        highest IoU of any contour's box with any true box.
 
     Raises:
         InputError: a map outside [0, 1] or with NaN, no box, boxes that are not in the map, thresholds out of order.
+
+    Source: clovaai/wsolevaluation, ``compute_bboxes_from_scoremaps``, ``calculate_multiple_iou``; all thresholds at once is
+    ours.
 
     Example:
         >>> score_map = torch.tensor([[1.0, 1.0, 0.0, 0.4, 0.4], [1.0, 1.0, 0.0, 0.4, 0.4], [0.0, 0.0, 0.0, 0.0, 0.0]])
@@ -196,7 +261,7 @@ def box_overlaps(
     if not top:
         nothing = _iou(truth.new_zeros(1, 4), truth).repeat(len(cut))
         return nothing, nothing
-    dark = F.pad(WHITE - level, (1, 1, 1, 1), value=WHITE + 1)  # upside down, and the outside around it highest of all
+    dark = F.pad(WHITE - level, (1, 1, 1, 1), value=WHITE + 1)  # inverted, in a margin of the highest level
     basins = forest(F.pad(-values, (1, 1, 1, 1), value=1), dark, diagonal=False, ground=0)
     filled = WHITE - basins.connected(0, dark)[1:-1, 1:-1].clamp(max=WHITE)
     bright = regions(forest(values, level, diagonal=True), level)
@@ -221,16 +286,21 @@ def box_counts(
     thresholds: Sequence[float] = MAP_THRESHOLDS,
     ious: Sequence[float] = BOX_IOUS,
 ) -> BoxCounts:
-    """The counts of one map: at which thresholds its boxes, see :func:`box_overlaps`, are right: ``IoU >= iou``.
+    """Count for one map at which thresholds its boxes are correct, ``IoU >= iou``; see :func:`box_overlaps` for the boxes.
 
     Args:
-        score_map: in [0, 1], of one class of one image.
-        boxes: G true ones, x0, y0, x1, y1 in pixels of the map; one of them suffices.
-        thresholds: T values, ascending from 0, below 1.
+        score_map: float [H, W] in [0, 1], of one class of one image.
+        boxes: integers [G, 4], at least one true box, x0, y0, x1, y1 in pixels of the map; any of them may be met.
+        thresholds: T shares of the map's maximum, ascending from 0, below 1.
         ious: I overlaps, in (0, 1].
+
+    Returns:
+        Counts of 0 and 1 of this map.
 
     Raises:
         InputError: as :func:`box_overlaps`, or overlaps outside (0, 1].
+
+    Source: Choe et al., CVPR 2020 (arXiv 2001.07437); clovaai/wsolevaluation, ``BoxEvaluator``.
 
     Example:
         >>> score_map = torch.tensor([[1.0, 1.0, 0.4, 0.4, 0.0, 0.0], [1.0, 1.0, 0.4, 0.4, 0.0, 0.0]])
@@ -256,16 +326,21 @@ def pixel_counts(
     ignore: Bool[Tensor, "y x"] | None = None,
     thresholds: Sequence[float] = MAP_THRESHOLDS,
 ) -> PixelCounts:
-    """The pixels of one map, by their value.
+    """Count the pixels of one map, on the object and beside it, by the value of the map.
 
     Args:
-        score_map: in [0, 1], of one class of one image.
-        truth: pixels of the class.
-        ignore: pixels that do not count.
+        score_map: float [H, W] in [0, 1], of one class of one image.
+        truth: bool [H, W], pixels of the class.
+        ignore: bool [H, W], pixels that do not count.
         thresholds: T values, ascending from 0, below 1.
+
+    Returns:
+        The counts of this map.
 
     Raises:
         InputError: a map outside [0, 1] or with NaN, masks of another size or that are not boolean, thresholds out of order.
+
+    Source: Choe et al., CVPR 2020 (arXiv 2001.07437); clovaai/wsolevaluation, ``MaskEvaluator``.
 
     Example:
         >>> truth = torch.tensor([[True, False, True, False]])
@@ -288,7 +363,7 @@ def pixel_counts(
 
 
 def _holes(basins: Forest, dark: Int[Tensor, "v u"], top: int) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
-    """Thresholds below the highest level and boxes of holes, with the pixels around them; of a map with a margin of 1."""
+    """Thresholds and boxes (one pixel wider on each side) of the holes of a map with a margin of 1."""
     found = regions(basins, dark)
     threshold = WHITE - 1 - found.threshold
     inside = (found.peak != basins.peaks[basins.hill[0]]) & (threshold < top)
@@ -304,7 +379,7 @@ def _corners_of_area(level: Int[Tensor, "y x"]) -> Int[Tensor, "y x"]:
     weight = torch.zeros_like(level)
     corners = [(up, left) for up in (HEAD, TAIL) for left in (HEAD, TAIL)]
     levels = [level[corner].to(torch.uint8) for corner in corners]
-    lower = [torch.zeros_like(each) for each in levels]  # of the other three
+    lower = [torch.zeros_like(each) for each in levels]  # the number of the other three that are lower
     for i in range(4):
         for j in range(i):
             below = (levels[i] < levels[j]).to(torch.uint8)
@@ -316,7 +391,7 @@ def _corners_of_area(level: Int[Tensor, "y x"]) -> Int[Tensor, "y x"]:
 
 
 def _boxes(pixels: Int[Tensor, "m 4"], size: tuple[int, ...]) -> Int[Tensor, "m 4"]:
-    """Boxes as the reference makes them of contours: the end is behind the last pixel, but within the map."""
+    """Boxes of contours by the rule of the published code: the end is one pixel after the last, but within the map."""
     end = torch.minimum(pixels[:, 2:] + 1, pixels.new_tensor([size[1] - 1, size[0] - 1]))
     return torch.cat([pixels[:, :2], end], 1)
 

@@ -1,4 +1,4 @@
-"""Every connected region of a map at every threshold, all at once: a component tree."""
+"""Every connected region of a map at every threshold, by a component tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Regions:
         first: its first pixel in reading order.
         box: x0, y0, x1, y1 of its pixels, the last column and row included.
         weight: the sum of the weights of its pixels.
-        peak: one of its pixels, the same at all thresholds at which the region keeps its name.
+        peak: one of its pixels, the same at all thresholds at which it keeps its name.
     """
 
     threshold: Int[Tensor, " m"]
@@ -32,16 +32,17 @@ class Regions:
 
 @dataclass(frozen=True)
 class Forest:
-    """How the hills of a map grow together as the threshold falls.
+    """The component tree of a map: how its regions merge as the threshold falls.
 
-    A hill is the pixels from which climbing leads to one peak, and the first name of the region around it. Where two regions
-    touch, one takes up the other, which loses its name.
+    A hill is the set of pixels from which steepest ascent leads to one peak. A region is named after one of its hills. Where
+    two regions touch, one is merged into the other and loses its name.
 
     Args:
         peaks: the pixel of each hill's peak.
-        hill: of every pixel.
-        into: of each hill, the one that took it up; itself where none did.
-        at: the level at which it did, 0 where none did. A region has the name of hill b where ``at[b] <= t < level[peaks[b]]``.
+        hill: the hill of every pixel.
+        into: the hill that each hill is merged into; itself where it is never merged.
+        at: the level at which it is merged, 0 where it never is. A region is named after hill b where
+            ``at[b] <= t < level[peaks[b]]``.
     """
 
     peaks: Int[Tensor, " b"]
@@ -50,7 +51,7 @@ class Forest:
     at: Int[Tensor, " b"]
 
     def region(self, hill: Int[Tensor, " k"], level: Int[Tensor, " k"]) -> Int[Tensor, " k"]:
-        """The name of the region in which a pixel of this hill and level, at least 1, is first: at ``t = level - 1``."""
+        """The region that a pixel of this hill and level (at least 1) belongs to at ``t = level - 1``, by name."""
         found = hill.clone()
         rows = (self.at[found] >= level).nonzero()[:, 0]
         while len(rows):
@@ -59,8 +60,9 @@ class Forest:
         return found
 
     def connected(self, ground: int, level: Int[Tensor, "y x"]) -> Int[Tensor, "y x"]:
-        """The level from which downwards each pixel is in the region of the pixel ``ground``, the highest there is, whose hill
-        was taken up by none.
+        """For each pixel, the highest level at which it is connected to the pixel ``ground``.
+
+        ``ground`` has the highest level of all, and its hill is never merged into another.
         """
         at, into = self.at.clone(), self.into
         at[self.hill[ground]] = level.flatten()[ground]
@@ -70,13 +72,13 @@ class Forest:
 
 
 def forest(order: Float[Tensor, "y x"], level: Int[Tensor, "y x"], diagonal: bool, ground: int | None = None) -> Forest:
-    """The hills of a map and how they grow together.
+    """Build the component tree of a map.
 
     Args:
-        order: what is climbed; of two pixels, the higher in it must not be of the lower level. The finer, the fewer hills.
+        order: the values to ascend; a pixel of higher value must not have a lower level. The finer, the fewer hills.
         level: 0 and above; pixels of level 0 are in no region.
         diagonal: whether pixels that touch at a corner are connected (8 neighbours, else 4).
-        ground: a pixel whose hill no other may take up.
+        ground: a pixel whose hill is never merged into another.
     """
     pixels = torch.arange(order.numel(), device=order.device)
     up = _highest_beside(order, pixels.view(order.shape), diagonal).flatten()
@@ -92,13 +94,13 @@ def forest(order: Float[Tensor, "y x"], level: Int[Tensor, "y x"], diagonal: boo
 
 
 def regions(trees: Forest, level: Int[Tensor, "y x"], weight: Int[Tensor, "y x"] | None = None) -> Regions:
-    """Every region at every threshold.
+    """List every region at every threshold.
 
-    The rows of one name stand from its peak downwards. A pixel comes in at the row of its level, a region that is taken up at
+    The rows of one name are consecutive, from its peak downwards. A pixel is added at the row of its level, a merged region at
     the row below its own last; then every row is added to the next.
 
     Args:
-        trees: of these levels.
+        trees: the component tree of these levels.
         level: 0 and above.
         weight: of every pixel; 0 if not given.
     """
@@ -111,7 +113,7 @@ def regions(trees: Forest, level: Int[Tensor, "y x"], weight: Int[Tensor, "y x"]
     there = levels.nonzero()[:, 0]
     mine = trees.region(trees.hill[there], levels[there])
     y, x = there // width, there % width
-    inward = torch.stack([pixels - there, width - x, x + 1, y + 1])  # the largest counts, and all are above 0
+    inward = torch.stack([pixels - there, width - x, x + 1, y + 1])  # a region's is the maximum; all above 0
     heavy = torch.zeros_like(there) if weight is None else weight.flatten()[there]
     extent, total = levels.new_zeros(4, len(name)), levels.new_zeros(len(name))
     _bring_in(extent, total, start[mine] + top[mine] - levels[there], inward, heavy)
@@ -121,7 +123,7 @@ def regions(trees: Forest, level: Int[Tensor, "y x"], weight: Int[Tensor, "y x"]
     own, own_total = levels.new_zeros(4, len(top)), levels.new_zeros(len(top))
     _bring_in(own, own_total, name, extent, total)
     whole, whole_total = own, own_total
-    while True:  # ends after few rounds: the larger takes the smaller
+    while True:  # few rounds, since smaller regions are merged into larger ones
         more, more_total = own.clone(), own_total.clone()
         _bring_in(more, more_total, taker, whole[:, taken], whole_total[taken])
         if torch.equal(more, whole) and torch.equal(more_total, whole_total):
@@ -129,7 +131,7 @@ def regions(trees: Forest, level: Int[Tensor, "y x"], weight: Int[Tensor, "y x"]
         whole, whole_total = more, more_total
     _bring_in(extent, total, start[taker] + top[taker] - trees.at[taken], whole[:, taken], whole_total[taken])
 
-    apart = name * (pixels + 1)  # so that the rows of one name do not reach into the next
+    apart = name * (pixels + 1)  # so that cummax does not carry over from one name to the next
     first, left, right, bottom = (extent + apart).cummax(1).values - apart
     running = total.cumsum(0)
     before = (running - total)[start[name]]
@@ -149,7 +151,7 @@ def _bring_in(extent: Tensor, total: Tensor, row: Tensor, extents: Tensor, total
 
 
 def _highest_beside(order: Float[Tensor, "y x"], pixels: Int[Tensor, "y x"], diagonal: bool) -> Int[Tensor, "y x"]:
-    """The highest of a pixel and those beside it; of equal ones the first in reading order, so that no path is a circle."""
+    """The highest of a pixel and those beside it; of equal ones the first in reading order, so that no ascent is a cycle."""
     best, place = order.clone(), pixels.clone()
 
     def take(to: tuple[slice, slice], value: Tensor, at: Tensor) -> None:
@@ -182,7 +184,7 @@ def _passes(hill: Int[Tensor, "y x"], level: Int[Tensor, "y x"], hills: int, dia
 
 
 def _join(hills: int, passes: list[list[int]], ground: int | None) -> tuple[list[int], list[int]]:
-    """For each hill, which took it up and at which level: the larger the smaller, over the passes from high to low."""
+    """For each hill, the one it is merged into and the level: the smaller into the larger, over the passes from high to low."""
     into, at, leader, size = list(range(hills)), [0] * hills, list(range(hills)), [1] * hills
     if ground is not None:
         size[ground] = hills + 1

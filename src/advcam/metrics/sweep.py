@@ -1,4 +1,4 @@
-"""Every background threshold in one pass over the pixels."""
+"""MIoU and noise at every background threshold, in one pass over the pixels."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ Sample = tuple[Tensor, Sequence[int], Tensor]
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What every threshold gives.
+    """MIoU, noise and IoU at every background threshold.
 
     Args:
-        thresholds: T background thresholds.
-        mean_iou: [T].
-        noise: [T], background among predicted foreground.
-        iou: [T, L], per class, background first.
+        thresholds: T background thresholds, in the unit of the maps.
+        mean_iou: float64 [T] in [0, 1].
+        noise: float64 [T] in [0, 1], the share of background among predicted foreground.
+        iou: float64 [T, L] in [0, 1], for each class, background first; NaN for one absent from both truth and prediction.
+
+    Source: IRN's ``eval_cam.py`` (mIoU); AdvCAM paper, section 5 (noise).
+
+    Example:
+        >>> result = SweepResult((0.1, 0.2), torch.tensor([0.4, 0.5]), torch.tensor([0.3, 0.2]), torch.zeros(2, 2))
+        >>> result.thresholds[result.best]
+        0.2
     """
 
     thresholds: tuple[float, ...]
@@ -37,13 +44,25 @@ class SweepResult:
 
     @property
     def best(self) -> int:
-        """Position of the threshold with the highest mIoU. It was found with ground truth: say so beside the number."""
+        """Position of the threshold with the highest mIoU; chosen with ground truth, so say so beside the number."""
         return int(self.mean_iou.nan_to_num(-1).argmax())
 
 
 @dataclass(frozen=True)
 class SweepCounts:
-    """Confusion counts at every threshold, [T, L, L]; they add."""
+    """Confusion counts at every background threshold; the counts of several images add.
+
+    Args:
+        thresholds: T background thresholds, in the unit of the maps.
+        counts: int64 [T, L, L], number of pixels by true class (row) and predicted class (column), background first.
+
+    Source: ours; one histogram for all thresholds, checked against one threshold at a time.
+
+    Example:
+        >>> counts = SweepCounts((0.5,), torch.tensor([[[2, 1], [0, 1]]]))
+        >>> (counts + counts).result().noise.tolist()
+        [0.5]
+    """
 
     thresholds: tuple[float, ...]
     counts: Int[Tensor, "t l l"]
@@ -51,13 +70,17 @@ class SweepCounts:
     def __add__(self, other: SweepCounts) -> SweepCounts:
         if self.thresholds != other.thresholds or self.counts.shape != other.counts.shape:
             raise InputError(
-                f"counts {tuple(self.counts.shape)} do not add to {tuple(other.counts.shape)}, or the thresholds differ: count"
-                " all images with the same thresholds and classes"
+                f"counts {tuple(self.counts.shape)} cannot be added to {tuple(other.counts.shape)}, or the thresholds differ:"
+                " count all images with the same thresholds and classes"
             )
         return SweepCounts(self.thresholds, self.counts + other.counts)
 
     def result(self) -> SweepResult:
-        """The numbers of these counts."""
+        """Compute mIoU, noise and IoU of these counts.
+
+        Returns:
+            The numbers at every threshold.
+        """
         return SweepResult(self.thresholds, mean_iou(self.counts), noise(self.counts), iou(self.counts))
 
 
@@ -69,21 +92,31 @@ def sweep_counts(
     thresholds: Sequence[float] = THRESHOLDS,
     ignore: int = 255,
 ) -> SweepCounts:
-    """The counts of one image: a constant threshold t is put in front of the maps as background, then argmax.
+    """Count the pixels of one image at every background threshold t: ``argmax [t | maps]`` against the true mask.
 
-    A pixel is its strongest class where that map exceeds t, background elsewhere; so one histogram of the strongest
-    value, per predicted and true class, summed from above, holds all thresholds.
+    A pixel is its strongest class where that map exceeds t, background elsewhere. One histogram of the strongest value, for
+    each predicted and true class, therefore holds the counts at all thresholds, as sums from above.
 
     Args:
-        maps: [k, H, W] in [0, 1], of the classes the image has.
+        maps: float [k, H, W] in [0, 1], of the classes that the image has.
         classes: the k class positions, 1 to L - 1.
-        truth: [H, W], 0 to L - 1, and ``ignore``.
+        truth: integers [H, W], 0 to L - 1, and ``ignore``.
         num_classes: L, background included.
-        thresholds: T values, ascending.
-        ignore: the truth's value to leave out.
+        thresholds: T background thresholds, ascending, in the unit of the maps.
+        ignore: the value of ignored pixels in ``truth``.
+
+    Returns:
+        The counts of this image.
 
     Raises:
         InputError: sizes that differ, maps that are not finite, a class, a true value or a setting out of range.
+
+    Source: IRN's ``eval_cam.py``; all thresholds from one histogram: ours, checked against one threshold at a time.
+
+    Example:
+        >>> maps, truth = torch.tensor([[[0.9, 0.4, 0.1]]]), torch.tensor([[1, 1, 0]])
+        >>> sweep_counts(maps, [1], truth, num_classes=2, thresholds=(0.2, 0.5)).counts.tolist()
+        [[[1, 0], [0, 2]], [[1, 0], [1, 1]]]
     """
     expect_tensor(maps, "maps", "float", finite=True)
     expect_tensor(truth, "truth", "whole numbers or booleans", beside=maps)
@@ -112,7 +145,7 @@ def sweep_counts(
     if len(maps):
         value, row = maps[:, counted].max(0)
         predicted = torch.tensor(list(classes), device=maps.device)[row]
-        exceeded = torch.bucketize(value, edges)  # how many thresholds lie below the value
+        exceeded = torch.bucketize(value, edges)  # the number of thresholds below the value
         cell = (exceeded * num_classes + true) * num_classes + predicted
         histogram = torch.bincount(cell, minlength=bins * num_classes**2).view(bins, num_classes, num_classes)
         counts = histogram.flip(0).cumsum(0).flip(0)[1:]
@@ -123,17 +156,22 @@ def sweep_counts(
 def sweep(
     samples: Iterable[Sample], num_classes: int, thresholds: Sequence[float] = THRESHOLDS, ignore: int = 255
 ) -> SweepResult:
-    """mIoU, noise and per-class IoU of seeds at every background threshold, in one pass.
+    """Compute mIoU, noise and IoU of maps against true masks at every background threshold, in one pass over the images.
 
     Args:
-        samples: per image (maps [k, H, W] in [0, 1], their k class positions 1 to L - 1, truth [H, W] of positions
-            0 to L - 1 and ``ignore``).
+        samples: for each image a tuple of maps, float [k, H, W] in [0, 1]; their k class positions, 1 to L - 1; and the true
+            mask, integers [H, W], 0 to L - 1 and ``ignore``.
         num_classes: L, background included.
-        thresholds: T values, ascending.
-        ignore: the truth's value to leave out.
+        thresholds: T background thresholds, ascending, in the unit of the maps.
+        ignore: the value of ignored pixels in the true masks.
+
+    Returns:
+        The numbers at every threshold; ``best`` is the position of the highest mIoU.
 
     Raises:
         InputError: no sample, or one that does not fit.
+
+    Source: IRN's ``eval_cam.py`` (mIoU); AdvCAM paper, section 5 (noise).
 
     Example:
         >>> maps, truth = torch.tensor([[[0.9, 0.4, 0.1]]]), torch.tensor([[1, 1, 0]])
@@ -144,7 +182,7 @@ def sweep(
     total: SweepCounts | None = None
     try:
         samples = iter(samples)
-    except Exception:  # whatever another's objects raise that hold no samples
+    except Exception:  # an object that is not iterable may raise anything
         raise InputError(f"samples {describe(samples)}: expected a list, or any iterable, of (maps, classes, truth)") from None
     for sample in samples:
         expect(sample, (tuple, list), "samples as (maps, classes, truth) each")
@@ -153,5 +191,5 @@ def sweep(
         counts = sweep_counts(*sample, num_classes, thresholds, ignore)
         total = counts if total is None else total + counts
     if total is None:
-        raise InputError("there is nothing to sweep: expected at least one (maps, classes, truth)")
+        raise InputError("no samples: expected at least one (maps, classes, truth)")
     return total.result()

@@ -1,4 +1,4 @@
-"""Maps to masks. Pure: torch only, any device."""
+"""From maps to masks. Pure: torch only, any device."""
 
 from .affinity_losses import irn_loss, psa_loss
 from .confident import confident_affinity_labels, confident_labels

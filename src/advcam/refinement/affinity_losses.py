@@ -1,4 +1,4 @@
-"""What teaches a network which neighbouring cells belong together: the losses of IRN and PSA."""
+"""The losses of IRN and PSA, which teach a network which neighbouring cells belong to one class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ EPSILON = 1e-5
 
 
 class IrnLoss(NamedTuple):
-    """The five parts; each is the mean over its pairs, 0 where there is none."""
+    """The five parts of IRN's loss; each is the mean over its pairs, 0 where there is none.
+
+    Args:
+        bg_pos: at least 0, ``-log a`` over pairs of background.
+        fg_pos: at least 0, ``-log a`` over pairs of one foreground class.
+        neg: at least 0, ``-log(1 - a)`` over pairs of two classes.
+        dp_fg: at least 0, in cells: error of the displacements over pairs of one foreground class.
+        dp_bg: at least 0, in cells: difference of the displacements over pairs of background.
+    """
 
     bg_pos: Float[Tensor, ""]
     fg_pos: Float[Tensor, ""]
@@ -34,7 +42,13 @@ class IrnLoss(NamedTuple):
 
 
 class PsaLoss(NamedTuple):
-    """The three parts; each is the mean over its pairs, 0 where there is none."""
+    """The three parts of PSA's loss; each is the mean over its pairs, 0 where there is none.
+
+    Args:
+        bg: at least 0, ``-log a`` over pairs of background.
+        fg: at least 0, ``-log a`` over pairs of one foreground class.
+        neg: at least 0, ``-log(1 - a)`` over pairs of two classes.
+    """
 
     bg: Float[Tensor, ""]
     fg: Float[Tensor, ""]
@@ -52,29 +66,30 @@ def irn_loss(
     labels: Integer[Tensor, "n h w"],
     radius: int = 10,
 ) -> IrnLoss:
-    """Boundaries where labels change, displacements that meet inside an object (Ahn, Cho & Kwak, CVPR 2019).
+    """The loss that teaches IRN class boundaries, and displacements towards the centre of each object.
 
     For pairs (i, j) within the radius, with a = 1 - the maximum of the boundary on the straight path between them: ``-log a``
     where the labels agree (background and foreground apart), ``-log(1 - a)`` where they differ. Displacements D of one
-    foreground class point at the same place, ``|D_i - D_j - (j - i)|``, those of background are alike, ``|D_i - D_j|``.
+    foreground class point at the same place, ``|D_i - D_j - (j - i)|``; those of background are equal, ``|D_i - D_j|``.
 
     Args:
-        boundary_logits: before the sigmoid.
-        displacement: (dy, dx) in cells.
-        labels: 0 background, 255 unknown (its pairs are left out).
+        boundary_logits: [N, 1, h, w], before the sigmoid.
+        displacement: [N, 2, h, w], (dy, dx) in cells.
+        labels: integers [N, h, w], 0 background, 255 unknown (its pairs are left out).
         radius: of the neighbourhood, in cells.
 
     Returns:
-        The five parts and their ``total``.
+        The five parts and their ``total``, scalars of at least 0.
 
     Raises:
         InputError: shapes that do not fit, labels that are no ids, a grid too small for the radius.
 
+    Source: Ahn, Cho & Kwak, CVPR 2019, equations 2-6; parts averaged over their pairs, eps 1e-5.
+
     Example:
-        >>> labels = torch.tensor([[[0, 0, 0, 7, 7, 7]] * 4])
-        >>> nothing = torch.zeros(1, 2, 4, 6)
-        >>> wall = torch.tensor([-9.0, -9, 9, 9, -9, -9]).expand(1, 1, 4, 6)
-        >>> loss = irn_loss(wall, nothing, labels, radius=2)
+        >>> labels, no_displacement = torch.tensor([[[0, 0, 0, 7, 7, 7]] * 4]), torch.zeros(1, 2, 4, 6)
+        >>> boundary = torch.tensor([-9.0, -9, 9, 9, -9, -9]).expand(1, 1, 4, 6)  # where the labels change
+        >>> loss = irn_loss(boundary, no_displacement, labels, radius=2)
         >>> [round(float(part), 2) for part in (loss.neg, loss.dp_fg, loss.dp_bg)]
         [0.0, 0.71, 0.0]
     """
@@ -94,27 +109,35 @@ def irn_loss(
 
 
 def psa_loss(features: Float[Tensor, "n d h w"], labels: Integer[Tensor, "n h w"], radius: int = 5) -> PsaLoss:
-    """Features alike within a class, apart between classes (Ahn & Kwak, CVPR 2018).
+    """The loss that teaches PSA's AffinityNet features that are similar within a class and differ between classes.
 
     With ``a = exp(-mean_d |f_i - f_j|)`` for pairs within the radius: ``-log a`` where the labels agree (background and
     foreground apart), ``-log(1 - a)`` where they differ.
 
     Args:
-        features: of AffinityNet.
-        labels: 0 background, 255 unknown (its pairs are left out).
+        features: [N, D, h, w], of AffinityNet.
+        labels: integers [N, h, w], 0 background, 255 unknown (its pairs are left out).
         radius: of the neighbourhood, in cells.
 
     Returns:
-        The three parts and their ``total``.
+        The three parts and their ``total``, scalars of at least 0.
 
     Raises:
         InputError: shapes that do not fit, labels that are no ids, a grid too small for the radius.
+
+    Source: Ahn & Kwak, CVPR 2018, equations 4-7.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 7, 7]] * 3])
+        >>> features = [labels[:, None].float(), torch.zeros(1, 1, 3, 4)]  # the classes apart; all equal
+        >>> [round(float(psa_loss(f, labels, radius=2).total), 2) for f in features]
+        [0.0, 5.76]
     """
     radius = _check(labels, radius, features=(features, None))
     background, foreground, different = _groups(labels, radius)
-    features = features.clone() if features.is_inference() else features  # such are not saved for the way back
+    features = features.clone() if features.is_inference() else features  # backward cannot save inference tensors
     here = window(features, radius)
-    distances = [  # differences are d times as large as what they are reduced to: they are taken again going back, not kept
+    distances = [  # checkpointed: the differences take d times the memory of their mean, so backward recomputes them
         checkpoint(_distance, here, window(features, radius, offset), use_reentrant=False, preserve_rng_state=False)
         for offset in offsets(radius)
     ]
@@ -137,14 +160,15 @@ def _groups(labels: Integer[Tensor, "n h w"], radius: int) -> tuple[Bool[Tensor,
 
 
 def _mean(loss: Float[Tensor, "n p y x"], group: Bool[Tensor, "n p y x"]) -> Float[Tensor, ""]:
-    """Over the pairs of a group; 0 if it is empty."""
+    """The mean over the pairs of a group; 0 if it is empty."""
     return (loss * group).sum() / group.sum().clamp(min=1)
 
 
 def _check(labels: Tensor, radius: int, **fields: tuple[Tensor, int | None]) -> int:
-    """The radius.
+    """Check the arguments of a loss; return the radius as an int.
 
-    Raises: labels that are no ids, fields that are not on their grid, or of another number of channels.
+    Raises:
+        InputError: labels that are no ids, fields that are not on their grid, or of another number of channels.
     """
     expect_tensor(labels, "labels", "whole numbers", "n h w")
     for name, (field, channels) in fields.items():
@@ -156,5 +180,5 @@ def _check(labels: Tensor, radius: int, **fields: tuple[Tensor, int | None]) -> 
                 f"expected [n, {channels or 'd'}, h, w] and [n, h, w]; bring the labels to its grid (nearest neighbour)"
             )
     if labels.numel() and int(labels.min()) < 0:
-        raise InputError(f"labels hold {int(labels.min())}: expected 0 for background, ids, and {IGNORE} for unknown")
+        raise InputError(f"labels hold {int(labels.min())}: expected 0 for background, class ids, and {IGNORE} for unknown")
     return expect_whole(radius, "radius")

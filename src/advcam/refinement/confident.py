@@ -1,4 +1,4 @@
-"""What a map is sure of: labels that a network may learn from, 255 where nothing is sure."""
+"""Confident labels made of maps, for a network to learn from; 255 (ignored) where maps are not confident."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ def confident_labels(
     background: float = 0.15,
     certainty: float = 0.7,
 ) -> UInt8[Tensor, "y x"]:
-    """IRN's: a class where even a high threshold finds it, background where even a low one finds none, else 255.
+    """IRN's labels to train on: a class or background where a CRF finds it with both of two thresholds, 255 elsewhere.
 
-    ``argmax [t | maps]``, cleaned by a dense CRF (Gaussian 3, compatibility 3; bilateral 50 and 5, compatibility 10; ten
-    iterations), once with each threshold.
+    ``argmax [t | maps]``, refined by a dense CRF (Gaussian 3, compatibility 3; bilateral 50 and 5, compatibility 10; ten
+    iterations), once for each background threshold t: a class where the high threshold gives it, background where the low one
+    does.
 
     Args:
         image: uint8 [3, H, W].
-        maps: [k, H, W] in [0, 1], at least one.
+        maps: float [k, H, W] in [0, 1], at least one.
         classes: the k class ids, 1 to 254.
-        foreground: the high threshold; IRN 0.30, AdvCAM 0.35.
-        background: the low threshold; IRN 0.05, AdvCAM 0.15.
-        certainty: probability of the label that the CRF is given.
+        foreground: the high threshold, in [0, 1]; IRN 0.30, AdvCAM 0.35.
+        background: the low threshold, in [0, 1]; IRN 0.05, AdvCAM 0.15.
+        certainty: probability of the label that the CRF is given, above 1 / (k + 1) and below 1.
 
     Returns:
         uint8 [H, W]: class ids, 0 and 255.
@@ -44,6 +45,11 @@ def confident_labels(
         InputError: no maps, maps of another size than the image, or thresholds out of order.
 
     Source: Ahn, Cho, Kwak, CVPR 2019, section 4.3.1; jiwoon-ahn/irn, ``step/cam_to_ir_label.py``.
+
+    Example:
+        >>> image = torch.tensor([0, 0, 100, 200, 200], dtype=torch.uint8).expand(3, 1, 5)
+        >>> confident_labels(image, torch.tensor([[[0.0, 0.0, 0.2, 0.9, 0.9]]]), [7]).tolist()
+        [[0, 0, 255, 7, 7]]
     """
     classes = _check(image, maps, classes)
     foreground, background = expect_number(foreground, "foreground"), expect_number(background, "background")
@@ -62,16 +68,17 @@ def confident_affinity_labels(
     foreground: float = 4,
     background: float = 32,
 ) -> UInt8[Tensor, "y x"]:
-    """PSA's: as :func:`confident_labels`, of probabilities ``[(1 - max map)^alpha | maps]``, for a low alpha and a high one.
+    """PSA's labels to train on: as :func:`confident_labels`, with a background score ``(1 - max map)^alpha`` for two alphas.
 
-    The CRF: Gaussian 3, compatibility 3; bilateral 80 and 13, compatibility 10; ten iterations.
+    The CRF is applied to ``[(1 - max map)^alpha | maps]``: Gaussian 3, compatibility 3; bilateral 80 and 13, compatibility 10;
+    ten iterations. A class where the low alpha gives it, background where the high one does, else 255.
 
     Args:
         image: uint8 [3, H, W].
-        maps: [k, H, W] in [0, 1], at least one.
+        maps: float [k, H, W] in [0, 1], at least one.
         classes: the k class ids, 1 to 254.
-        foreground: the low alpha, with which background is likely everywhere: what stays a class is one.
-        background: the high alpha, with which only what no map shows is background.
+        foreground: the low alpha, above 0: background scores are high, so only strong maps win.
+        background: the high alpha, at least ``foreground``: background scores are low, so it wins where all maps are near 0.
 
     Returns:
         uint8 [H, W]: class ids, 0 and 255.
@@ -79,7 +86,13 @@ def confident_affinity_labels(
     Raises:
         InputError: no maps, maps of another size than the image, or alphas out of order.
 
-    Source: Ahn & Kwak, CVPR 2018, section 3.2; jiwoon-ahn/psa, ``voc12/data.py``.
+    Source: Ahn & Kwak, CVPR 2018, section 3.2; jiwoon-ahn/psa, ``infer_cls.py``, ``voc12/data.py``. A class by the low alpha
+    counts even where the high one gives background: ours.
+
+    Example:
+        >>> image = torch.tensor([0, 0, 100, 200, 200], dtype=torch.uint8).expand(3, 1, 5)
+        >>> confident_affinity_labels(image, torch.tensor([[[0.0, 0.0, 0.1, 0.9, 0.9]]]), [7]).tolist()
+        [[0, 0, 255, 7, 7]]
     """
     classes = _check(image, maps, classes)
     foreground, background = expect_number(foreground, "foreground"), expect_number(background, "background")
@@ -89,27 +102,28 @@ def confident_affinity_labels(
         )
     rest = 1 - maps.amax(0, keepdim=True).clamp(0, 1)
     scores = torch.stack([torch.cat([rest**alpha, maps]) for alpha in (foreground, background)])
-    unary = -scores.clamp_min(1e-5).log()  # not divided by their sum: a constant of a pixel changes no marginal
+    unary = -scores.clamp_min(1e-5).log()  # not normalised: a constant added to all labels of a pixel changes no marginal
     found = dense_crf(image[None], unary, 10, gaussian=(3, 3), bilateral=(80, 13, 10)).argmax(1)
     return agreed(found[0], found[1], classes)
 
 
 def agreed(foreground: Int[Tensor, "y x"], background: Int[Tensor, "y x"], classes: Sequence[int]) -> UInt8[Tensor, "y x"]:
-    """The class where the first labelling has one, 0 where both have background, 255 elsewhere; labels are positions 0 to k."""
+    """The class that ``foreground`` gives, 0 where both give background, 255 elsewhere; labels are positions 0 to k."""
     ids = torch.tensor([0, *classes], dtype=torch.uint8, device=foreground.device)[foreground]
     return torch.where((foreground == 0) & (background != 0), IGNORE, ids)
 
 
 def _check(image: Tensor, maps: Tensor, classes: Sequence[int]) -> list[int]:
-    """The class ids.
+    """Check the arguments; return the class ids as a list of int.
 
-    Raises: an image or maps that are none, of different size, or NaN; another number of ids, or ids outside 1 to 254.
+    Raises:
+        InputError: an image or maps of another form, of different size, or NaN; another number of ids, or ids outside 1 to 254.
     """
     expect_tensor(image, "image", "numbers", "c y x")
     expect_tensor(maps, "maps", "float", "k y x", finite=True, beside=image)
     classes = [expect_whole(c, "a class id", 1, IGNORE - 1) for c in expect_list(classes, "classes")]
     if not len(maps):
-        raise InputError("an image without a class has no map to be sure of: its label is background, or it is left out")
+        raise InputError("expected at least one map, got none: an image without a class is all background, or is left out")
     if len(classes) != len(maps):
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
     if image.shape[1:] != maps.shape[1:]:

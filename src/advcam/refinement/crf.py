@@ -1,4 +1,4 @@
-"""The fully connected CRF (Kraehenbuehl & Koltun, NeurIPS 2011): labels agree where pixels are near and look alike."""
+"""The fully connected CRF (Kraehenbuehl & Koltun, NeurIPS 2011): near pixels of similar colour get equal labels."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ def dense_crf(
     bilateral: tuple[float, float, float] | None = (80.0, 13.0, 10.0),
     compatibility: Float[Tensor, "l l"] | None = None,
 ) -> Float[Tensor, "n l y x"]:
-    """Mean-field marginals of the energy ``sum_i u_i(x_i) + sum_i<j mu(x_i, x_j) sum_k compat_k K_k(i, j)``.
+    """Refine label probabilities with the fully connected CRF: mean-field marginals of its energy.
 
-    ``q <- softmax( -u - sum_k compat_k (K_k q) mu )``, starting from ``softmax(-u)``. A kernel is a Gaussian of positions or
-    of positions and colours, normalised to ``D^-1/2 K D^-1/2``, on the permutohedral lattice: conventions, parameters and
-    numbers are those of the well-known C++ code (densecrf, pydensecrf).
+    Energy: ``sum_i u_i(x_i) + sum_i<j mu(x_i, x_j) sum_k compat_k K_k(i, j)``. Each iteration is
+    ``q <- softmax(-u - sum_k compat_k (K_k q) mu)``, from ``softmax(-u)``. A kernel K is a Gaussian of positions, or of
+    positions and colours, normalised to ``D^-1/2 K D^-1/2``.
 
     Args:
-        images: uint8 [N, 3, H, W] or, for all N, [1, 3, H, W]: the images themselves, 0 to 255, no mean taken away.
-        unary: [N, L, H, W], -log probability; :mod:`advcam.refinement.unary` makes it.
+        images: uint8 [N, 3, H, W], or [1, 3, H, W] for all N: values 0 to 255, no mean subtracted.
+        unary: float [N, L, H, W], -log probability; :func:`unary_from_labels` and :func:`unary_from_probabilities` make it.
         iterations: mean-field steps; 0 gives softmax(-unary).
-        gaussian: (sxy, compat) of the kernel that smooths: standard deviation in pixels, weight. None leaves it out.
-        bilateral: (sxy, srgb, compat) of the kernel that follows colours: standard deviations in pixels and grey levels,
+        gaussian: (sxy, compat) of the kernel of positions: standard deviation in pixels, weight. None leaves it out.
+        bilateral: (sxy, srgb, compat) of the kernel of positions and colours: standard deviations in pixels and in grey levels,
             weight. None leaves it out.
-        compatibility: mu [L, L], the cost of two labels beside each other, made symmetric as in the C++ code. None is Potts:
-            1 off the diagonal. pydensecrf adds a matrix to its energy as it is: there the same is ``compat=compat * mu``.
+        compatibility: mu [L, L], the cost of two labels for a pair of pixels, made symmetric as in the C++ code. None is Potts:
+            1 off the diagonal. The same in pydensecrf is ``compat=compat * mu``.
 
     Returns:
-        [N, L, H, W], summing to 1 over labels; float64 of float64, else float32. An image gets what it gets alone, and the
-        same call gives the same again.
+        [N, L, H, W] in [0, 1], summing to 1 over labels; float64 for float64, else float32. Deterministic, and the same for an
+        image in a batch as for the image alone.
 
     Raises:
         InputError: images that are not uint8 with 3 channels, unary of another number or size, with NaN or inf or of one label
             only, a standard deviation that is not positive, fewer than 0 iterations, a matrix that is not [L, L], a weight or
             cost beyond 1e6.
 
+    Source: Kraehenbuehl & Koltun, NeurIPS 2011, equations 1-3 and algorithm 1; conventions of their C++ code (pydensecrf).
+
     Example:
         >>> from advcam.refinement import unary_from_labels
-        >>> image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-        >>> image[..., 4:] = 200  # dark left, bright right
-        >>> labels = (image[:, 0] > 100).long()
-        >>> labels[0, 2, 2] = 1  # a mistake
-        >>> q = dense_crf(image, unary_from_labels(labels, 2))
-        >>> q.argmax(1)[0, 2].tolist()
-        [0, 0, 0, 0, 1, 1, 1, 1]
+        >>> labels = torch.tensor([[[0, 0, 0, 1, 1, 1]] * 6])
+        >>> images = (labels[:, None] * 200).byte().expand(1, 3, 6, 6)  # dark left, bright right
+        >>> labels[0, 2, 1] = 1  # a mistake
+        >>> dense_crf(images, unary_from_labels(labels, 2)).argmax(1)[0, 2].tolist()
+        [0, 0, 0, 1, 1, 1]
     """
     _check(images, unary, compatibility)
     settings = (
@@ -67,13 +67,13 @@ def dense_crf(
         _kernel("bilateral", bilateral, "sxy", "srgb", "compat"),
         compatibility,
     )
-    if unary.device.type == "mps":  # whose sums of weighted rows torch's table of operators does not promise
+    if unary.device.type == "mps":  # torch does not promise embedding_bag with weights on MPS
         matrix = None if compatibility is None else compatibility.cpu()
         return dense_crf(images.cpu(), unary.cpu(), iterations, gaussian, bilateral, matrix).to(unary.device)
     unary = unary.to(torch.promote_types(unary.dtype, torch.float32))
     if not unary.numel() or len(images) == 1 or unary.device.type != "cpu":
         return _marginals(images, unary, *settings)
-    one_by_one = zip(images.split(1), unary.split(1), strict=True)  # caches decide: six images at once were 1.3 times slower
+    one_by_one = zip(images.split(1), unary.split(1), strict=True)  # fits caches: six at once were 1.3 times slower
     return torch.cat([_marginals(image, its_unary, *settings) for image, its_unary in one_by_one])
 
 
@@ -100,14 +100,14 @@ def _marginals(
         logits = likely
         for kernel in kernels:
             seen = _filter(kernel, q)
-            logits = (seen if mu is None else seen @ -mu).add_(logits)  # Potts: -q (1 - I) is q and a constant
+            logits = (seen if mu is None else seen @ -mu).add_(logits)  # Potts: -q (1 - I) is q up to a constant
         q = _softmax_(logits)
     return q.view(count, height, width, labels).movedim(-1, 1).contiguous()
 
 
 @lru_cache(maxsize=2)
 def _smoothing(height: int, width: int, sxy: float, compat: float, dtype: torch.dtype, device: torch.device) -> Lattice:
-    """The kernel of positions: the same for every image of a size, so the last two are kept."""
+    """The kernel of positions. It depends on the image size alone, so the last two are cached."""
     return permutohedral(_positions(height, width, dtype, device) / sxy).normalised(compat)
 
 
@@ -119,20 +119,20 @@ def _following(images: UInt8[Tensor, "m 3 y x"], dtype: torch.dtype, sxy: float,
 
 
 def _positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "2 pixels"]:
-    """(x, y) of every pixel, row after row: the order of the features is part of where the lattice lies."""
+    """(x, y) of every pixel, row by row; the lattice depends on this order of the features."""
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     return torch.stack([x, y]).to(dtype).view(2, -1)
 
 
 def _filter(kernel: Lattice, q: Float[Tensor, "pixels l"]) -> Float[Tensor, "pixels l"]:
-    """``K q``. A kernel of one image's pixels serves all images: they lie side by side, as columns."""
+    """``K q``. A kernel of one image's pixels is applied to all images, as further columns of q."""
     images = len(q) // kernel.points
     columns = q.unflatten(0, (images, -1)).transpose(0, 1).flatten(1)
     return (kernel @ columns).unflatten(1, (images, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _softmax_(x: Float[Tensor, "pixels l"]) -> Float[Tensor, "pixels l"]:
-    """Softmax of each row, in place: on a CPU five times as fast as torch's for two labels, and without a copy of many."""
+    """Softmax of each row, in place: on a CPU five times as fast as torch's for two labels, and without a copy in memory."""
     x -= x.amax(1, keepdim=True)
     x.exp_()
     x /= x.sum(1, keepdim=True)
@@ -157,25 +157,25 @@ def _check(images: Tensor, unary: Tensor, compatibility: Tensor | None) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"expected the image itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
-            "give it as read, not scaled, no mean taken away, no alpha channel"
+            "give it as read, not scaled, no mean subtracted, no alpha channel"
         )
     if unary.ndim != 4 or len(images) not in (1, len(unary)) or unary.shape[2:] != images.shape[2:]:
         raise InputError(
             f"expected unary [N, L, H, W] of the number and size of images {tuple(images.shape)}, got {tuple(unary.shape)}; "
-            "enlarge the scores to the image before -log"
+            "resize the scores to the image before -log"
         )
     if not unary.is_floating_point() or not bool(unary.isfinite().all()):
         raise InputError(
             f"expected finite float unary, -log probability, got {unary.dtype} or NaN or inf in it; "
-            "unary_from_probabilities keeps log(0) away"
+            "unary_from_probabilities avoids log(0)"
         )
     if (labels := unary.shape[1]) < 2:
-        raise InputError(f"expected at least 2 labels, got {labels}; the background is one: stack [1 - p, p]")
+        raise InputError(f"expected at least 2 labels, got {labels}; background counts as one: stack [1 - p, p]")
     if compatibility is None:
         return
     expect_tensor(compatibility, "compatibility", "numbers or booleans", beside=unary)
     if tuple(compatibility.shape) != (labels, labels) or not bool((compatibility.double().abs() <= MAX_WEIGHT).all()):
         raise InputError(
-            f"expected compatibility [{labels}, {labels}], a finite cost for each two labels, got "
+            f"expected compatibility [{labels}, {labels}], a finite cost for each pair of labels, got "
             f"{tuple(compatibility.shape)}, or costs beyond {MAX_WEIGHT:g}; None is Potts"
         )

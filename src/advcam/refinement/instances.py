@@ -1,4 +1,4 @@
-"""One mask for each object: a displacement field points from every cell to the centre of its object (IRN)."""
+"""Instance masks from a displacement field that points from every cell to the centre of its object (IRN)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ STILL = 1e-3
 
 @torch.no_grad()
 def find_centroids(displacement: Float[Tensor, "2 h w"], iterations: int = 300) -> Float[Tensor, "2 h w"]:
-    """Where every cell ends that follows the field: ``p <- p + D(p)``, D bilinear between cells, p held on the grid.
+    """The place at which every cell arrives that follows the displacement field: ``p <- p + D(p)``, bilinear, kept on the grid.
 
     Args:
-        displacement: D, (dy, dx) in cells.
+        displacement: D, float [2, h, w], (dy, dx) in cells.
         iterations: at most; it ends earlier when nothing moves any more.
 
     Returns:
-        [2, h, w], the (y, x) at which the cell arrives.
+        [2, h, w], (y, x) in cells.
 
     Raises:
         InputError: a field of another shape, or that is NaN.
@@ -45,21 +45,28 @@ def find_centroids(displacement: Float[Tensor, "2 h w"], iterations: int = 300) 
 
 @torch.no_grad()
 def cluster(displacement: Float[Tensor, "2 h w"], iterations: int = 300, threshold: float = 2.5) -> Int[Tensor, "h w"]:
-    """Cells that arrive at the same centre are one instance (Ahn, Cho & Kwak, CVPR 2019).
+    """Group cells into instances: those whose displacements lead to the same centre.
 
-    A centre is a 4-connected region in which the field is shorter than ``threshold``.
+    A centre is a 4-connected region in which the displacement is shorter than ``threshold``.
 
     Args:
-        displacement: (dy, dx) in cells.
-        iterations: of :func:`find_centroids`.
-        threshold: in cells.
+        displacement: float [2, h, w], (dy, dx) in cells.
+        iterations: how often, at most, a cell moves on by the displacement where it is.
+        threshold: length, in cells, above 0.
 
     Returns:
-        int64 [h, w]: ids 0 to n - 1, in reading order of the centres. Cells that arrive at no centre share an id of their own,
-        the last.
+        int64 [h, w]: ids 0 to n - 1, in reading order of the centres. Cells that arrive at no centre share one id, the last.
 
     Raises:
         InputError: a field of another shape or that is NaN, or a threshold that is not above 0.
+
+    Source: Ahn, Cho & Kwak, CVPR 2019; jiwoon-ahn/irn, ``step/make_ins_seg_labels.py`` (300 rounds, 2.5 cells). The bilinear
+    steps are ours.
+
+    Example:
+        >>> dx = torch.tensor([[1.0, 0.0, -1.0, 1.0, 0.0, -1.0]])  # towards cell 1, and towards cell 4
+        >>> cluster(torch.stack([torch.zeros(1, 6), dx]), threshold=0.5).tolist()
+        [[0, 0, 0, 1, 1, 1]]
     """
     _check_field(displacement)
     threshold = expect_number(threshold, "threshold", most=1e9)
@@ -68,24 +75,32 @@ def cluster(displacement: Float[Tensor, "2 h w"], iterations: int = 300, thresho
     centres = connected_components(displacement.square().sum(0) < threshold**2)
     y, x = find_centroids(displacement, iterations).round().long()
     reached = centres[y, x]
-    reached[reached == 0] = centres.numel() + 1  # behind all centres
+    reached[reached == 0] = centres.numel() + 1  # an id after those of all centres
     return reached.unique(return_inverse=True)[1]
 
 
 def instance_maps(
     maps: Float[Tensor, "k h w"], instances: Integer[Tensor, "h w"]
 ) -> tuple[Float[Tensor, "m h w"], Int[Tensor, " m"]]:
-    """Each map, cut along the instances; what is then to be spread by a walk.
+    """Cut each class's map into the instances, to be spread by a random walk one by one.
 
     Args:
-        maps: one a class.
-        instances: ids of :func:`cluster`.
+        maps: float [k, h, w], one for each class.
+        instances: integers [h, w], ids of :func:`cluster`.
 
     Returns:
-        The pieces in which a map is anywhere above 0, and the position 0 to k - 1 of the map that each was cut from.
+        The M pieces in which a map is anywhere above 0, [M, h, w], 0 outside the instance; and int64 [M], 0 to k - 1, the map
+        that each was cut from.
 
     Raises:
         InputError: maps and instances of different size.
+
+    Source: jiwoon-ahn/irn, ``step/make_ins_seg_labels.py``.
+
+    Example:
+        >>> pieces, class_index = instance_maps(torch.tensor([[[0.5, 0.9, 0.0]]]), torch.tensor([[0, 1, 2]]))
+        >>> [[round(value, 1) for value in piece.flatten().tolist()] for piece in pieces], class_index.tolist()
+        ([[0.5, 0.0, 0.0], [0.0, 0.9, 0.0]], [0, 0])
     """
     expect_tensor(maps, "maps", finite=True)
     expect_tensor(instances, "instances", "numbers", beside=maps)
@@ -99,19 +114,28 @@ def instance_maps(
 def detect(
     scores: Float[Tensor, "m y x"], class_index: Integer[Tensor, " m"], threshold: float, min_size: int
 ) -> tuple[Bool[Tensor, "j y x"], Integer[Tensor, " j"], Float[Tensor, " j"]]:
-    """``argmax [t | scores]``: each pixel belongs to the strongest instance, if it exceeds t; small fragments go.
+    """Make instance masks of instance maps, ``argmax [t | scores]``: a pixel belongs to the strongest instance above t.
 
     Args:
-        scores: one map an instance.
-        class_index: the class of each.
-        threshold: t.
-        min_size: pixels; 4-connected parts of a mask that are smaller are taken out.
+        scores: float [M, H, W], one map for each instance.
+        class_index: integers [M], the class of each.
+        threshold: t, the background threshold, in the unit of the scores.
+        min_size: pixels; 4-connected parts of a mask that are smaller are removed.
 
     Returns:
-        The masks that are left, their classes, and their confidence: the largest score in the mask.
+        The J masks that are not empty, bool [J, H, W]; their classes [J]; and their confidences [J], the largest score in each.
 
     Raises:
         InputError: another number of classes than of scores, or scores that are NaN.
+
+    Source: jiwoon-ahn/irn, ``step/make_ins_seg_labels.py``. That small parts are removed, and the others stay one object, is
+    ours.
+
+    Example:
+        >>> scores = torch.tensor([[[0.9, 0.8, 0.1, 0.1]], [[0.2, 0.3, 0.4, 0.1]]])
+        >>> masks, classes, confidence = detect(scores, torch.tensor([3, 7]), threshold=0.3, min_size=2)
+        >>> masks.int().tolist(), classes.tolist(), [round(c, 1) for c in confidence.tolist()]
+        ([[[1, 1, 0, 0]]], [3], [0.9])
     """
     expect_tensor(scores, "scores")
     expect_tensor(class_index, "class_index", "numbers", finite=True, beside=scores)
@@ -120,7 +144,7 @@ def detect(
         raise InputError(f"scores {tuple(scores.shape)} need as many classes as maps, got {tuple(class_index.shape)}")
     if not scores.isfinite().all():
         raise InputError(
-            "the scores hold NaN or infinity, expected numbers in [0, 1]; was a map without any value divided by its maximum?"
+            "the scores hold NaN or infinity, expected numbers in [0, 1]; was a map of zeros divided by its maximum?"
         )
     if not len(scores):
         return scores.bool(), class_index, scores.new_zeros(0)
@@ -135,8 +159,13 @@ def detect(
 def connected_components(mask: Bool[Tensor, "h w"]) -> Int[Tensor, "h w"]:
     """The 4-connected regions of a mask, numbered from 1 in reading order; 0 is outside.
 
-    Every region hooks itself to the highest number next to it, then all follow the hooks to their end; the regions left fall
-    so fast that even a spiral takes a few rounds.
+    Each round, every region takes the highest number next to it, then all chains of such references are followed to their end.
+
+    Args:
+        mask: bool [h, w].
+
+    Returns:
+        int64 [h, w].
 
     Raises:
         InputError: no mask [h, w] of booleans.
@@ -162,7 +191,7 @@ def connected_components(mask: Bool[Tensor, "h w"]) -> Int[Tensor, "h w"]:
 
 
 def _highest_beside(x: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """The maximum of a cell and the four around it."""
+    """The maximum over each cell and its four neighbours."""
     highest = x.clone()
     for one, other in ((highest[1:], x[:-1]), (highest[:-1], x[1:]), (highest[:, 1:], x[:, :-1]), (highest[:, :-1], x[:, 1:])):
         torch.maximum(one, other, out=one)
@@ -181,4 +210,6 @@ def _check_field(displacement: Tensor) -> None:
     if displacement.ndim != 3 or len(displacement) != 2 or not displacement.numel():
         raise InputError(f"displacement {tuple(displacement.shape)}: expected [2, h, w], (dy, dx) in cells")
     if not bool(displacement.isfinite().all()):
-        raise InputError("the displacement holds NaN or infinity, expected numbers: its network diverged; train it anew")
+        raise InputError(
+            "the displacement holds NaN or infinity, expected finite numbers: the network that made it diverged; train it again"
+        )

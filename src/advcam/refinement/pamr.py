@@ -22,23 +22,31 @@ def pamr(
     iterations: int = 10,
     dilations: Sequence[int] = DILATIONS,
 ) -> Float[Tensor, "n k y x"]:
-    """Each pixel becomes a mean of its neighbours, weighted by how alike they look, again and again.
+    """Refine maps with the edges of the image, by pixel-adaptive averaging over neighbours (PAMR).
 
-    ``m_i <- sum_j a_ij m_j``, ``a_i = softmax_j( -mean_c |I_i - I_j| / (0.1 s_i + 1e-8) )``, over the 8 neighbours at
-    every dilation; s_i is the standard deviation, per channel, of the neighbours and, once for every dilation, the pixel itself
-    (equations 4-6; the order of mean and division is that of the authors' code). Borders repeat.
+    ``m_i <- sum_j a_ij m_j``, ``a_i = softmax_j( -mean_c |I_i - I_j| / (0.1 s_i + 1e-8) )``, over the 8 neighbours at every
+    dilation; s_i is the standard deviation, per channel, of the neighbours and, once for every dilation, the pixel itself.
+    Neighbours beyond the border repeat its pixels.
 
     Args:
-        images: float [N, C, H, W], any unit: only ratios of differences count.
-        maps: [N, k, H, W].
-        iterations: rounds.
-        dilations: distances of the neighbours, in pixels.
+        images: float [N, C, H, W], in any unit: only ratios of differences count.
+        maps: float [N, k, H, W].
+        iterations: number of averaging rounds.
+        dilations: distances of the neighbours, in pixels, at least 1.
 
     Returns:
         [N, k, H, W], within the range of ``maps``.
 
     Raises:
         InputError: images and maps of different number or size, or not of finite numbers; dilations below 1.
+
+    Source: Araslanov & Roth, CVPR 2020, equations 4-6; visinf/1-stage-wseg for the order of mean and division.
+
+    Example:
+        >>> image = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 1, 3, 4)  # an edge in the middle
+        >>> maps = torch.tensor([0.0, 1.0, 0.0, 0.0]).expand(1, 1, 3, 4)
+        >>> [round(value, 2) for value in pamr(image, maps, dilations=[1])[0, 0, 1].tolist()]
+        [0.38, 0.38, 0.0, 0.0]
     """
     expect_tensor(images, "images", "float", "n c y x", finite=True)
     expect_tensor(maps, "maps", "float", "n k y x", finite=True, beside=images)
@@ -46,7 +54,7 @@ def pamr(
     dilations = [expect_whole(d, "a dilation", 1, MAX_RADIUS) for d in expect_list(dilations, "dilations")]
     if not dilations or 0 in images.shape[1:]:
         raise InputError(
-            f"{len(dilations)} dilations, images {tuple(images.shape)}: expected a dilation, a channel and a pixel"
+            f"{len(dilations)} dilations, images {tuple(images.shape)}: expected at least one dilation, channel and pixel"
         )
     if images.shape[0] != maps.shape[0] or images.shape[2:] != maps.shape[2:]:
         raise InputError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} must be of one number and size")

@@ -1,4 +1,4 @@
-"""Pairs of neighbouring cells, the straight path between the two, and how freely it can be walked (IRN)."""
+"""Pairs of neighbouring cells, the straight path between the two, and the affinity along it (IRN)."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def offsets(radius: int) -> tuple[Cell, ...]:
         ((0, 1), (1, 0), (1, -1), (1, 1))
     """
     if not 2 <= radius <= MAX_RADIUS:
-        what = "holds no pair of cells" if radius < 2 else "holds more pairs than memory does"
+        what = "holds no pair of cells" if radius < 2 else "has more pairs than fit in memory"
         raise InputError(f"radius {radius} {what}: expected a whole number from 2 to {MAX_RADIUS} (5 and 10 are usual)")
     half = [(y, x) for y in range(radius) for x in range(1 - radius, radius) if (y > 0 or x > 0) and y * y + x * x < radius**2]
     return tuple(sorted(half, key=lambda offset: len(line(*offset))))
 
 
 def window(x: Shaped[Tensor, "*n h w"], radius: int, offset: Cell = (0, 0)) -> Shaped[Tensor, "*n y x"]:
-    """The neighbours, at one offset, of all cells that have every neighbour of :func:`offsets`: a view.
+    """The neighbours at one offset, as a view, of all cells whose neighbours at all :func:`offsets` lie on the grid.
 
-    Those cells are rows 0 to h - radius and columns radius - 1 to w - radius.
+    These cells are rows 0 to h - radius and columns radius - 1 to w - radius.
 
     Raises:
         InputError: the grid has no such cell.
@@ -68,28 +68,28 @@ def window(x: Shaped[Tensor, "*n h w"], radius: int, offset: Cell = (0, 0)) -> S
 
 
 def neighbours(x: Shaped[Tensor, "*n h w"], radius: int) -> Shaped[Tensor, "*n p y x"]:
-    """:func:`window` at each of the P offsets; in their order."""
+    """:func:`window` at each of the P :func:`offsets`, in their order."""
     return torch.stack([window(x, radius, offset) for offset in offsets(radius)], -3)
 
 
 def pair_affinity(boundary: Float[Tensor, "n h w"], radius: int) -> Float[Tensor, "n p y x"]:
-    """How freely one walks from a cell to its neighbour: ``a_ij = 1 - max of the boundary on the path from i to j``.
+    """The affinity of neighbouring cells: ``a_ij = 1 - max of the boundary on the path from i to j``.
 
-    Differentiable: the largest *rank* on a path says which cell closes it, and its value is then looked up.
+    Differentiable: the cell of largest *rank* on each path is found first, then its value is looked up.
 
     Args:
         boundary: [n, h, w] in [0, 1].
         radius: of the neighbourhood; its P :func:`offsets`.
 
     Returns:
-        [n, P, y, x] in [0, 1], for the cells that have all neighbours (see :func:`window`).
+        [n, P, y, x] in [0, 1], for the cells that have all neighbours on the grid (see :func:`window`).
 
     Raises:
         InputError: a radius below 2, or a grid too small for it.
 
     Example:
-        >>> wall = torch.tensor([[[0.0, 0.9, 0.2], [0.1, 0.3, 0.0]]])
-        >>> [round(a, 1) for a in pair_affinity(wall, 2).flatten().tolist()]  # right, below, lower left, lower right
+        >>> boundary = torch.tensor([[[0.0, 0.9, 0.2], [0.1, 0.3, 0.0]]])
+        >>> [round(a, 1) for a in pair_affinity(boundary, 2).flatten().tolist()]  # right, below, lower left, lower right
         [0.1, 0.1, 0.1, 0.1]
     """
     values, order = boundary.flatten(1).sort(1)

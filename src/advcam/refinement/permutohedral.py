@@ -1,12 +1,12 @@
 """Gaussian filtering in many dimensions: the permutohedral lattice (Adams, Baek & Davis, Eurographics 2010).
 
-The kernel ``K_ij = exp(-|f_i - f_j|^2 / 2)`` of n points is never written down. Space is tiled by simplices; every point gives
+The kernel ``K_ij = exp(-|f_i - f_j|^2 / 2)`` of n points is never formed. Space is tiled by simplices; every point adds
 its value to the d + 1 vertices around it (splat), vertices are blurred along the d + 1 directions of the lattice, and every
-point takes back what its vertices hold (slice): ``K ~ slice B_d ... B_0 splat``, sparse matrices, time and memory linear in n.
+point reads the values of its vertices (slice): ``K ~ slice B_d ... B_0 splat``, sparse matrices, time and memory linear in n.
 
-A vertex has d + 1 integer coordinates that sum to 0 and leave one remainder modulo d + 1: ``x = (d + 1) c + remainder``. The
-integers c and the remainder are the digits of one number, its code. Sorting codes tells vertices apart, and the code of
-a neighbour is a constant away.
+A vertex has d + 1 integer coordinates that sum to 0 and have the same remainder modulo d + 1: ``x = (d + 1) c + remainder``.
+The integers c and the remainder are the digits of one number, its code. Equal vertices are found by sorting codes, and the code
+of a neighbour differs by a constant.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from advcam.errors import InputError
 
-REACH = 2**16  # beyond so many standard deviations float32 does not tell where in its simplex a point lies
+REACH = 2**16  # standard deviations; beyond, float32 cannot tell where in its simplex a point lies
 
 
 class Sparse(NamedTuple):
-    """A sparse matrix, row after row: ``Sparse @ x`` sums weighted rows of x, always in the same order."""
+    """A sparse matrix, row after row: ``Sparse @ x`` sums weighted rows of x, in a fixed order."""
 
     columns: Int[Tensor, " nonzeros"]
     starts: Int[Tensor, " rows"]
@@ -60,7 +60,7 @@ class Lattice(NamedTuple):
         return x
 
     def normalised(self, weight: float = 1.0) -> Lattice:
-        """``weight D^-1/2 K D^-1/2``, ``D = diag(K 1)``: symmetric, and a point counts about as much in a crowd as alone."""
+        """``weight D^-1/2 K D^-1/2``, ``D = diag(K 1)``: symmetric, and of about the same weight for all points."""
         root = (self @ self.slice.weights.new_ones(self.points, 1) + 1e-20).rsqrt_()  # [n, 1]
         into = self.splat.weights * root.view(-1).index_select(0, self.splat.columns)
         back = self.slice.weights.view(self.points, -1) * (weight * root)
@@ -71,8 +71,9 @@ def permutohedral(features: Float[Tensor, "d n"], images: int = 1) -> Lattice:
     """The Gaussian kernel of n points: ``exp(-|f_i - f_j|^2 / 2)`` within an image, 0 between images.
 
     Args:
-        features: [d, n], a column per point, divided by the standard deviations wanted; the points of an image together.
-        images: how many images of n / images points each; an image gets what it gets alone.
+        features: [d, n], one column for each point, in standard deviations of the kernel; the points of an image are
+            consecutive.
+        images: how many images of n / images points each; the kernel is 0 between images.
 
     Returns:
         A lattice of n points in the type and on the device of ``features``.
@@ -94,7 +95,7 @@ def permutohedral(features: Float[Tensor, "d n"], images: int = 1) -> Lattice:
     first = new.nonzero()[:, 0]
     vertex = torch.empty_like(order, dtype=torch.int32).scatter_(0, order, new.cumsum(0, dtype=torch.int32) - 1)
     point = torch.arange(n, dtype=torch.int32, device=order.device).repeat(d + 1)
-    alpha = 1 / (1 + 2**-d)  # undoes what the blur adds up to
+    alpha = 1 / (1 + 2**-d)  # scales back what the blur adds
     return Lattice(
         splat=Sparse(point.index_select(0, order), first.int(), weights.view(-1).index_select(0, order)),
         blur=_blur(ordered[first], strides, weights.dtype),
@@ -139,7 +140,7 @@ def _simplices(
 def _codes(
     cell: Float[Tensor, "d n"], rank: Int[Tensor, "dplus1 n"], images: int
 ) -> tuple[Int[Tensor, "dplus1 n"], Int[Tensor, " dplus1"]]:
-    """The code of every point's vertex of every remainder; what one more in each c adds to it (0 for the last, not kept)."""
+    """The code of each point's vertex of each remainder; by how much it grows with each c (0 for the last, not stored)."""
     d, n = cell.shape
     low = cell.amin(1) - 2  # vertices reach one below, and their neighbours one more on both sides
     sizes = [images, *(cell.amax(1) - low + 2).long().tolist()]
@@ -160,7 +161,7 @@ def _codes(
 
 
 def _blur(vertices: Int[Tensor, " m"], strides: Int[Tensor, " dplus1"], dtype: torch.dtype) -> tuple[Sparse, ...]:
-    """``B_j x = x + (x[next] + x[previous]) / 2``, a gap counting 0. Next is d up in coordinate j and 1 down in all others."""
+    """``B_j x = x + (x[next] + x[previous]) / 2``, a missing vertex counting 0; next: coordinate j + d, all others - 1."""
     directions, m = len(strides), len(vertices)
     ahead = strides[:, None] - 1
     wrapped = ahead + directions - strides.sum()  # remainder 0 goes to d

@@ -1,4 +1,4 @@
-"""The simplest mask: the strongest class where its map exceeds a constant."""
+"""Masks by a constant background threshold: the strongest class where its map exceeds it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,26 @@ def argmax_mask(
     size: tuple[int, int] | None = None,
     margin: float = 0.0,
 ) -> UInt8[Tensor, "y x"]:
-    """``argmax [t | maps]``: the id of the strongest class where its map exceeds t, 0 (background) elsewhere.
+    """Make a mask of maps: the strongest class where its map exceeds the background threshold t, ``argmax [t | maps]``.
 
     Args:
-        maps: [k, h, w] in [0, 1]; k = 0 gives background alone.
+        maps: float [k, h, w] in [0, 1]; k = 0 gives background alone.
         classes: the k class ids, 0 to 255.
-        threshold: t.
-        size: (H, W) to enlarge the maps to (bilinear), one at a time: a large image needs no k copies. None is their own.
-        margin: where the strongest of ``[t | maps]`` is not ahead of the second by as much, the label is 255: nobody knows.
+        threshold: t, the background threshold, in the unit of the maps.
+        size: (H, W) in pixels to resize the maps to (bilinear, one at a time to save memory). None is their own size.
+        margin: where the strongest of ``[t | maps]`` leads the second by less than this, the label is 255 (ignored).
+
+    Returns:
+        uint8 [H, W]: class ids, 0 for background, 255 within the margin.
 
     Raises:
-        InputError: another number of classes than of maps, class ids out of range, maps that are NaN, a size that is none.
+        InputError: another number of classes than of maps, class ids out of range, maps that are NaN, an invalid size.
+
+    Source: jiwoon-ahn/irn, ``eval_cam.py``; the margin is ours.
+
+    Example:
+        >>> argmax_mask(torch.tensor([[[0.9, 0.2, 0.1]], [[0.4, 0.6, 0.2]]]), [3, 7], threshold=0.3).tolist()
+        [[3, 7, 0]]
     """
     expect_tensor(maps, "maps", "float", "k h w")
     classes = [expect_whole(c, "a class id", 0, IGNORE) for c in expect_list(classes, "classes")]
@@ -40,7 +49,7 @@ def argmax_mask(
     if len(classes) != len(maps):
         raise InputError(f"{len(maps)} maps need as many class ids, got {len(classes)}")
     if maps.isnan().any():
-        raise InputError("the maps hold NaN, expected numbers in [0, 1]; make the maps anew")
+        raise InputError("the maps hold NaN, expected numbers in [0, 1]; compute the maps again")
     if size is not None and len(maps) and 0 in maps.shape[1:]:
         raise InputError(
             f"maps {tuple(maps.shape)} without a cell cannot be enlarged to {describe(size)}: give maps, or no size"

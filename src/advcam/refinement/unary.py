@@ -1,4 +1,4 @@
-"""What a dense CRF starts from: labels or probabilities as negative logarithms."""
+"""The unary term of a dense CRF, -log probability, from labels or from probabilities."""
 
 from __future__ import annotations
 
@@ -16,20 +16,29 @@ from advcam.limits import MAX_COSTS
 def unary_from_labels(
     labels: Int[Tensor, "n y x"], num_classes: int, certainty: float = 0.7, ignore: int = 255
 ) -> Float[Tensor, "n l y x"]:
-    """What hard labels say: ``-log(certainty)`` for the label given, ``-log((1 - certainty) / (L - 1))`` for each other one.
+    """Costs of hard labels for a CRF.
+
+    ``-log(certainty)`` for the given label, ``-log((1 - certainty) / (L - 1))`` for each other label.
 
     Args:
         labels: integers [N, H, W], 0 to num_classes - 1 or ``ignore``.
-        num_classes: L.
-        certainty: probability that a label is right (gt_prob), above chance 1 / L and below 1.
-        ignore: a label that says nothing: ``-log(1 / L)`` for all.
+        num_classes: L, background included, at least 2.
+        certainty: probability that a label is right (gt_prob), above 1 / L and below 1.
+        ignore: the label of unknown pixels, whose cost is ``-log(1 / L)`` for all labels.
 
     Returns:
-        float32 [N, L, H, W] for :func:`dense_crf`.
+        float32 [N, L, H, W], above 0, for :func:`dense_crf`.
 
     Raises:
-        InputError: labels that are not integers or not among the classes, fewer than 2 classes, more numbers than memory is
-            for, certainty out of range.
+        InputError: labels that are not integers or not among the classes, fewer than 2 classes, more numbers than fit in
+            memory, certainty out of range.
+
+    Source: pydensecrf, ``unary_from_labels``; 0.7 is IRN's gt_prob.
+
+    Example:
+        >>> probabilities = (-unary_from_labels(torch.tensor([[[0, 255]]]), num_classes=2)).exp()
+        >>> [[round(p, 2) for p in label.flatten().tolist()] for label in probabilities[0]]
+        [[0.7, 0.5], [0.3, 0.5]]
     """
     expect_tensor(labels, "labels", "numbers")
     num_classes, ignore = expect_whole(num_classes, "num_classes"), expect_whole(ignore, "ignore")
@@ -50,7 +59,7 @@ def unary_from_labels(
         there = labels[~unsure]
         raise InputError(
             f"expected labels 0 to {num_classes - 1} or {ignore} (ignored), got {int(there.min())} to {int(there.max())}; "
-            "set num_classes to the largest label + 1, or ignore to the label that means none"
+            "set num_classes to the largest label + 1, or ignore to the label of unknown pixels"
         )
     others = -math.log((1 - certainty) / (num_classes - 1))
     unary = torch.full((len(labels), num_classes, *labels.shape[1:]), others, device=labels.device)
@@ -59,17 +68,24 @@ def unary_from_labels(
 
 
 def unary_from_probabilities(probabilities: Float[Tensor, "n l y x"], floor: float = 1e-5) -> Float[Tensor, "n l y x"]:
-    """``-log(max(p, floor))``: what a network's softmax or a soft map says.
+    """Costs of probabilities for a CRF: ``-log(max(p, floor))``.
 
     Args:
-        probabilities: [N, L, H, W], not negative, summing to 1 over L (within 0.001).
-        floor: below it a probability counts as this much, so that no label is impossible.
+        probabilities: float [N, L, H, W], at least 0, summing to 1 over L (within 0.001), such as a softmax of logits.
+        floor: the least probability that counts, 1e-30 to 1, so that no label is impossible.
 
     Returns:
-        [N, L, H, W] for :func:`dense_crf`, float64 of float64, else float32.
+        [N, L, H, W], 0 to -log(floor), for :func:`dense_crf`; float64 for float64, else float32.
 
     Raises:
         InputError: probabilities that are negative, NaN, or do not sum to 1; a floor of 0.
+
+    Source: ours; the unary of :func:`dense_crf` is -log probability.
+
+    Example:
+        >>> p = torch.tensor([0.5, 0.5]).view(1, 2, 1, 1)
+        >>> [round(cost, 3) for cost in unary_from_probabilities(p).flatten().tolist()]
+        [0.693, 0.693]
     """
     expect_tensor(probabilities, "probabilities", "numbers")
     floor = expect_number(floor, "floor", 1e-30, 1)

@@ -1,4 +1,4 @@
-"""Maps spread over an image by a random walk between alike cells: over boundaries (IRN), between features (PSA)."""
+"""Random walks that spread maps over an image, between cells of one class: by boundaries (IRN) or by features (PSA)."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ from advcam.limits import MAX_LOG2_STEPS, MAX_PAIRS
 
 from .paths import Cell, offsets, pair_affinity
 
-TAIL = 1e-6  # of the chances of the coin tosses left out
-CLOSED = 1e-12  # an affinity below is none
+TAIL = 1e-6  # probability of the coin-toss walks that are left out
+CLOSED = 1e-12  # affinities below this count as 0
 
 
 @torch.no_grad()
 def random_walk(
     maps: Float[Tensor, "k h w"], boundary: Float[Tensor, "1 h w"], radius: int = 5, beta: float = 10, log2_steps: int = 8
 ) -> Float[Tensor, "k h w"]:
-    """Maps walk until a boundary stops them (Ahn, Cho & Kwak, CVPR 2019).
+    """Spread maps over an image by a random walk that boundaries stop (IRN).
 
     ``vec(maps * (1 - boundary)) T^(2^log2_steps)`` with ``T_ij = a_ij^beta / sum_i a_ij^beta`` and ``a_ij`` = 1 - the maximum
-    of the boundary on the straight path from i to j, 1 for i = j. See :func:`walk` for how. Not differentiated.
+    of the boundary on the straight path from i to j, 1 for i = j. Not differentiable. T is sparse; see :func:`.walk.walk`.
 
     Args:
-        maps: [k, h, w], not negative.
-        boundary: [1, h, w] in [0, 1], 1 where classes meet.
-        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``); one larger than the
-            grid is as large as the grid.
-        beta: the power that makes half-open paths rare.
-        log2_steps: of the number of steps.
+        maps: float [k, h, w], at least 0.
+        boundary: float [1, h, w] in [0, 1], 1 where classes meet.
+        radius: of the neighbourhood, in cells (``dy^2 + dx^2 < radius^2``), at least 2; limited to the size of the grid.
+        beta: power of the affinity, above 0; the higher, the rarer are steps over weak boundaries.
+        log2_steps: logarithm of the number of steps, to base 2.
 
     Returns:
-        [k, h, w], within the range of ``maps`` and not negative.
+        [k, h, w], at least 0, within the range of ``maps``.
 
     Raises:
         InputError: no maps, sizes that differ, values out of range, a setting that cannot work, or more than 2^26 pairs of
             neighbours.
 
+    Source: Ahn, Cho & Kwak, CVPR 2019, equations 9-10; that T^n is a sum of Chebyshev polynomials (Carne, 1985) is ours.
+
     Example:
         >>> maps, boundary = torch.zeros(1, 1, 6), torch.zeros(1, 1, 6)
-        >>> maps[..., 0], boundary[..., 3] = 1, 1  # a map that knows one cell, a wall in the middle
+        >>> maps[..., 0], boundary[..., 3] = 1, 1  # only the first cell is activated; a boundary in the middle
         >>> [round(value, 2) for value in random_walk(maps, boundary).flatten().tolist()]
         [0.33, 0.33, 0.33, 0.0, 0.0, 0.0]
     """
@@ -59,7 +60,7 @@ def random_walk(
         )
     boundary = boundary.float()
     reach = max(dy for dy, _ in offsets(radius))
-    closed = F.pad(boundary, (reach, reach, 0, reach), value=1)  # nobody walks off the grid
+    closed = F.pad(boundary, (reach, reach, 0, reach), value=1)  # no walk leaves the grid
     return walk(maps.float() * (1 - boundary), pair_affinity(closed, radius)[0] ** beta, radius, log2_steps).to(maps.dtype)
 
 
@@ -67,24 +68,31 @@ def random_walk(
 def feature_walk(
     maps: Float[Tensor, "k h w"], features: Float[Tensor, "d h w"], radius: int = 5, beta: float = 8, log2_steps: int = 8
 ) -> Float[Tensor, "k h w"]:
-    """Maps walk between cells of alike features (Ahn & Kwak, CVPR 2018): PSA.
+    """Spread maps over an image by a random walk between cells of similar features (PSA).
 
-    As :func:`random_walk`, with ``a_ij = exp(-mean_d |f_i - f_j|)``; the maps are not multiplied by anything first.
+    As :func:`random_walk`, with ``a_ij = exp(-mean_d |f_i - f_j|)``, and without the factor ``1 - boundary`` of the maps.
 
     Args:
-        maps: [k, h, w], not negative.
-        features: [d, h, w] of AffinityNet.
-        radius: how far apart, in cells, two cells may be to be neighbours (``dy^2 + dx^2 < radius^2``); one larger than the
-            grid is as large as the grid.
-        beta: the power of the affinity.
-        log2_steps: of the number of steps.
+        maps: float [k, h, w], at least 0.
+        features: float [d, h, w], of AffinityNet.
+        radius: of the neighbourhood, in cells (``dy^2 + dx^2 < radius^2``), at least 2; limited to the size of the grid.
+        beta: power of the affinity, above 0.
+        log2_steps: logarithm of the number of steps, to base 2.
 
     Returns:
-        [k, h, w], within the range of ``maps``.
+        [k, h, w], at least 0, within the range of ``maps``.
 
     Raises:
-        InputError: no maps, sizes that differ, values that are not numbers, a setting that cannot work, or more than 2^26
-            pairs of neighbours.
+        InputError: no maps, sizes that differ, values that are not numbers, a setting that cannot work, or more than 2^26 pairs
+            of neighbours.
+
+    Source: Ahn & Kwak, CVPR 2018, equations 8-9; that T^n is a sum of Chebyshev polynomials (Carne, 1985) is ours.
+
+    Example:
+        >>> maps, features = torch.zeros(1, 1, 4), torch.tensor([[[0.0, 0.0, 9.0, 9.0]]])
+        >>> maps[..., 0] = 1
+        >>> [round(value, 2) for value in feature_walk(maps, features).flatten().tolist()]
+        [0.5, 0.5, 0.0, 0.0]
     """
     beta, radius = _check(maps, features, "features", beta, radius)
     height, width = maps.shape[1:]
@@ -100,20 +108,21 @@ def feature_walk(
 def walk(
     maps: Float[Tensor, "k h w"], affinity: Float[Tensor, "p h w"], radius: int, log2_steps: int = 8
 ) -> Float[Tensor, "k h w"]:
-    """``x T^n``, n = 2^log2_steps, for the transition matrix T of any affinity, without that matrix and without n products.
+    """``x T^n``, n = 2^log2_steps, for the transition matrix T of any affinity, by about 5 sqrt(n) sparse products.
 
-    ``x T^n = sum_k P(|S_n| = k) x Q_k(T)``: Q_k is the k-th Chebyshev polynomial, S_n where n coin tosses, one step to
-    the left or right each, lead: hardly ever further than five ``sqrt(n)`` (Carne, 1985). So 78 sparse products do what 256
-    would, within 1e-6. In float64: the rounding of float32 grows with the steps, here and in a plain walk alike.
+    ``x T^n = sum_k P(|S_n| = k) x Q_k(T)``, with Q_k the k-th Chebyshev polynomial and S_n the position after n steps of +1 or
+    -1 by coin toss, hardly ever beyond ``5 sqrt(n)`` (Carne, 1985). For 256 steps that is 78 products, within 1e-6. In float64,
+    because the rounding errors of float32 grow with the steps, in a plain walk too.
 
     Args:
-        maps: x, [k, h, w].
-        affinity: [P, h, w] of every cell and its neighbour at each of :func:`offsets`; none off the grid is read.
-        radius: of those offsets.
-        log2_steps: of the number of steps.
+        maps: x, float [k, h, w].
+        affinity: float [P, h, w], of every cell and its neighbour at each of :func:`offsets`; pairs that leave the grid are not
+            read.
+        radius: of those offsets, in cells.
+        log2_steps: logarithm of the number of steps, to base 2.
 
     Returns:
-        [k, h, w], within the range of ``maps`` if that begins at 0.
+        [k, h, w], within the range of ``maps`` where that is not negative.
 
     Raises:
         InputError: another number of affinities than of offsets, or of steps that cannot be.
@@ -129,7 +138,7 @@ def walk(
         raise InputError(
             f"affinity {tuple(affinity.shape)}: expected {(len(offsets(radius)), *maps.shape[1:])} for this radius"
         )
-    device = torch.device("cpu") if maps.device.type == "mps" else maps.device  # which has neither float64 nor sparse matrices
+    device = torch.device("cpu") if maps.device.type == "mps" else maps.device  # no float64, no sparse matrices on MPS
     transition = _transition(affinity.to(device), radius)
     before = now = maps.to(device).double().flatten(1).T.contiguous()  # [cells, k]
     weights = _coin_tosses(2**log2_steps)
@@ -141,7 +150,7 @@ def walk(
 
 
 def _transition(affinity: Float[Tensor, "p h w"], radius: int) -> Tensor:
-    """The transition matrix, transposed: [cells, cells], rows sum to 1, closed pairs left out; nothing is sorted."""
+    """The transition matrix, transposed: sparse [cells, cells], rows sum to 1; built in CSR order."""
     _, height, width = affinity.shape
     half = dict(zip(offsets(radius), affinity, strict=True))
     around = sorted([*half, (0, 0), *((-dy, -dx) for dy, dx in half)])
@@ -191,10 +200,11 @@ def _coin_tosses(n: int) -> tuple[float, ...]:
 
 
 def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> tuple[float, int]:
-    """The power, and the radius within the grid.
+    """Check the arguments of a walk; return beta, and the radius limited to the grid.
 
-    Raises: maps that cannot walk, a field that is not on their grid or not of numbers, a power that is none, a grid with more
-    pairs than memory is for.
+    Raises:
+        InputError: maps that are empty, negative or not finite, a field that is not on their grid or not finite, a beta that is
+            not above 0, more pairs than fit in memory.
     """
     expect_tensor(maps, "maps", "numbers or booleans")
     expect_tensor(field, name, beside=maps)
@@ -202,23 +212,23 @@ def _check(maps: Tensor, field: Tensor, name: str, beta: float, radius: int) -> 
     if maps.ndim != 3 or not maps.numel() or not maps.is_floating_point():
         raise InputError(
             f"maps {tuple(maps.shape)} of {maps.dtype}: expected float [k, h, w] with at least one map; "
-            "an image without a class has nothing to spread"
+            "an image without a class needs no walk"
         )
     if field.ndim != 3 or not len(field) or field.shape[1:] != maps.shape[1:]:
         size, other = (" x ".join(map(str, x.shape[1:])) for x in (maps, field))
         raise InputError(
             f"the maps are {size} cells and the {name} {other}: expected both [k, h, w], of one size; "
-            f"they are of another stride? bring the maps to the grid of the {name} (torch.nn.functional.interpolate)"
+            f"if their strides differ, resize the maps to the grid of the {name} (torch.nn.functional.interpolate)"
         )
     for what, values in (("maps", maps), (name, field)):
         if not bool(values.float().isfinite().all()):
-            raise InputError(f"the {what} hold NaN or infinity, expected numbers: what made them diverged; make them anew")
+            raise InputError(f"the {what} hold NaN or infinity, expected finite numbers; check the network that made them")
     if bool((maps < 0).any()):
         raise InputError(f"the maps hold {float(maps.min()):.3g}, expected no negative values: apply relu first")
     if beta <= 0:
-        raise InputError(f"beta {beta:g} is no power to raise affinities to: expected a number above 0 (8 and 10 are usual)")
+        raise InputError(f"beta {beta:g}: expected a power above 0 (8 and 10 are usual)")
     height, width = maps.shape[1:]
-    radius = min(radius, max(2, 2 + math.isqrt((height - 1) ** 2 + (width - 1) ** 2)))  # beyond, no cell has a neighbour
+    radius = min(radius, max(2, 2 + math.isqrt((height - 1) ** 2 + (width - 1) ** 2)))  # a larger one adds no pair
     if (pairs := math.pi / 2 * radius**2 * height * width) > MAX_PAIRS:
         raise InputError(
             f"radius {radius} on {height} x {width} cells makes {pairs:,.0f} pairs of neighbours: expected at most"
