@@ -5,11 +5,11 @@ import json
 import shutil
 import sys
 
-import advcam.commands  # noqa: F401
 import numpy as np
 import pytest
 from PIL import Image
 
+import advcam.commands  # noqa: F401
 from advcam.cli import main
 from advcam.data import load
 from advcam.pipeline import _digest
