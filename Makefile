@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all attack check format bench bench-attribution bench-refinement bench-segmentation docs clean
+.PHONY: reference help install demo test test-all attack check format bench bench-attribution bench-refinement bench-segmentation docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -27,12 +27,16 @@ test-all: $(STAMP)  ## all tests, with the demo and the photographs
 attack: $(STAMP)  ## the attacks at length: 500 kills, 2,586 edits of records, some 270,000 spoilt files and calls
 	ATTACK_KILLS=500 ATTACK_EDITS=300 ATTACK_EXAMPLES=4000 $(BIN)/pytest tests/attack
 
-check: $(STAMP)  ## format, lint, types, import contracts, docstrings
+check: $(STAMP)  ## format, lint, types, import contracts, docstrings, docs/options.md
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/docstrings.py
+	$(BIN)/python tools/reference.py --check
+
+reference: $(STAMP)  ## docs/options.md, every option of every command
+	$(BIN)/python tools/reference.py
 
 format: $(STAMP)  ## put the code into form
 	$(BIN)/ruff format .

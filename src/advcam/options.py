@@ -123,7 +123,7 @@ class Option:
         if self.several:
             count = {1: "two ", 2: "three "}.get(kind.count(","), "") if "..." not in kind else ""
             return f"{count}{'words' if 'str' in kind else 'numbers'}"
-        kinds = {"bool": "True or False", "int": "a whole number", "float": "a number", "dict": "KEY=VALUE"}
+        kinds = {"Path": "a path", "bool": "True or False", "int": "a whole number", "float": "a number", "dict": "KEY=VALUE"}
         return next((words for name, words in kinds.items() if name in kind), "a word")
 
 
@@ -222,8 +222,8 @@ def overlay(
 ) -> C:
     """A config laid in layers, later ones winning: its defaults < a recipe < a run's record < ``KEY=VALUE`` < flags.
 
-    Where a layer sets an option that replaces others (a preset its settings, a backbone its weights), what lower layers said of
-    those goes.
+    Of options that are dicts the entries are laid over each other. Where a layer sets an option that replaces others (a preset
+    its settings, a backbone its weights), what lower layers said of those goes.
 
     Args:
         config: the class.
@@ -245,7 +245,8 @@ def overlay(
                 del chosen[other]
             if gone:
                 forgets(name, gone)
-        chosen |= given
+        merged = {n: chosen[n] | v for n, v in given.items() if isinstance(v, dict) and n in chosen}
+        chosen |= given | merged
     return config.from_record(chosen)
 
 
@@ -278,7 +279,7 @@ def literal(text: str) -> Any:
 
 def plain(value: Any) -> str:
     """A value as it is typed on the command line; nothing for none."""
-    return "" if value is None else ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return "" if value in (None, {}) else ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def _numbers(value: object) -> Iterable[float]:

@@ -51,23 +51,34 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class ClimbSettings:
-    """How to climb: each setting with the paper's symbol. :func:`settings` makes one from a preset.
+    """How to climb; each setting is described where it stands. :func:`settings` makes one from a preset.
 
     Raises:
         SettingsError: a value out of its range.
+
+    Source: Lee et al., CVPR 2021, equations 3-7, and the published code (``PRESETS``); ``ceiling`` and ``emphasis``
+        are ours.
+
+    Example:
+        >>> ClimbSettings(**PRESETS["paper"]).restrain
+        7.0
     """
 
-    steps: int = option(help="maps that are summed", flag="steps", symbol="T", common=True)
-    step_size: float = option(help="length of a step, in the unit of step_unit", flag="step-size", symbol="xi")
-    suppress: float = option(help="weight of the other classes' logits in the objective", flag="suppress")
+    steps: int = option(help="maps that are summed", flag="steps", symbol="T", common=True, least=1, most=MAX_CLIMB_STEPS)
+    step_size: float = option(help="length of a step, in the unit of step_unit", flag="step-size", symbol="xi", least=0)
+    suppress: float = option(help="weight of the other classes' logits in the objective", flag="suppress", least=0)
     restrain: float = option(
-        help="weight of the penalty on cells that are discriminative already", flag="restrain", symbol="lambda"
+        help="weight of the penalty on cells that are discriminative already", flag="restrain", symbol="lambda", least=0
     )
     tau: float = option(
-        help="share of the map's maximum above which a cell is discriminative, 0 to 1", flag="tau", symbol="tau"
+        help="share of the map's maximum above which a cell is discriminative, 0 to 1",
+        flag="tau",
+        symbol="tau",
+        least=0,
+        most=1,
     )
     scales: tuple[float, ...] = option(
-        help="factors of the image's size whose maps are summed", flag="scales", example="1,1.5,2"
+        help="factors of the image's size whose maps are summed", flag="scales", above=0, most=MAX_SCALE, example="1,1.5,2"
     )
     mirror: bool = option(help="climb the mirror image too and add its maps", flag="mirror")
     method: str = option(help="how each step's map is made", flag="cam-method", choices=tuple(METHODS))
@@ -102,7 +113,9 @@ class ClimbSettings:
         choices=("none", "gradient"),
     )
     halve_small: bool = option(help="scales below 1 climb T // 2 steps (at most 5 of T <= 10), as in the published code")
-    grid: int = option(help="full size is rounded up to a multiple of this and cut; 16 is the published code's")
+    grid: int = option(
+        help="full size is rounded up to a multiple of this and cut; 16 is the published code's", least=1, most=MAX_GRID
+    )
     precision: str = option(
         help="of the network's arithmetic; auto: bfloat16 where the device has units for it",
         flag="precision",
@@ -184,6 +197,11 @@ def rules(made: Mapping[str, Any]) -> str:
     Args:
         made: its settings by name.
 
+    Returns:
+        The words; one's own where the settings are no preset's.
+
+    Source: ours.
+
     Example:
         >>> rules(PRESETS["official"] | {"steps": 5}), rules(PRESETS["fast"])
         ('published rules', 'default preset (ours)')
@@ -196,12 +214,21 @@ def rules(made: Mapping[str, Any]) -> str:
 def settings(preset: str = "default", **changes: Any) -> ClimbSettings:
     """A preset's settings with some of them changed.
 
+    Args:
+        preset: of ``PRESETS``.
+        changes: settings by name.
+
+    Returns:
+        The settings, checked.
+
+    Raises:
+        SettingsError: an unknown preset or setting, the message lists the known ones; or a value out of its range.
+
+    Source: the presets ``paper`` and ``official`` are Lee et al., CVPR 2021, equations 3-7, and its published code.
+
     Example:
         >>> settings("official", steps=5).scales
         (1.0, 0.5, 1.5, 2.0)
-
-    Raises:
-        SettingsError: an unknown preset or setting; the message lists the known ones.
     """
     if not isinstance(preset, str) or preset not in PRESETS:
         raise SettingsError(f"no preset is called {describe(preset)}; {known(describe(preset), PRESETS)}")

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from advcam.errors import SettingsError
@@ -37,14 +38,15 @@ class Verb:
             optional: names that need not be given though the config has no default.
         """
         flagged = {name: about for name, about in options.items() if about.flag or about.positional}
-        rest = f"{pairs} KEY=VALUE sets any of: {_listed(options)}" if pairs and self.everything else None
+        others = ", ".join(_named(about) for name, about in options.items() if name not in flagged)
+        rest = fill(f"{pairs} KEY=VALUE sets any other of: {others}", 96) if others and self.everything else None
         group = self.parser.add_argument_group(of, rest)
         for name, about in flagged.items():
             self._add(group, of, about, required=about.default is MISSING and name not in optional)
         if pairs:
             group.add_argument(
                 pairs, dest=f"{of}.{pairs}", action="append", metavar="KEY=VALUE", default=[],
-                help="any other setting; may be repeated" if self.everything else argparse.SUPPRESS,
+                help="a setting; may be repeated" if self.everything else argparse.SUPPRESS,
             )  # fmt: skip
 
     def _add(self, group: Any, of: str, about: Option, required: bool) -> None:
@@ -107,7 +109,7 @@ def _reader(about: Option) -> Any:
 
 def _help(about: Option) -> str:
     said = f"{about.symbol}: {about.help}" if about.symbol else about.help
-    known = plain(None if about.default in (MISSING, False, {}) else about.default)
+    known = plain(None if about.default is MISSING or about.default is False else about.default)
     said += f" (default: {known})" if known else ""
     return (said + (f", e.g. {about.example}" if about.example and not about.choices else "")).replace("%", "%%")
 
@@ -119,5 +121,6 @@ def _metavar(about: Option) -> str:
     return "A,B" if about.several and not about.repeat else "N" if "int" in kind or "float" in kind else "NAME"
 
 
-def _listed(options: Mapping[str, Option]) -> str:
-    return ", ".join(name + (f"={plain(about.default)}" if plain(about.default) else "") for name, about in options.items())
+def _named(about: Option) -> str:
+    known = plain(None if about.default is MISSING else about.default)
+    return f"{about.name}={known}" if known else about.name

@@ -45,19 +45,18 @@ def parser(everything: bool) -> ArgumentParser:
             above = verbs.add_parser(group, help="Look at a data set, or convert it, before hours are spent on it.")
             below[group] = above.add_subparsers(title="commands", required=True, metavar="VERB")
         made = below.get(group, verbs).add_parser(
-            last, help=about, description=about, epilog=f"example:\n  advcam {name} {example}", add_help=False,
-            formatter_class=RawDescriptionHelpFormatter,
+            last, help=about.splitlines()[0], description=about, epilog=f"example:\n  advcam {name} {example}", add_help=False,
+            usage=f"advcam {name} [options]", formatter_class=RawDescriptionHelpFormatter,
         )  # fmt: skip
         made.set_defaults(call=call, verb=name)
         of = Verb(made, everything)
-        of.add("everywhere", {n: o for n, o in Runtime.options().items() if n == "device" or n in limits})
+        of.add("device and limits", {n: o for n, o in Runtime.options().items() if n == "device" or n in limits})
         made.add_argument("--seed", type=int, help="of everything random; a run's own where there is one (default: 0)")
         made.add_argument("--quiet", action="store_true", help="no progress, only the last line and errors")
         made.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return of
 
-    name = "demo"
-    _add_command(verb, name)
+    _add_command(verb, "demo")
     run = verb(
         "run", _run, "Classify, climb, refine, segment, report; goes on where it was stopped.",
         "--images photos --labels labels.csv --out runs/first", TRAINING + CLIMBING,
@@ -130,7 +129,7 @@ def _reporter(args: Namespace) -> Reporter:
 
 
 def _runtime(args: Namespace) -> Runtime:
-    runtime: Runtime = _config(args, "everywhere", Runtime)
+    runtime: Runtime = _config(args, "device and limits", Runtime)
     return runtime
 
 

@@ -28,7 +28,7 @@ CHOICES = {
 class Training(Config):
     """What every step that trains a network lets one say of it."""
 
-    epochs: int = option(5, "passes over the training images", flag="epochs", least=1, most=10**6)
+    epochs: int = option(5, "passes over the training images", flag="epochs", least=1, most=10**6, common=True)
     batch: int = option(16, "images of a training batch, over all processes", flag="batch", least=1, most=10**6)
     lr: float = option(1e-3, "learning rate, of what is pretrained where there is such", flag="lr", above=0)
     weight_decay: float = option(1e-4, "of the weights", least=0)

@@ -1,0 +1,200 @@
+"""Options: every one walks through all five layers, and is on the command line, in the recipes and on record by one name."""
+
+import contextlib
+import json
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+import pytest
+
+from advcam.cli import main
+from advcam.cli.options import typed
+from advcam.cli.verbs import parser
+from advcam.errors import SettingsError
+from advcam.options import Config, key_values, option, overlay
+from advcam.stages.refine import METHODS
+from advcam.stages.table import STEPS
+
+OTHER = {
+    "output_stride": (8, 32),
+    "network": ("unet", "fpn"),
+    "encoder": ("resnet18", "resnet34"),
+    "start": {"segment": ("backbone", "classifier"), "semi": ("classifier", "segment")},
+    "loss": ("bootstrapped", "symmetric"),
+    "backbone": ("resnet18", "resnet34"),
+    "backbone_option": ({"drop_rate": 0.1}, {"drop_rate": 0.2}),
+    "mean": ((0.1, 0.2, 0.3), (0.2, 0.3, 0.4)),
+    "std": ((0.1, 0.2, 0.3), (0.2, 0.3, 0.4)),
+    "long_sides": ((64, 96), (64, 128)),
+    "frozen": {"classify": (("conv1",), ("bn1",)), "refine": (False, True)},
+    "scales": ((0.5, 2.0), (0.25, 1.0)),
+    "predict_scales": ((0.5, 1.0), (1.0, 2.0)),
+    "bounds": ((0.0, 1.0), (-1.0, 1.0)),
+    "gaussian": ((2.0, 2.0), (4.0, 2.0)),
+    "bilateral": ((20.0, 5.0, 4.0), (30.0, 5.0, 4.0)),
+    "weights": {"classify": ("/a.pt", "/b.pt"), "climb": ("gradient", "head")},
+    "classifier": ("/a.pt", "/b.pt"),
+    "method": {"climb": ("layercam", "gradcam"), "refine": ("crf", "threshold"), "semi": ("cct", "unimatch")},
+    "maps": ("plain", "advcam"),
+    "preset": ("paper", "fast"),
+    "masks": ("/a", "/b"),
+    "pixel_labels": ("/a.txt", "/b.txt"),
+    "encoder_weights": ("/a.pt", "/b.pt"),
+    "mode": ("labelled", "unlabelled"),
+    "optimizer": ("sgd", "adamw"),
+    "precision": ("float32", "bfloat16"),
+    "schedule": ("poly", "cosine"),
+    "batch_norm": ("trained", "frozen"),
+    "predict_merge": ("max", "mean"),
+    "ceiling": (0.5, 0.75),
+    "background": {"refine": (0.1, 0.05)},
+    "foreground": {"refine": (0.5, 0.6)},
+    "long_side": (320, 960),
+    "crop": (160, 224),
+    "strong": (2, 1),
+    "certainty": (0.6, 0.8),
+}
+"""Two values of each option whose kind alone does not give them."""
+
+
+def two_values(step, about):
+    if about.name in OTHER:
+        found = OTHER[about.name]
+        return found[step] if isinstance(found, dict) and step in found else found
+    if about.choices:
+        return [c for c in about.choices if c != about.default][:2] * 2
+    if "bool" in str(about.kind):
+        return not about.default, bool(about.default)
+    return (3, 4) if "int" in str(about.kind) else (0.25, 0.75)
+
+
+def beside(step, about):
+    """What must stand beside an option for it to mean anything."""
+    if step == "refine" and about.name not in ("method", "maps", "margin", "long_side"):
+        return {"method": next(name for name in ("irn", "psa", "crf", "pamr") if about.name in METHODS[name].options())}
+    if step == "climb" and about.name == "weights":
+        return {"method": "cam"}
+    return {}
+
+
+CASES = [(step, name) for step in STEPS for name in STEPS[step].config.options()]
+
+
+@pytest.mark.parametrize(("step", "name"), CASES, ids=[f"{step}-{name}" for step, name in CASES])
+def test_every_option_through_all_five_layers(step, name):
+    """Default < recipe < recorded < KEY=VALUE < flags: each layer wins over those below, and alone it is taken."""
+    config = STEPS[step].config
+    about = config.options()[name]
+    one, other = two_values(step, about)[:2]
+    more = beside(step, about)
+    layers = ("recipe", "recorded", "pairs", "flags")
+
+    def value(made):
+        return made.record()[name]
+
+    def as_kept(wanted):
+        return value(config.from_record(more | {name: wanted}))
+
+    default = value(overlay(config, recipe=more))
+    assert about.default in (MISSING, None) or default == about.default
+    for at, layer in enumerate(layers):
+        assert value(overlay(config, **{layer: more | {name: one}})) == as_kept(one)
+        for lower in layers[:at]:
+            given = {lower: more | {name: other}, layer: {name: one}}
+            if "dict" in str(about.kind):
+                assert value(overlay(config, **given)) == other | one
+            else:
+                assert value(overlay(config, **given)) == as_kept(one), f"{layer} over {lower}"
+    made = overlay(config, flags=more | {name: one})
+    assert config.from_record(json.loads(json.dumps(made.record()))).record() == made.record(), "a record makes it again"
+    assert overlay(config, recorded=json.loads(json.dumps(made.record()))).record() == made.record()
+
+
+def as_text(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+FLAGGED = [(step, name) for step, name in CASES if STEPS[step].config.options()[name].flag]
+
+
+@pytest.mark.parametrize(("step", "name"), FLAGGED, ids=[f"{step}-{name}" for step, name in FLAGGED])
+def test_every_flag_is_typed_as_its_option_says(step, name):
+    """On the step's own verb, and on `advcam run`, under its own flag or with the step's name in front."""
+    about = STEPS[step].config.options()[name]
+    one = two_values(step, about)[0]
+    for verb in ("run", step):
+        if STEPS[step].optional and verb == "run":
+            continue
+        start = ["run", "--labels", "l.csv", "--out", "o"] if verb == "run" else [step, "--run", "o"]
+        found = []
+        for flag in (f"--{about.flag}", f"--{step}-{name.replace('_', '-')}"):
+            if "bool" in str(about.kind):
+                words = [flag if one else f"--no-{flag[2:]}"]
+            elif isinstance(one, dict):
+                words = [flag, "drop_rate=0.1"]
+            else:
+                words = [f"{flag}={as_text(one)}"]
+            with contextlib.suppress(SystemExit):
+                found.append(typed(parser(False).parse_args([*start, *words]), step, STEPS[step].config.options())[1])
+        assert {name: one} in found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot(Config):
+    preset: str = option("slow", "how", choices=("slow", "quick"), replaces=("epochs",))
+    epochs: int = option(3, "passes", least=1, most=9)
+    frozen: tuple[str, ...] = option((), "names")
+    where: dict[str, Any] = option({}, "options")
+
+
+def test_what_a_choice_replaces_is_forgotten_and_said():
+    said = []
+    made = overlay(Shot, recorded={"epochs": 5}, flags={"preset": "quick"}, forgets=lambda *args: said.append(args))
+    assert made.epochs == 3
+    assert said == [("preset", ["epochs"])]
+    assert overlay(Shot, recorded={"epochs": 5}, pairs={"epochs": 7}, flags={"preset": "quick"}).epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epoch": 1}, "there is no setting 'epoch'; did you mean epochs"),
+        ({"epochs": "x"}, "epochs is a whole number such as 3; got 'x'"),
+        ({"epochs": True}, "epochs is a whole number such as 3; got True"),
+        ({"epochs": 0}, "epochs must be from 1 to 9; got 0"),
+        ({"epochs": 1e400}, "epochs is a whole number"),
+        ({"preset": "fast"}, "preset is one of slow, quick; got 'fast'"),
+        ({"frozen": [1]}, r"frozen is words; got \[1\]"),
+    ],
+)
+def test_values_that_an_option_does_not_take(given, message):
+    with pytest.raises(SettingsError, match=message):
+        overlay(Shot, flags=given)
+
+
+def test_one_of_several_and_options_of_options():
+    made = overlay(
+        Shot, recorded={"where": {"a": 1, "b": 2}}, pairs=key_values(["frozen=conv1"], "--option"), flags={"where": {"b": 3}}
+    )
+    assert (made.frozen, made.where) == (("conv1",), {"a": 1, "b": 3})
+
+
+def test_help_fits_on_a_screen_and_a_half_and_help_all_has_the_rest(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            main(["run", flag])
+        shown[flag] = capsys.readouterr().out
+    assert shown["--help"].count("\n") <= 60
+    for step in ("classify", "climb", "refine", "segment"):
+        assert f"\n{step}:" in shown["--help"]
+        for about in STEPS[step].config.options().values():
+            assert about.name in shown["--help-all"] or f"--{about.flag}" in shown["--help-all"]
+    assert "--weight-decay" not in shown["--help"]
+
+
+def test_no_two_options_of_a_config_share_a_flag():
+    for step in STEPS.values():
+        flags = [about.flag for about in step.config.options().values() if about.flag]
+        assert len(flags) == len(set(flags))
