@@ -170,7 +170,14 @@ class ClimbSettings:
             raise SettingsError(f"weights='gradient' (the published code's) go with method='cam'; got method={self.method!r}")
 
     def steps_at(self, scale: float) -> int:
-        """Steps climbed at a scale: T, or fewer below scale 1 where ``halve_small`` asks for it."""
+        """Steps climbed at a scale: T, or fewer below scale 1 where ``halve_small`` asks for it.
+
+        Args:
+            scale: factor of the image's size, above 0.
+
+        Returns:
+            The number of maps that are summed at this scale.
+        """
         if scale >= 1 or not self.halve_small:
             return self.steps
         return self.steps // 2 if self.steps > 10 else min(self.steps, 5)
