@@ -8,28 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews
 from advcam.errors import SettingsError
 from advcam.models.segmentation import segmentation_network
 from advcam.segmenter import Segmenter
-from advcam.store import digest, save_mask, write_bytes, write_json
-from advcam.training import PixelLoss, fit
+from advcam.store import digest, save_mask
+from advcam.training import PixelLoss
 
 from .context import Context
-from .networks import NetworkConfig
-from .pixels import (
-    LOOK,
-    against_masks,
-    check_masks,
-    encoder_of,
-    has_network,
-    network_files,
-    network_record,
-    predict,
-)
+from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
+from .predictions import predict
+from .preview import LOOK, against_masks
+from .training_masks import check_masks
 
 STARTS = ("classifier", "backbone")
 
@@ -141,35 +133,26 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
         return
     torch.manual_seed(context.seed)
     started, outputs = encoder_of(context, config), len(context.data.classes) + 1
-    backbone = started.backbone
     model = build(context, config)
-    encoder: nn.Module = model.encoder  # type: ignore[assignment]
     positions = context.data.classes.positions(others=IGNORE)
-    train, held = _split(context, config.holdout)
-    normalise = Normalisation(*backbone.normalisation())
+    learnt, held = _split(context, config.holdout)
+    normalise = Normalisation(*started.backbone.normalisation())
     views = TrainingViews(
-        train, config.augmentation(), normalise, context.seed, outputs,
-        masks=[masks(item.id) for item in train], remap=positions,
+        learnt, config.augmentation(), normalise, context.seed, outputs,
+        masks=[masks(item.id) for item in learnt], remap=positions,
     )  # fmt: skip
-    encoding = {id(p) for p in encoder.parameters()}
+    score = "held_out_mean_iou" if held else "mean_iou_of_training_images"
     look = against_masks(
-        context, held or train[:LOOK], lambda item: masks(item.id), positions, folder, normalise, config.long_side,
-        config.precision, name="held_out_mean_iou" if held else "mean_iou_of_training_images",
+        context, held or learnt[:LOOK], lambda item: masks(item.id), positions, folder, normalise, config.long_side,
+        config.precision, score,
     )  # fmt: skip
-    state, history = fit(
-        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, config.objective(),
-        config.plan(trained_norm=started.untrained), look,
-        "held_out_mean_iou" if held else None, folder, context.runtime, context.reporter, "segment",
-    )  # fmt: skip
-    if context.runtime.first:
-        write_json(
-            folder / "model.json",
-            network_record(context, config.network, backbone, config.output_stride, config),
-        )
-        rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
-        write_json(folder / "metrics.json", {"history": history, "epoch_kept": rule, "held_out": len(held)})
-        write_bytes(folder / "model.safetensors", save(state))
-    context.runtime.wait()
+    state, history = train(
+        context, config, "segment", model, started.untrained, views, config.objective(), look, score if held else None, folder
+    )
+    rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
+    metrics = {"history": history, "epoch_kept": rule, "held_out": len(held)}
+    record = network_record(context, config.network, started.backbone, config.output_stride, config)
+    save_network(context, folder, record, metrics, state)
 
 
 def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callable[[str], Path]:

@@ -12,7 +12,6 @@ from zlib import crc32
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from advcam.consistency import (
@@ -32,21 +31,13 @@ from advcam.errors import DataError, RunError, SettingsError
 from advcam.models.cct import AUXILIARY, CCT
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state, load_weights
-from advcam.store import digest, write_bytes, write_json
-from advcam.training import fit
+from advcam.store import digest
 
 from .context import Context, list_skips
-from .networks import NetworkConfig
-from .pixels import (
-    LOOK,
-    against_masks,
-    check_masks,
-    encoder_of,
-    has_network,
-    network_files,
-    network_record,
-    predict,
-)
+from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
+from .predictions import predict
+from .preview import LOOK, against_masks
+from .training_masks import check_masks
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -242,8 +233,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     by_hand, pseudo = classes.positions(others=0), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
-    backbone = started.backbone
-    normalise = Normalisation(*backbone.normalisation())
+    normalise = Normalisation(*started.backbone.normalisation())
     model = build(context, config)
     count = max(len(context.data.train), 2)  # pairs in an epoch: images come again, each time as another view
     shown, beside = (list(islice(cycle(items), count)) for items in (labelled, others))
@@ -261,22 +251,17 @@ def _train(context: Context, config: SemiConfig) -> None:
     )  # fmt: skip
     look = against_masks(
         context, labelled[:LOOK], lambda item: truth / f"{item.id}.png", by_hand, folder, normalise, config.long_side,
-        config.precision, name="mean_iou_of_training_images",
+        config.precision, "mean_iou_of_training_images",
     )  # fmt: skip
-    encoder: nn.Module = model.encoder  # type: ignore[assignment]
-    encoding = {id(p) for p in encoder.parameters()}
-    state, history = fit(
-        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, Semi(config),
-        config.plan(trained_norm=started.untrained), look, None, folder, context.runtime,
-        context.reporter, "semi",
-    )  # fmt: skip
+    state, history = train(context, config, "semi", model, started.untrained, views, Semi(config), look, None, folder)
     name = "cct" if config.method == "cct" else config.network
     stride = config.output_stride or (8 if name == "cct" else None)
-    write_json(folder / "model.json", network_record(context, name, backbone, stride, config))
     about = {"labelled": len(labelled), "others": 0 if config.mode == "labelled" else len(others), "mode": config.mode}
-    write_json(folder / "metrics.json", {"history": history, "epoch_kept": "the last"} | about)
     used = {name: value for name, value in state.items() if not name.startswith("auxiliary.")}
-    write_bytes(folder / "model.safetensors", save(used))
+    save_network(
+        context, folder, network_record(context, name, started.backbone, stride, config),
+        {"history": history, "epoch_kept": "the last"} | about, used,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""A network in training, tried on some images: its mIoU against their masks, and look.png."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from advcam.data import Item, Normalisation, fit_within
+from advcam.errors import ImageError
+from advcam.metrics import confusion, mean_iou
+from advcam.segmenter import Segmenter
+from advcam.store import atomic_write, load_mask
+from advcam.store.masks import voc_palette
+
+from .context import Context
+
+LOOK = 4
+"""Images in the early look."""
+
+
+def against_masks(
+    context: Context, held: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], folder: Path,
+    normalise: Normalisation, long_side: int, precision: str, name: str,
+) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
+    """A look at a network in training: its mIoU against the masks of some images, and folder/look.png, where some
+    of them stand in rows: image, mask, prediction.
+    """
+    outputs = len(context.data.classes) + 1
+    ids = np.array([0, *context.data.classes.ids], dtype=np.uint8)
+
+    def look(network: torch.nn.Module) -> dict[str, Any]:
+        segmenter = Segmenter(network, np.arange(outputs), normalise, long_side, mirror=False, precision=precision)
+        counts = torch.zeros(outputs, outputs, dtype=torch.long)
+        rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+        for item in context.reporter.track(held, len(held), "held-out masks"):
+            picture, target = item.read(), load_mask(mask(item))
+            try:
+                predicted = segmenter(picture)
+            except ImageError:  # what was trained is worth more than a look
+                context.reporter.warn(f"{item.path}: memory does not suffice to look at it; a smaller long_side would help")
+                continue
+            counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
+            if len(rows) < LOOK:
+                rows.append((picture, target, ids[predicted]))
+        with atomic_write(folder / "look.png") as temporary:
+            _table(rows).save(temporary, format="PNG")
+        return {name: float(mean_iou(counts))}
+
+    return look
+
+
+def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]], side: int = 192) -> Image.Image:
+    """Images, masks and predictions in three columns."""
+    table = Image.new("RGB", (3 * side, side * len(rows)), "white")
+    for row, (picture, *masks) in enumerate(rows):
+        shown = [picture]
+        for ids in masks:
+            mask = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8), mode="P")
+            mask.putpalette(voc_palette())
+            shown.append(mask.convert("RGB").resize(picture.size, Image.Resampling.NEAREST))
+        for column, image in enumerate(shown):
+            table.paste(fit_within(image, side), (column * side, row * side))
+    return table
