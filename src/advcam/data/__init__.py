@@ -1,9 +1,11 @@
 """Images and what is known of them: folders with labels, and scenes made on the spot."""
 
+from advcam.limits import IGNORE
+
 from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
 from .folder import Dataset, Item, Skip, list_images, listed, load, passed_over
 from .images import at_least, content_of, fit_within, look_at, read_image, read_with_doubt
-from .labels import IGNORE, ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
+from .labels import ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
 from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
 from .sources import images_of, read_source, source_files

@@ -17,11 +17,10 @@ from torch.utils.data import Dataset
 
 from advcam.errors import SettingsError
 from advcam.kinds import check_kinds
-from advcam.limits import MIN_SIDE
+from advcam.limits import IGNORE, MIN_SIDE
 
 from .folder import Item
 from .images import fit_within, open_image
-from .labels import IGNORE
 
 
 @dataclass(frozen=True)

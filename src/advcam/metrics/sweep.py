@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advcam.errors import InputError
 from advcam.expect import describe, expect, expect_list, expect_number, expect_tensor, expect_whole
-from advcam.limits import MAX_COUNTS
+from advcam.limits import IGNORE, MAX_COUNTS
 
 from .confusion import differs, iou, mean_iou, noise
 
@@ -67,7 +67,7 @@ def sweep_counts(
     truth: Integer[Tensor, "y x"],
     num_classes: int,
     thresholds: Sequence[float] = THRESHOLDS,
-    ignore: int = 255,
+    ignore: int = IGNORE,
 ) -> SweepCounts:
     """The counts of one image: a constant threshold t is put in front of the maps as background, then argmax.
 
@@ -121,7 +121,7 @@ def sweep_counts(
 
 
 def sweep(
-    samples: Iterable[Sample], num_classes: int, thresholds: Sequence[float] = THRESHOLDS, ignore: int = 255
+    samples: Iterable[Sample], num_classes: int, thresholds: Sequence[float] = THRESHOLDS, ignore: int = IGNORE
 ) -> SweepResult:
     """mIoU, noise and per-class IoU of seeds at every background threshold, in one pass.
 
