@@ -15,7 +15,7 @@ from pathlib import Path
 from advcam.errors import RunError
 
 from .atomic import refused
-from .lock import locked
+from .lock import lock
 
 LOCK = ".lock"
 """The file in a run folder that says who works there; it is gone when nobody does."""
@@ -53,10 +53,9 @@ def _taken(path: Path) -> int:
     """The handle of a lock file that this process holds now, with its name in it."""
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        with locked(handle, inherited=False) as free:
-            if not free:
-                os.close(handle)
-                raise RunError(f"{path.parent}: {_owner(path)} works there; wait until it has ended, or stop it")
+        if not lock(handle, inherited=False):
+            os.close(handle)
+            raise RunError(f"{path.parent}: {_owner(path)} works there; wait until it has ended, or stop it")
         if _is_file(handle, path):
             break
         os.close(handle)  # its owner has just removed it

@@ -19,7 +19,7 @@ from advcam.cells import as_text
 from advcam.errors import StoreError
 from advcam.limits import MAX_RECORD_BYTES
 
-from .lock import locked
+from .lock import lock
 
 T = TypeVar("T")
 
@@ -59,8 +59,8 @@ def _being_written(path: Path) -> Iterator[None]:
     """A new file, locked."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
-        with locked(handle):
-            yield
+        lock(handle)
+        yield
     finally:
         os.close(handle)
 
@@ -78,9 +78,8 @@ def _remove_if_left(path: Path) -> None:
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDWR)
         try:
-            with locked(handle) as free:
-                if free:
-                    path.unlink()
+            if lock(handle):
+                path.unlink()
         finally:
             os.close(handle)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 
 if sys.platform == "win32":
     import msvcrt
@@ -21,11 +19,10 @@ else:
         (fcntl.flock if inherited else fcntl.lockf)(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@contextlib.contextmanager
-def locked(handle: int, inherited: bool = True) -> Iterator[bool]:
-    """Locks an open file until its handle is closed; gives False where another process holds it.
+def lock(handle: int, inherited: bool = True) -> bool:
+    """Locks an open file until its handle is closed; False where another process holds it.
 
-    A file system that has no locks gives True.
+    On a file system without locks it is always True.
 
     Args:
         handle: of a file that is open for writing.
@@ -34,9 +31,8 @@ def locked(handle: int, inherited: bool = True) -> Iterator[bool]:
     """
     try:
         _lock(handle, inherited)
-        free = True
     except (BlockingIOError, PermissionError):
-        free = False
+        return False
     except OSError:  # ENOLCK, ENOSYS
-        free = True
-    yield free
+        pass
+    return True
