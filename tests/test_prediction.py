@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -288,7 +288,7 @@ def test_the_network_of_a_record(trained):
 
 
 def test_a_network_trained_with_auxiliary_decoders_is_used_without(trained, tmp_path):
-    record = read_record(trained) | {"network": "cct", "output_stride": 8, "kind": "semi"}
+    record = asdict(read_record(trained)) | {"network": "cct", "output_stride": 8, "kind": "semi"}
     network = CCT(Backbone("test_resnet"), 4, 8)
     write_bytes(tmp_path / "model.safetensors", save(network.state_dict()))
     write_json(tmp_path / "model.json", record)

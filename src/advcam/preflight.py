@@ -175,5 +175,5 @@ def try_refinement(context: Context, config: RefineConfig) -> None:
     for item in context.data.items if climbing and climbing.keep else ():
         maps_of(context, item, config.maps == "plain")
     made = classifier_record(context.run)
-    state = None if made["own"] else load_state(context.run.classifier())
-    refine.try_network(config, Backbone.from_record(made["backbone"]), state, made["weights"], made["from_scratch"])
+    state = None if made.own else load_state(context.run.classifier())
+    refine.try_network(config, Backbone.from_record(made.backbone), state, made.weights, made.from_scratch)

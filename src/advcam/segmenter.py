@@ -98,13 +98,13 @@ class Segmenter:
             raise NetworkError(f"{error}. It and model.json belong together: copy both from one run") from None
         return cls(
             network.eval().to(device),
-            np.array([0, *ClassTable.from_record(record["classes"]).ids], dtype=np.uint8),
-            Normalisation(*Backbone.from_record(record["backbone"]).normalisation()),
-            record["long_side"],
-            record["predict_scales"],
-            record["predict_mirror"],
-            record.get("predict_merge", "mean"),
-            crf=record.get("predict_crf", False),
+            np.array([0, *ClassTable.from_record(record.classes).ids], dtype=np.uint8),
+            Normalisation(*Backbone.from_record(record.backbone).normalisation()),
+            record.long_side,
+            record.predict_scales,
+            record.predict_mirror,
+            record.predict_merge,
+            crf=record.predict_crf,
             precision=precision,
         )
 
@@ -136,7 +136,7 @@ class Segmenter:
     @torch.no_grad()
     def _merged(self, picture: Image.Image) -> Float[Tensor, "l h w"]:
         """The views' probabilities in one, at the size that the network sees."""
-        shown = picture if self.window else fit_within(picture, self.long_side)
+        shown = picture if self.window else fit_within(picture, self.long_side)  # small ones are padded, see _whole
         image = self.normalise(shown)[None].to(self._device)
         size = (shown.height, shown.width)
         views = [self._probability(view, size) for scale in self.scales for view in self._views(image, scale)]
@@ -205,12 +205,12 @@ def read_record(folder: Path) -> NetworkRecord:
         record = read_json(path, NetworkRecord, remedy, "does not describe a trained network")
     except StoreError as error:
         raise RunError(str(error)) from None
-    ids = [one["id"] for one in record["classes"]]
+    ids = [one["id"] for one in record.classes]
     try:
         if len({*ids}) < len(ids):
             raise SettingsError(f"class ids are different ones, got {ids}")
-        check_views(record["predict_scales"], record.get("predict_merge", "mean"), record["long_side"])
-        Backbone.from_record(record["backbone"])
+        check_views(record.predict_scales, record.predict_merge, record.long_side)
+        Backbone.from_record(record.backbone)
     except SettingsError as error:
         raise RunError(f"{path}: does not describe a trained network ({error}); {remedy}") from None
     return record
@@ -222,12 +222,12 @@ def build_network(record: NetworkRecord) -> nn.Module:
     Raises:
         SettingsError: a network that is not known, or a backbone that does not go with it.
     """
-    backbone, outputs = Backbone.from_record(record["backbone"]), 1 + len(record["classes"])
-    if record["network"] == "cct":
+    backbone, outputs = Backbone.from_record(record.backbone), 1 + len(record.classes)
+    if record.network == "cct":
         from advcam.models.cct import CCT
 
-        return CCT(backbone, outputs, record.get("output_stride") or 8, auxiliary={})
-    return segmentation_network(record["network"], backbone, outputs, record.get("output_stride"))
+        return CCT(backbone, outputs, record.output_stride or 8, auxiliary={})
+    return segmentation_network(record.network, backbone, outputs, record.output_stride)
 
 
 @contextmanager

@@ -20,7 +20,10 @@ from advcam.kinds import check_kinds
 from advcam.limits import IGNORE, MIN_SIDE
 
 from .folder import Item
-from .images import fit_within, open_image
+from .images import at_least, fit_within, open_image
+
+LEAST_SIDE = 64
+"""Pixels: smaller images are enlarged for a classifier, whose feature map of them would have a single cell."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,28 @@ class Normalisation:
         pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """An image as a classifier takes it, in training aside: at its own size, within limits, and normalised.
+
+    Args:
+        mean: of the input's channels.
+        std: of the input's channels.
+        long_side: larger images are scaled down to it.
+        size: (H, W) of a network that takes one size only; takes the place of both limits.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    long_side: int
+    size: tuple[int, int] | None = None
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 y x"]:
+        """The image's tensor."""
+        image = image.resize(self.size[::-1]) if self.size else at_least(fit_within(image, self.long_side), LEAST_SIDE)
+        return Normalisation(self.mean, self.std)(image)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Backbone:
         std = self.std or tuple(known_config.std if known_config else (0.229, 0.224, 0.225))
         return mean, std  # type: ignore[return-value]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Any:
         """Plain data, for a file; :meth:`from_record` reads it."""
         return asdict(self)
 

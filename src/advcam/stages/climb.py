@@ -9,16 +9,13 @@ from typing import Any
 import torch
 
 from advcam.attribution import ClimbSettings, settings, strided_size
-from advcam.data import Item, Normalisation, at_least, fit_within
+from advcam.data import Item, NetworkInput
 from advcam.errors import SettingsError, StoreError
 from advcam.extractor import AdvCAM, Maps
 from advcam.kinds import check_kinds
-from advcam.models.classifiers import Backbone
 from advcam.store import RunFolder, StoredMaps, save_maps
 
-from .context import RESTORE, Context, trained_classifier
-
-LEAST_SIDE = 64  # pixels: smaller images are enlarged for the network, whose map of them would have a single cell
+from .context import RESTORE, Context, network_input, trained_classifier
 
 
 @dataclass(frozen=True)
@@ -112,12 +109,11 @@ def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> It
     if not wanted:
         return
     model, record = trained_classifier(context)
-    normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
     climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, **config.changes)
     names = {item.id for item in wanted}
     for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
         if any(item.id in names for item in batch):
-            made = _climb_batch(context, climber, normalise, batch, record["long_side"])
+            made = _climb_batch(context, climber, network_input(record), batch)
             yield from ((item, *maps) for item, maps in zip(batch, made, strict=True) if item.id in names)
 
 
@@ -136,12 +132,12 @@ def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
 
 
 def _climb_batch(
-    context: Context, climber: AdvCAM, normalise: Normalisation, items: list[Item], long_side: int
+    context: Context, climber: AdvCAM, prepare: NetworkInput, items: list[Item]
 ) -> list[tuple[StoredMaps, StoredMaps]]:
     shown = [item for item in items if item.labels]
     found: Maps | None = None
     if shown:
-        images = torch.stack([normalise(at_least(fit_within(item.read(), long_side), LEAST_SIDE)) for item in shown])
+        images = torch.stack([prepare(item.read()) for item in shown])
         found = climber(images.to(context.runtime.torch_device()), [item.labels for item in shown])
     rows = {item.id: row for row, item in enumerate(shown)}
     return [

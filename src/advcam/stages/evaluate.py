@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advcam.attribution import rules
-from advcam.data import IGNORE, Item, Normalisation, Skip, fit_within
+from advcam.data import IGNORE, Item, Skip
 from advcam.errors import AdvcamError, DataError, ImageError, RunError, StoreError
 from advcam.extractor import AdvCAM
 from advcam.metrics import (
@@ -34,11 +34,10 @@ from advcam.metrics import (
     pixel_counts,
     sweep_counts,
 )
-from advcam.models.classifiers import Backbone
 from advcam.store import load_mask, read_json, write_csv, write_json
 from advcam.store.records import ClassifyMetrics, ObjectRecord
 
-from .context import Context, list_skips, maps_of, redo, trained_classifier
+from .context import Context, list_skips, maps_of, network_input, redo, trained_classifier
 from .truth import look_at_truth, read_truth
 
 PLACES = (
@@ -129,12 +128,11 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
         return found, skipped
     try:
         model, record = trained_classifier(context)
-        normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
+        prepare, classifier = network_input(record), AdvCAM(model)
         device = context.runtime.torch_device()
-        classifier = AdvCAM(model)
         for item in context.reporter.track(single, len(single), "top-1"):
             try:
-                image = normalise(fit_within(item.read(), record["long_side"]))[None]
+                image = prepare(item.read())[None]
             except ImageError as error:
                 if not item.path.is_file():
                     raise  # all of them have moved, more likely than not

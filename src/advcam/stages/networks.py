@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from advcam.models.encoders import start
 from advcam.models.weights import State, load_state
 from advcam.segmenter import check_views
 from advcam.store import write_bytes, write_json
-from advcam.store.records import ClassifierRecord
+from advcam.store.records import ClassifierRecord, NetworkRecord
 from advcam.training import Objective, Plan, fit
 
 from .context import Context, classifier_record
@@ -108,8 +108,8 @@ def check_classes(context: Context) -> ClassifierRecord:
     """
     made = classifier_record(context.run)
     now = context.data.classes.record()
-    if made["classes"] != now:
-        names = [", ".join(f"{c['id']} {c['name']}" for c in listed) for listed in (made["classes"], now)]
+    if made.classes != now:
+        names = [", ".join(f"{c['id']} {c['name']}" for c in listed) for listed in (made.classes, now)]
         raise RunError(
             f"{context.run.root}: the classifier was made for the classes {names[0]}, the run has {names[1]} now; put"
             " data.json back, or start another run"
@@ -152,8 +152,8 @@ def encoder_of(context: Context, config: NetworkConfig) -> Started:
     made = check_classes(context)
     if config.encoder:
         return Started(Backbone(config.encoder), None, config.encoder_weights or None, False)
-    classifier = None if made["own"] or config.start == "backbone" else load_state(context.run.classifier())
-    return Started(Backbone.from_record(made["backbone"]), classifier, made["weights"], made["from_scratch"])
+    classifier = None if made.own or config.start == "backbone" else load_state(context.run.classifier())
+    return Started(Backbone.from_record(made.backbone), classifier, made.weights, made.from_scratch)
 
 
 def has_network(folder: Path) -> bool:
@@ -168,21 +168,12 @@ def network_files(context: Context, step: str) -> list[Path]:
     return [*(folder / name for name in FILES), *(run.prediction(item.id, step) for item in wanted)]
 
 
-def network_record(
-    context: Context, name: str, backbone: Backbone, stride: int | None, config: NetworkConfig
-) -> dict[str, Any]:
-    """What model.json says: enough to build the network again and to use it as it is meant to be."""
-    return {
-        "network": name,
-        "backbone": backbone.record(),
-        "output_stride": stride,
-        "classes": context.data.classes.record(),
-        "long_side": config.long_side,
-        "predict_scales": config.predict_scales,
-        "predict_mirror": config.predict_mirror,
-        "predict_merge": config.predict_merge,
-        "predict_crf": config.predict_crf,
-    }
+def network_record(context: Context, name: str, backbone: Backbone, stride: int | None, config: NetworkConfig) -> NetworkRecord:
+    """The record of a network that a config describes."""
+    return NetworkRecord(
+        name, backbone.record(), stride, context.data.classes.record(), config.long_side, config.predict_scales,
+        config.predict_mirror, config.predict_merge, config.predict_crf,
+    )  # fmt: skip
 
 
 def train(
@@ -201,10 +192,10 @@ def train(
     return fit(model, encoder, head, views, objective, plan, look, best_by, folder, context.runtime, context.reporter, step)
 
 
-def save_network(context: Context, folder: Path, record: dict[str, Any], metrics: dict[str, Any], state: State) -> None:
+def save_network(context: Context, folder: Path, record: NetworkRecord, metrics: dict[str, Any], state: State) -> None:
     """Writes a trained network's files, its weights last; the first of several processes does."""
     if context.runtime.first:
-        write_json(folder / "model.json", record)
+        write_json(folder / "model.json", asdict(record))
         write_json(folder / "metrics.json", metrics)
         write_bytes(folder / "model.safetensors", save(state))
     context.runtime.wait()

@@ -137,13 +137,13 @@ def _trained(
 ) -> tuple[Encoder, Normalisation]:
     """The network, trained on the confident labels of the training images; its weights lie in the step's folder."""
     folder, made = context.run.folder("refine"), classifier_record(context.run)
-    backbone = Backbone.from_record(made["backbone"])
+    backbone = Backbone.from_record(made.backbone)
     normalise = Normalisation(*backbone.normalisation())
     torch.manual_seed(context.seed)
     network, path = kind(backbone, settings.frozen), folder / "model.safetensors"
     if not path.is_file():
-        classifier = None if made["own"] else load_state(context.run.classifier())
-        start(network, backbone, classifier, made["weights"], made["from_scratch"])
+        classifier = None if made.own else load_state(context.run.classifier())
+        start(network, backbone, classifier, made.weights, made.from_scratch)
         _write_confident(context, config, source, confident)
         _train(context, config, settings, network, loss, normalise)
     try:
