@@ -229,7 +229,7 @@ class _Scores:
             if name == "semi" and name not in begun:
                 continue
             if path.is_file():
-                ids = load_mask(path)
+                ids = load_mask(path, item.size)
                 ours = torch.from_numpy(np.where(ids == IGNORE, 0, positions[ids]))  # left open counts as background
                 confused = confusion(ours, truth, self.outputs)
                 self.counts[name] = self.counts.get(name, torch.zeros_like(confused)) + confused
@@ -240,7 +240,7 @@ class _Scores:
     def add_objects(self, item: Item, truth: Tensor, numbers: Tensor, positions: np.ndarray[Any, Any]) -> None:
         """Matches the objects found in an image with those that are there."""
         path = self.context.run.instances(item.id)
-        found = load_mask(path) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
+        found = load_mask(path, item.size) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
         remedy = redo(self.context.run, "refine")
         listed = read_json(path.with_suffix(".json"), list[ObjectRecord], remedy) if path.is_file() else []
         ours = torch.from_numpy(found.copy())

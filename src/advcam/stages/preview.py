@@ -38,7 +38,7 @@ def against_masks(
         counts = torch.zeros(outputs, outputs, dtype=torch.long)
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         for item in context.reporter.track(held, len(held), "held-out masks"):
-            picture, target = item.read(), load_mask(mask(item))
+            picture, target = item.read(), load_mask(mask(item), item.size)
             try:
                 predicted = segmenter(picture)
             except ImageError:  # what was trained is worth more than a look

@@ -34,11 +34,9 @@ def check_masks(items: Sequence[Item], mask: Callable[[Item], Path], positions: 
     held = np.zeros(256, dtype=bool)
     for item in items:
         try:
-            ids = load_mask(mask(item))
+            ids = load_mask(mask(item), item.size)
         except StoreError as error:
             raise RunError(f"{error}; {remedy}") from error
-        if ids.shape != item.size:
-            raise RunError(f"{mask(item)}: is {ids.shape[1]}x{ids.shape[0]}, its image {item.size[1]}x{item.size[0]}; {remedy}")
         here = np.bincount(ids.ravel(), minlength=256) > 0
         odd = np.flatnonzero(here & (positions == IGNORE) & (np.arange(256) != IGNORE))
         if len(odd):

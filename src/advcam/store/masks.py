@@ -60,11 +60,15 @@ def made_of(path: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def load_mask(path: Path) -> NDArray[np.uint8]:
+def load_mask(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Reads class ids [H, W] from a palette or greyscale PNG.
 
+    Args:
+        path: of the file.
+        size: (H, W) of the image that it is the mask of.
+
     Raises:
-        StoreError: missing, damaged, an RGB image, or of more than 100 megapixels.
+        StoreError: missing, damaged, an RGB image, of more than 100 megapixels, or of another size than the image.
     """
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
@@ -79,6 +83,10 @@ def load_mask(path: Path) -> NDArray[np.uint8]:
                 )
             if image.mode not in ("P", "L", "1"):
                 raise StoreError(f"{path}: a mask is a palette or greyscale PNG of class ids, this is {image.mode}")
+            if size and size != (image.height, image.width):
+                raise StoreError(
+                    f"{path}: is {image.width}x{image.height}, its image {size[1]}x{size[0]} (a mask of another version of it?)"
+                )
             return np.asarray(image if image.mode != "1" else image.convert("L").point(bool), dtype=np.uint8)
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such mask") from None
