@@ -23,7 +23,7 @@ from advcam.data import folder, list_images, load, read_image
 from advcam.errors import DataError
 from advcam.runtime import is_distributed
 from advcam.store import atomic, lock, write_bytes
-from advcam.training import loop
+from advcam.training import batches
 from conftest import NETWORK, arguments
 
 SLOW_START = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -153,7 +153,7 @@ def test_a_reader_that_goes_away_ends_no_finished_work(shell, trained, scenes, t
 def test_little_shared_memory_is_no_reason_to_stop(finished, scenes, tmp_path, monkeypatch, capsys):
     """Docker's 64 MB: the images are read in the training process, and a line says so."""
     usage = types.SimpleNamespace(free=1_000)
-    monkeypatch.setattr(loop, "shutil", types.SimpleNamespace(disk_usage=lambda _: usage))
+    monkeypatch.setattr(batches, "shutil", types.SimpleNamespace(disk_usage=lambda _: usage))
     out = tmp_path / "run"
     started = [a for a in arguments(scenes, out) if a != "--quiet"]
     started[started.index("--workers") + 1] = "2"

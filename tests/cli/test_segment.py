@@ -229,18 +229,18 @@ def test_semi(run, scenes, few, method, mode):
 
 
 def test_semi_killed_in_training_ends_with_the_same_weights(finished, scenes, few, tmp_path, monkeypatch):
-    from advcam.training import loop
+    from advcam.training import checkpoint
 
     runs = [Path(shutil.copytree(finished, tmp_path / name)) for name in ("straight", "killed")]
     words = ["--pixel-labels", str(few), "--masks", str(scenes / "masks"), *SMALL, "--epochs", "2"]
     assert main(["semi", "--run", str(runs[0]), *words]) == 0
-    save = loop._Progress.save
+    save = checkpoint.Checkpoint.save
 
     def save_and_stop(self, *args, **kwargs):
         save(self, *args, **kwargs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop._Progress, "save", save_and_stop)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", save_and_stop)
     assert main(["semi", "--run", str(runs[1]), *words]) == 130
     monkeypatch.undo()
     assert main(["semi", "--run", str(runs[1]), "--workers", "0", "--quiet"]) == 0, "with the options of the run"
