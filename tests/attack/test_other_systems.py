@@ -19,7 +19,7 @@ from PIL import Image
 
 from advcam.cells import as_read, as_text
 from advcam.cli import main
-from advcam.data import folder, list_images, load, read_image
+from advcam.data import list_images, load, opening, read_image
 from advcam.errors import DataError
 from advcam.runtime import is_distributed
 from advcam.store import atomic, lock, write_bytes
@@ -211,7 +211,7 @@ def test_large_images_are_not_decoded_all_at_once(tmp_path, monkeypatch):
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.new("RGB", (side, side)).save(tmp_path / "images" / f"{at}.png")
     (tmp_path / "labels.csv").write_text("image,labels\n" + "".join(f"{at},cat\n" for at in range(len(sides))))
-    held, most, real, lock = [], [], folder.look_at, threading.Lock()
+    held, most, real, lock = [], [], opening.look_at, threading.Lock()
 
     def look_at(path):
         side = sides[int(path.stem)]
@@ -224,9 +224,9 @@ def test_large_images_are_not_decoded_all_at_once(tmp_path, monkeypatch):
             held.remove(side * side)
         return found
 
-    monkeypatch.setattr(folder, "look_at", look_at)
-    monkeypatch.setattr(folder, "usable_cores", lambda: 4)
-    monkeypatch.setattr(folder, "MAX_PIXELS_AT_ONCE", 12_000)
+    monkeypatch.setattr(opening, "look_at", look_at)
+    monkeypatch.setattr(opening, "usable_cores", lambda: 4)
+    monkeypatch.setattr(opening, "MAX_PIXELS_AT_ONCE", 12_000)
     assert len(load(tmp_path / "images", tmp_path / "labels.csv").items) == len(sides)
     assert all(sum(at_once) <= 12_000 or len(at_once) == 1 for at_once in most)
     assert max(map(len, most)) == 2
@@ -331,7 +331,7 @@ def test_everything_is_read_with_two_threads_and_one(scenes, monkeypatch):
     """The look gives the same whatever the number of threads."""
     both = []
     for cores in (1, 4):
-        monkeypatch.setattr("advcam.data.folder.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("advcam.data.opening.usable_cores", lambda cores=cores: cores)
         both.append(load(scenes / "images", scenes / "labels.csv"))
     assert both[0] == both[1]
     assert torch.get_num_threads() >= 1

@@ -3,9 +3,11 @@
 from advcam.limits import IGNORE
 
 from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
-from .folder import Dataset, Item, Skip, list_images, listed, load, passed_over
+from .folder import listed, load
 from .images import content_of, fit_within, look_at, read_image, read_with_doubt
+from .items import Dataset, Item, Skip
 from .labels import ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
+from .names import list_images, passed_over
 from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
 from .sources import images_of, read_source, source_files

@@ -19,8 +19,8 @@ from advcam.errors import SettingsError
 from advcam.kinds import check_kinds
 from advcam.limits import IGNORE, MIN_SIDE
 
-from .folder import Item
 from .images import at_least, fit_within, open_image
+from .items import Item
 
 LEAST_SIDE = 64
 """Pixels: smaller images are enlarged for a classifier, whose feature map of them would have a single cell."""
