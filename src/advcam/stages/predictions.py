@@ -22,9 +22,9 @@ def predict(context: Context, step: str, precision: str) -> list[Skip]:
     left = [item for item in wanted if not context.run.prediction(item.id, step).is_file()]
     with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
         for item in left:
-            picture = item.read()
+            image = item.read()
             try:
-                ids = segmenter(picture)
+                ids = segmenter(image)
             except ImageError as error:
                 context.reporter.warn(f"{item.path}: {error}, with `advcam predict --model {context.run.folder(step)}`")
             else:

@@ -38,15 +38,15 @@ def against_masks(
         counts = torch.zeros(outputs, outputs, dtype=torch.long)
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         for item in context.reporter.track(held, len(held), "held-out masks"):
-            picture, target = item.read(), load_mask(mask(item), item.size)
+            image, target = item.read(), load_mask(mask(item), item.size)
             try:
-                predicted = segmenter(picture)
+                predicted = segmenter(image)
             except ImageError:  # what was trained is worth more than a look
                 context.reporter.warn(f"{item.path}: memory does not suffice to look at it; a smaller long_side would help")
                 continue
             counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
             if len(rows) < LOOK:
-                rows.append((picture, target, ids[predicted]))
+                rows.append((image, target, ids[predicted]))
         with atomic_write(folder / "look.png") as temporary:
             _table(rows).save(temporary, format="PNG")
         return {name: float(mean_iou(counts))}
@@ -57,12 +57,12 @@ def against_masks(
 def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]], side: int = 192) -> Image.Image:
     """Images, masks and predictions in three columns."""
     table = Image.new("RGB", (3 * side, side * len(rows)), "white")
-    for row, (picture, *masks) in enumerate(rows):
-        shown = [picture]
+    for row, (image, *masks) in enumerate(rows):
+        shown = [image]
         for ids in masks:
             mask = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8), mode="P")
             mask.putpalette(voc_palette())
-            shown.append(mask.convert("RGB").resize(picture.size, Image.Resampling.NEAREST))
-        for column, image in enumerate(shown):
-            table.paste(fit_within(image, side), (column * side, row * side))
+            shown.append(mask.convert("RGB").resize(image.size, Image.Resampling.NEAREST))
+        for column, panel in enumerate(shown):
+            table.paste(fit_within(panel, side), (column * side, row * side))
     return table
