@@ -18,14 +18,15 @@ from advcam.store import atomic_write, load_mask
 from advcam.store.masks import voc_palette
 
 from .context import Context
+from .networks import NetworkConfig
 
 LOOK = 4
 """Images in the early look."""
 
 
 def against_masks(
-    context: Context, held: Sequence[Item], mask: Callable[[Item], Path], positions: np.ndarray[Any, Any], folder: Path,
-    normalise: Normalisation, long_side: int, precision: str, name: str,
+    context: Context, config: NetworkConfig, held: Sequence[Item], mask: Callable[[str], Path],
+    positions: np.ndarray[Any, Any], folder: Path, normalise: Normalisation, name: str,
 ) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
     """A look at a network in training: its mIoU against the masks of some images, and folder/look.png, where some
     of them stand in rows: image, mask, prediction.
@@ -34,11 +35,13 @@ def against_masks(
     ids = np.array([0, *context.data.classes.ids], dtype=np.uint8)
 
     def look(network: torch.nn.Module) -> dict[str, Any]:
-        segmenter = Segmenter(network, np.arange(outputs), normalise, long_side, mirror=False, precision=precision)
+        segmenter = Segmenter(
+            network, np.arange(outputs), normalise, config.long_side, mirror=False, precision=config.precision
+        )
         counts = torch.zeros(outputs, outputs, dtype=torch.long)
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         for item in context.reporter.track(held, len(held), "held-out masks"):
-            image, target = item.read(), load_mask(mask(item), item.size)
+            image, target = item.read(), load_mask(mask(item.id), item.size)
             try:
                 predicted = segmenter(image)
             except ImageError:  # what was trained is worth more than a look

@@ -17,7 +17,7 @@ from advcam.segmenter import Segmenter
 from advcam.store import digest, save_mask
 from advcam.training import PixelLoss
 
-from .context import Context
+from .context import Context, redo
 from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
 from .predictions import predict
 from .preview import LOOK, against_masks
@@ -93,8 +93,8 @@ def check(context: Context) -> None:
     Raises:
         RunError: masks that do not fit the images or the classes.
     """
-    remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
-    _check(context, context.run.mask, remedy)
+    positions = context.data.classes.positions(others=IGNORE)
+    check_masks(context.data.train, context.run.mask, positions, redo(context.run, "refine"))
 
 
 def build(context: Context, config: SegmentConfig) -> nn.Module:
@@ -109,11 +109,6 @@ def build(context: Context, config: SegmentConfig) -> nn.Module:
     model = segmentation_network(config.network, encoder.backbone, outputs, config.output_stride)
     encoder.start(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _check(context: Context, masks: Callable[[str], Path], remedy: str) -> None:
-    positions = context.data.classes.positions(others=IGNORE)
-    check_masks(context.data.train, lambda item: masks(item.id), positions, remedy)
 
 
 def _train(context: Context, config: SegmentConfig) -> None:
@@ -142,10 +137,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
         masks=[masks(item.id) for item in learnt], remap=positions,
     )  # fmt: skip
     score = "held_out_mean_iou" if held else "mean_iou_of_training_images"
-    look = against_masks(
-        context, held or learnt[:LOOK], lambda item: masks(item.id), positions, folder, normalise, config.long_side,
-        config.precision, score,
-    )  # fmt: skip
+    look = against_masks(context, config, held or learnt[:LOOK], masks, positions, folder, normalise, score)
     state, history = train(
         context, config, "segment", model, started.untrained, views, config.objective(), look, score if held else None, folder
     )
@@ -159,16 +151,20 @@ def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callabl
     """Writes what a round's network says of the training images, among the classes that each shows, where it is sure."""
     segmenter = Segmenter.load(before, context.runtime.torch_device(), config.precision)
     folder, ids = before / "masks", np.array([0, *context.data.classes.ids], dtype=np.uint8)
-    left = [i for i in context.runtime.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]
+
+    def path(name: str) -> Path:
+        return folder / f"{name}.png"
+
+    left = [item for item in context.runtime.share(list(context.data.train)) if not path(item.id).is_file()]
     for item in context.reporter.track(left, len(left), "own masks"):
         shown = [0, *(at + 1 for at in sorted(item.labels))]
         best, which = segmenter.probabilities(item.read())[shown].max(0)
         mask = np.where(best.cpu() >= config.sure, ids[shown][which.cpu()], IGNORE).astype(np.uint8)
-        save_mask(folder / f"{item.id}.png", mask)
+        save_mask(path(item.id), mask)
     context.runtime.wait()
-    masks = lambda name: folder / f"{name}.png"  # noqa: E731
-    _check(context, masks, "give --redo with a lower --segment-option sure")
-    return masks
+    positions = context.data.classes.positions(others=IGNORE)
+    check_masks(context.data.train, path, positions, "give --redo with a lower --segment-option sure")
+    return path
 
 
 def _split(context: Context, holdout: float) -> tuple[list[Item], list[Item]]:

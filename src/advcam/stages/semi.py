@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state, load_weights
 from advcam.store import digest
 
-from .context import Context, list_skips
+from .context import Context, list_skips, redo
 from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
 from .predictions import predict
 from .preview import LOOK, against_masks
@@ -111,7 +112,7 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     """
     config = replace(config, precision=context.precision("semi", config.precision))
     labelled, _, skipped = _split(context, config)
-    masks = [config.truth() / f"{item.id}.png" for item in labelled]
+    masks = [_by_hand(config)(item.id) for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
     settings = asdict(config) | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": str(config.truth())}
     if config.start not in ("backbone", "classifier"):
@@ -141,12 +142,11 @@ def check(context: Context, config: SemiConfig) -> list[int]:
     if not truth.is_dir():
         raise DataError(f"{truth}: there is no such folder of masks; --masks says where those of {config.pixel_labels} are")
     remedy = "mend the mask, or take the image off the list of --pixel-labels"
-    held = check_masks(labelled, lambda item: truth / f"{item.id}.png", classes.positions(others=0), remedy)
+    held = check_masks(labelled, _by_hand(config), classes.positions(others=0), remedy)
     if config.mode == "weak":
         if len(classes) >= UNKNOWN:
             raise SettingsError(f"semi in mode weak takes at most {UNKNOWN - 1} classes; the run has {len(classes)}")
-        remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
-        check_masks(others, lambda item: context.run.mask(item.id), classes.positions(others=IGNORE), remedy)
+        check_masks(others, context.run.mask, classes.positions(others=IGNORE), redo(context.run, "refine"))
     return sorted(held - {0, IGNORE, *classes.ids})
 
 
@@ -171,6 +171,11 @@ def build(context: Context, config: SemiConfig) -> nn.Module:
     else:
         encoder.start(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _by_hand(config: SemiConfig) -> Callable[[str], Path]:
+    """Where the mask of each image is that was made by hand, by its id."""
+    return lambda name: config.truth() / f"{name}.png"
 
 
 def _trained(context: Context, config: SemiConfig) -> Path:
@@ -214,8 +219,8 @@ def _train(context: Context, config: SemiConfig) -> None:
         )
     labelled, others, _ = _split(context, config)
     started, folder, classes = encoder_of(context, config), context.run.folder("semi"), context.data.classes
-    truth, outputs = config.truth(), len(classes) + 1
-    by_hand, pseudo = classes.positions(others=0), classes.positions(others=IGNORE)
+    outputs = len(classes) + 1
+    mask, positions, pseudo = _by_hand(config), classes.positions(others=0), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
     normalise = Normalisation(*started.backbone.normalisation())
@@ -225,7 +230,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     views = SemiViews(
         TrainingViews(
             shown, config.augmentation(), normalise, context.seed, outputs,
-            masks=[truth / f"{item.id}.png" for item in shown], remap=by_hand,
+            masks=[mask(item.id) for item in shown], remap=positions,
         ),
         None if config.mode == "labelled" else TrainingViews(
             beside, config.augmentation(), normalise, context.seed + 1, outputs,
@@ -234,10 +239,8 @@ def _train(context: Context, config: SemiConfig) -> None:
         normalise,
         config.strong if config.method == "unimatch" else 0,
     )  # fmt: skip
-    look = against_masks(
-        context, labelled[:LOOK], lambda item: truth / f"{item.id}.png", by_hand, folder, normalise, config.long_side,
-        config.precision, "mean_iou_of_training_images",
-    )  # fmt: skip
+    score = "mean_iou_of_training_images"
+    look = against_masks(context, config, labelled[:LOOK], mask, positions, folder, normalise, score)
     state, history = train(context, config, "semi", model, started.untrained, views, SemiObjective(config), look, None, folder)
     name = "cct" if config.method == "cct" else config.network
     stride = config.output_stride or (8 if name == "cct" else None)
