@@ -383,7 +383,7 @@ def test_another_encoder_with_weights_of_its_own(run, tmp_path, capsys):
     assert segment(run, *words, f"encoder_weights={run / '1-classify' / 'model.safetensors'}") == 2
     assert "option encoder_weights=FILE" in capsys.readouterr().err
     assert segment(run, "--segment-option", "encoder=mobilnet") == 2
-    assert "cannot be had on the backbone 'mobilnet' (Unknown model" in capsys.readouterr().err
+    assert "cannot be built on the backbone 'mobilnet' (Unknown model" in capsys.readouterr().err
 
 
 def test_mended_masks_are_noticed(run, scenes, few, tmp_path, capsys):

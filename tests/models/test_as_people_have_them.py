@@ -240,7 +240,7 @@ class Sigmoid(nn.Module):
 @pytest.mark.parametrize("bias", [-4.0, 0.0, 3.0, 20.0])
 def test_a_sigmoid_at_the_end(images, bias):
     net = Sigmoid(bias)
-    with pytest.raises(NetworkError, match="returns probabilities .*: expected logits. Leave out the sigmoid .* saturated"):
+    with pytest.raises(NetworkError, match="returns probabilities .*: expected logits. Remove the sigmoid .* saturates"):
         advcam.AdvCAM(net, steps=2)(images)
     net.last = nn.Identity()  # what the message advises
     assert advcam.AdvCAM(net, steps=2)(images, [[0]] * 3).maps.shape[0] == 3
@@ -321,6 +321,6 @@ def test_quantised_modules(images, where):
     else:
         which = {nn.Linear} if where == "head" else {"4": ao.default_dynamic_qconfig}
         quantised = ao.quantize_dynamic(net, which, dtype=torch.qint8)
-    with pytest.raises(NetworkError, match="has quantised modules.* take no gradient.*give the float model"):
+    with pytest.raises(NetworkError, match="has quantised modules.* which have no gradient.*give the float model"):
         advcam.AdvCAM(quantised, steps=2)(images)
     assert advcam.AdvCAM(net, steps=2)(images, [[0]] * 3).maps.shape[0] == 3
