@@ -336,7 +336,7 @@ def test_a_classifier_with_classes_that_no_picture_has(finished, scenes, tmp_pat
     capsys.readouterr()
     (tmp_path / "labels.csv").write_text("image,labels\nscene-00001,ring\nscene-00002,cross\n")
     assert main([str(w) for w in [*words, "--run", tmp_path / "two"]]) == 2
-    assert "another number of classes" in capsys.readouterr().err
+    assert "or number of classes" in capsys.readouterr().err
 
 
 def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp_path, capsys):

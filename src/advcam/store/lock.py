@@ -1,4 +1,4 @@
-"""Locks on files that the kernel gives back when their owner dies, however it dies."""
+"""File locks that the kernel releases when their owner ends in any way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(handle: int, inherited: bool) -> None:
-        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind what stands in the file, which others may then read
+        os.lseek(handle, 2**30, os.SEEK_SET)  # far beyond the content, which other processes can then still read
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 else:
@@ -26,8 +26,8 @@ def lock(handle: int, inherited: bool = True) -> bool:
 
     Args:
         handle: of a file that is open for writing.
-        inherited: whether processes forked from this one hold the lock too. Where they do not, closing any handle of the file
-            in this process gives the lock back.
+        inherited: whether forked processes hold the lock too. If not, closing any handle of the file in this process releases
+            the lock.
     """
     try:
         _lock(handle, inherited)
