@@ -30,7 +30,7 @@ def main(run: Path, masks: Path, count: int, precisions: list[str]) -> None:
     """Prints one line a preset and precision."""
     context = reopen(run, None, Runtime(), Reporter(quiet=True))
     model, record = trained_classifier(context)
-    normalise = Normalisation(tuple(record["backbone"]["mean"]), tuple(record["backbone"]["std"]))
+    normalise = Normalisation(record.backbone["mean"], record.backbone["std"])
     items = list(context.data.eval or context.data.items)
     random.Random(1).shuffle(items)
     items = [item for item in items if item.labels][:count]

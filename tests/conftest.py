@@ -105,10 +105,13 @@ def trained(tmp_path_factory):
         {
             "network": "deeplabv3plus",
             "backbone": backbone.record(),
+            "output_stride": None,
             "classes": [{"id": i, "name": name} for i, name in ((7, "ring"), (2, "disc"), (9, "cross"))],
             "long_side": 64,
             "predict_scales": [1.0],
             "predict_mirror": True,
+            "predict_merge": "mean",
+            "predict_crf": False,
         },
     )
     return folder

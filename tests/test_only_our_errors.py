@@ -274,7 +274,7 @@ def test_other_channels_go_into_a_module_that_takes_rgb():
         (X.to("meta"), "give them on the device of the model", lambda x: torch.zeros_like(x, device="cpu")),
         (X.double(), r"e.g. images.to\(torch.float32\)", lambda x: x.to(torch.float32)),
         ([X[0], X[1].double()], r"Convert them, e.g. image.to\(images\[0\]\)", lambda x: [image.to(x[0]) for image in x]),
-        (X[..., :3, :4], "enlarge them", lambda x: nn.functional.interpolate(x, scale_factor=8)),
+        (X[..., :3, :4], "Enlarge the images", lambda x: nn.functional.interpolate(x, scale_factor=8)),
     ],
 )
 def test_images_to_convert(net, images, said, advised):
@@ -323,7 +323,7 @@ def test_a_model_that_takes_another_way(images):
     adv = advcam.AdvCAM(net, steps=2)
     adv(images, [[0]] * 3)
     net.way["first"] = False
-    with pytest.raises(NetworkError, match="layer 'body' did not run.*Call once more, then it is looked at anew.*with layer="):
+    with pytest.raises(NetworkError, match="layer 'body' did not run.*Call again to trace it anew.*with layer="):
         adv(images, [[0]] * 3)
     assert "layer='other'" in adv(images, [[0]] * 3).layer
     always = advcam.AdvCAM(net, steps=2, layer="stem")
@@ -349,7 +349,7 @@ def test_scales_that_leave_no_pixel(net, images):
 
 
 def test_layers_that_give_no_map(net, images):
-    with pytest.raises(NetworkError, match=r"'pool' is \(1, 16, 1, 1\), a single cell.* in front of the pooling, e.g. 'body'"):
+    with pytest.raises(NetworkError, match=r"'pool' is \(1, 16, 1, 1\), a single cell.* before the pooling, e.g. 'body'"):
         advcam.cam(net, images, layer="pool")
     with pytest.raises(NetworkError, match=r"'fc' is \(1, 4\): expected a feature map .*e.g. 'body'"):
         advcam.cam(net, images, layer="fc")
@@ -364,7 +364,7 @@ def test_too_little_memory_to_look_at_the_network(images):
             return super().forward(x)
 
     large = images.repeat(1, 1, 4, 4)
-    with pytest.raises(InputError, match="not enough memory to look at Hungry with one image: give smaller images"):
+    with pytest.raises(InputError, match="not enough memory to run Hungry on one image: give smaller images"):
         advcam.cam(Hungry(), large)
     assert advcam.cam(Hungry(), images, [[0]] * 3).maps.shape[0] == 3
 

@@ -14,7 +14,10 @@ MAX_PIXELS_AT_ONCE = 50_000_000
 MAX_IMAGE_BYTES = 2**30
 """Bytes of an image or mask file."""
 
-MAX_CLASSES = 254
+IGNORE = 255
+"""The id of pixels of a mask that are neither learnt from nor scored."""
+
+MAX_CLASSES = IGNORE - 1
 """Classes of a run: ids of an 8-bit mask without 0, background, and 255, ignored."""
 
 MAX_MAP_VALUES = 2**29

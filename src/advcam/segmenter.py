@@ -98,35 +98,35 @@ class Segmenter:
             raise NetworkError(f"{error}. It and model.json belong together: copy both from one run") from None
         return cls(
             network.eval().to(device),
-            np.array([0, *ClassTable.from_record(record["classes"]).ids], dtype=np.uint8),
-            Normalisation(*Backbone.from_record(record["backbone"]).normalisation()),
-            record["long_side"],
-            record["predict_scales"],
-            record["predict_mirror"],
-            record.get("predict_merge", "mean"),
-            crf=record.get("predict_crf", False),
+            np.array([0, *ClassTable.from_record(record.classes).ids], dtype=np.uint8),
+            Normalisation(*Backbone.from_record(record.backbone).normalisation()),
+            record.long_side,
+            record.predict_scales,
+            record.predict_mirror,
+            record.predict_merge,
+            crf=record.predict_crf,
             precision=precision,
         )
 
-    def __call__(self, picture: Image.Image) -> np.ndarray[Any, Any]:
+    def __call__(self, image: Image.Image) -> np.ndarray[Any, Any]:
         """Class ids uint8 [H, W] of an image: those of its highest :meth:`probabilities`.
 
         Raises:
             ImageError: memory does not suffice for the image.
         """
-        with _memory_for(picture):
-            merged = self._merged(picture)
-            return self.mask(self._refined(picture, merged) if self.crf else merged, (picture.height, picture.width))
+        with _memory_for(image):
+            merged = self._merged(image)
+            return self.mask(self._refined(image, merged) if self.crf else merged, (image.height, image.width))
 
-    def probabilities(self, picture: Image.Image) -> Float[Tensor, "l y x"]:
+    def probabilities(self, image: Image.Image) -> Float[Tensor, "l y x"]:
         """Probabilities float32 [L, H, W] of an image, summing to 1 over labels, on the network's device.
 
         Raises:
             ImageError: memory does not suffice for the image.
         """
-        with _memory_for(picture):
-            merged = self._merged(picture)
-            return self._refined(picture, merged) if self.crf else _enlarged(merged, picture)
+        with _memory_for(image):
+            merged = self._merged(image)
+            return self._refined(image, merged) if self.crf else _enlarged(merged, image)
 
     def mask(self, probabilities: Float[Tensor, "l y x"], size: tuple[int, int] | None = None) -> np.ndarray[Any, Any]:
         """Class ids uint8 [H, W] of the highest probabilities [L, h, w], enlarged to a size where one is given."""
@@ -134,21 +134,21 @@ class Segmenter:
         return ids
 
     @torch.no_grad()
-    def _merged(self, picture: Image.Image) -> Float[Tensor, "l h w"]:
+    def _merged(self, image: Image.Image) -> Float[Tensor, "l h w"]:
         """The views' probabilities in one, at the size that the network sees."""
-        shown = picture if self.window else fit_within(picture, self.long_side)
-        image = self.normalise(shown)[None].to(self._device)
+        shown = image if self.window else fit_within(image, self.long_side)  # small ones are padded, see _whole
+        pixels = self.normalise(shown)[None].to(self._device)
         size = (shown.height, shown.width)
-        views = [self._probability(view, size) for scale in self.scales for view in self._views(image, scale)]
+        views = [self._probability(view, size) for scale in self.scales for view in self._views(pixels, scale)]
         if self.merge == "max":
             highest = torch.stack(views).amax(0)
             return highest / highest.sum(0)
         return torch.stack(views).mean(0)
 
-    def _refined(self, picture: Image.Image, probability: Float[Tensor, "l h w"]) -> Float[Tensor, "l y x"]:
+    def _refined(self, image: Image.Image, probability: Float[Tensor, "l h w"]) -> Float[Tensor, "l y x"]:
         """Marginals of the dense CRF, with the settings that DeepLab's predictions on VOC were published with."""
-        pixels = torch.from_numpy(np.array(picture)).to(probability.device).permute(2, 0, 1)
-        unary = unary_from_probabilities(_enlarged(probability, picture)[None])
+        pixels = torch.from_numpy(np.array(image)).to(probability.device).permute(2, 0, 1)
+        unary = unary_from_probabilities(_enlarged(probability, image)[None])
         return dense_crf(pixels[None], unary, 10, gaussian=(1.0, 3.0), bilateral=(67.0, 3.0, 4.0))[0]
 
     def _views(self, image: Tensor, scale: float) -> list[tuple[Tensor, bool]]:
@@ -205,12 +205,12 @@ def read_record(folder: Path) -> NetworkRecord:
         record = read_json(path, NetworkRecord, remedy, "does not describe a trained network")
     except StoreError as error:
         raise RunError(str(error)) from None
-    ids = [one["id"] for one in record["classes"]]
+    ids = [one["id"] for one in record.classes]
     try:
         if len({*ids}) < len(ids):
             raise SettingsError(f"class ids are different ones, got {ids}")
-        check_views(record["predict_scales"], record.get("predict_merge", "mean"), record["long_side"])
-        Backbone.from_record(record["backbone"])
+        check_views(record.predict_scales, record.predict_merge, record.long_side)
+        Backbone.from_record(record.backbone)
     except SettingsError as error:
         raise RunError(f"{path}: does not describe a trained network ({error}); {remedy}") from None
     return record
@@ -222,29 +222,29 @@ def build_network(record: NetworkRecord) -> nn.Module:
     Raises:
         SettingsError: a network that is not known, or a backbone that does not go with it.
     """
-    backbone, outputs = Backbone.from_record(record["backbone"]), 1 + len(record["classes"])
-    if record["network"] == "cct":
+    backbone, outputs = Backbone.from_record(record.backbone), 1 + len(record.classes)
+    if record.network == "cct":
         from advcam.models.cct import CCT
 
-        return CCT(backbone, outputs, record.get("output_stride") or 8, auxiliary={})
-    return segmentation_network(record["network"], backbone, outputs, record.get("output_stride"))
+        return CCT(backbone, outputs, record.output_stride or 8, auxiliary={})
+    return segmentation_network(record.network, backbone, outputs, record.output_stride)
 
 
 @contextmanager
-def _memory_for(picture: Image.Image) -> Iterator[None]:
+def _memory_for(image: Image.Image) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         raise ImageError(
-            f"not enough memory for an image of {picture.width}x{picture.height}; give --window 512 (the network sees a part"
+            f"not enough memory for an image of {image.width}x{image.height}; give --window 512 (the network sees a part"
             " at a time), smaller --scales or --long-side, or --no-crf"
         ) from error
 
 
-def _enlarged(probability: Float[Tensor, "l h w"], picture: Image.Image) -> Float[Tensor, "l y x"]:
-    size = (picture.height, picture.width)
+def _enlarged(probability: Float[Tensor, "l h w"], image: Image.Image) -> Float[Tensor, "l y x"]:
+    size = (image.height, image.width)
     if tuple(probability.shape[1:]) == size:
         return probability
     return F.interpolate(probability[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -255,7 +255,7 @@ def test_where_nothing_can_be_kept_code_runs_in_this_command_alone_and_a_line_sa
     of_code(run, file)
     typed = ["climb", "--run", str(run), "--redo", "--quiet", "--classifier", f"{file}:build"]
     assert main(typed) == 0
-    assert "is forgotten when this command ends" in capsys.readouterr().err
+    assert "is allowed for this command only" in capsys.readouterr().err
     own._asked.clear()  # the command has ended
     assert main(typed[:5]) == 2
     assert f"with --classifier {file}:build" in capsys.readouterr().err

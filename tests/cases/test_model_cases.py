@@ -151,7 +151,7 @@ def test_any_number_of_classes(classes):
 
 
 def test_saturated_is_not_untrained():
-    with pytest.raises(NetworkError, match="returns probabilities .* saturated"):
+    with pytest.raises(NetworkError, match="returns probabilities .* saturates"):
         advcam.AdvCAM(Squashed(torch.sigmoid, 40.0).eval(), steps=2)(torch.randn(1, 3, 64, 64))
 
 
@@ -243,7 +243,7 @@ def test_the_layer_that_is_advised_is_accepted(name):
 def test_quantised_modules_take_no_gradient():
     small = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
     quantised = torch.ao.quantization.quantize_dynamic(small, {nn.Linear}, dtype=torch.qint8)
-    with pytest.raises(NetworkError, match="has quantised modules, such as '4', and these take no gradient"):
+    with pytest.raises(NetworkError, match="has quantised modules, such as '4', which have no gradient"):
         advcam.AdvCAM(quantised, steps=2)(X)
     assert len(advcam.AdvCAM(small, steps=2)(X, [[0], [1]]).maps) == 2  # the remedy
 

@@ -229,18 +229,18 @@ def test_semi(run, scenes, few, method, mode):
 
 
 def test_semi_killed_in_training_ends_with_the_same_weights(finished, scenes, few, tmp_path, monkeypatch):
-    from advcam.training import loop
+    from advcam.training import checkpoint
 
     runs = [Path(shutil.copytree(finished, tmp_path / name)) for name in ("straight", "killed")]
     words = ["--pixel-labels", str(few), "--masks", str(scenes / "masks"), *SMALL, "--epochs", "2"]
     assert main(["semi", "--run", str(runs[0]), *words]) == 0
-    save = loop._Progress.save
+    save = checkpoint.Checkpoint.save
 
     def save_and_stop(self, *args, **kwargs):
         save(self, *args, **kwargs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop._Progress, "save", save_and_stop)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", save_and_stop)
     assert main(["semi", "--run", str(runs[1]), *words]) == 130
     monkeypatch.undo()
     assert main(["semi", "--run", str(runs[1]), "--workers", "0", "--quiet"]) == 0, "with the options of the run"
@@ -385,7 +385,7 @@ def test_another_encoder_with_weights_of_its_own(run, tmp_path, capsys):
     assert segment(run, *words, f"encoder_weights={run / '1-classify' / 'model.safetensors'}") == 2
     assert "option encoder_weights=FILE" in capsys.readouterr().err
     assert segment(run, "--segment-option", "encoder=mobilnet") == 2
-    assert "cannot be had on the backbone 'mobilnet' (Unknown model" in capsys.readouterr().err
+    assert "cannot be built on the backbone 'mobilnet' (Unknown model" in capsys.readouterr().err
 
 
 def test_mended_masks_are_noticed(run, scenes, few, tmp_path, capsys):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advcam.data import at_least, fit_within, read_image
+from advcam.data import fit_within, read_image
+from advcam.data.images import at_least
 from advcam.errors import ImageError
 
 RAMP = np.linspace(0, 255, 32 * 24 * 3).reshape(24, 32, 3).astype(np.uint8)

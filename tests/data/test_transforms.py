@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from advcam.data import IGNORE, Augmentation, Item, Normalisation, TrainingViews
+from advcam.data import IGNORE, Augmentation, Item, NetworkInput, Normalisation, TrainingViews
 
 NORMALISE = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -41,3 +41,12 @@ def test_large_pictures_are_trained_on_at_the_long_side():
     image = Image.new("RGB", (4000, 3000), "white")
     view, _ = Augmentation(64, (1.0, 1.0), 80)(image, None, NORMALISE, np.random.default_rng(0))
     assert int((view[0] != 0).sum()) == 64 * 60  # 80 x 60 cut to 64 x 60
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"), [((20, 10), (64, 128)), ((100, 80), (80, 100)), ((1000, 500), (100, 200))], ids=["small", "fits", "large"]
+)
+def test_a_classifier_sees_no_side_below_64_and_none_above_its_own(size, seen):
+    shown = NetworkInput((0.5,) * 3, (0.5,) * 3, 200)(Image.new("RGB", size, "white"))
+    assert shown.shape == (3, *seen)
+    assert torch.allclose(shown, torch.ones(()))

@@ -24,9 +24,7 @@ def test_grids_of_any_size_on_any_backbone(name):
 
 
 def test_a_backbone_that_has_one_depth_is_refused():
-    with pytest.raises(
-        SettingsError, match=r"features of several depths of 'vit_tiny_patch16_224' cannot be had .* --backbone"
-    ):
+    with pytest.raises(SettingsError, match=r"'vit_tiny_patch16_224' has no features at several strides .* --backbone"):
         BoundaryNet(Backbone("vit_tiny_patch16_224", {"dynamic_img_size": True}))
 
 

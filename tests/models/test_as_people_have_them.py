@@ -128,7 +128,7 @@ def test_several_sets_of_tensors_are_told_and_the_advice_works(tmp_path, state, 
 
 def test_several_prefixes_are_told_and_the_advice_works(state):
     both = under("teacher.", others(state)) | under("student.", state)
-    with pytest.raises(NetworkError, match="several times, under 'teacher.', 'student.': which are to be taken") as caught:
+    with pytest.raises(NetworkError, match="several times, under 'teacher.', 'student.': save one set") as caught:
         without_prefix(both, state, "x.pth")
     kept = eval(re.search(r"e.g. (\{.*\})", str(caught.value))[1], {"state": both})
     assert torch.equal(without_prefix(kept, state, "x.pth")["fc.bias"], others(state)["fc.bias"])
@@ -186,7 +186,7 @@ def test_pickles_are_refused_in_one_sentence_of_ours(tmp_path, state, kind, caps
         (b"", "it is empty. Copy or download it again"),
         (b"version https://git-lfs.github.com/spec/v1\n", r"it begins with b'version https://git-lfs"),
         (b"<!DOCTYPE html><html>", "it begins with b'<!DOCTYPE"),
-        (b"\x10\x00\x00\x00\x00\x00\x00\x00{broken", "it is damaged or not all there. Copy or download it again"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{broken", "it is damaged or incomplete. Copy or download it again"),
     ],
 )
 def test_files_that_are_none(tmp_path, content, said):
@@ -199,7 +199,7 @@ def test_files_that_are_none(tmp_path, content, said):
 def test_half_a_file(tmp_path, state):
     torch.save(state, tmp_path / "x.pth")
     (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:5000])
-    with pytest.raises(NetworkError, match="damaged or not all there"):
+    with pytest.raises(NetworkError, match="damaged or incomplete"):
         load_state(tmp_path / "x.pth")
 
 
@@ -240,7 +240,7 @@ class Sigmoid(nn.Module):
 @pytest.mark.parametrize("bias", [-4.0, 0.0, 3.0, 20.0])
 def test_a_sigmoid_at_the_end(images, bias):
     net = Sigmoid(bias)
-    with pytest.raises(NetworkError, match="returns probabilities .*: expected logits. Leave out the sigmoid .* saturated"):
+    with pytest.raises(NetworkError, match="returns probabilities .*: expected logits. Remove the sigmoid .* saturates"):
         advcam.AdvCAM(net, steps=2)(images)
     net.last = nn.Identity()  # what the message advises
     assert advcam.AdvCAM(net, steps=2)(images, [[0]] * 3).maps.shape[0] == 3
@@ -321,6 +321,6 @@ def test_quantised_modules(images, where):
     else:
         which = {nn.Linear} if where == "head" else {"4": ao.default_dynamic_qconfig}
         quantised = ao.quantize_dynamic(net, which, dtype=torch.qint8)
-    with pytest.raises(NetworkError, match="has quantised modules.* take no gradient.*give the float model"):
+    with pytest.raises(NetworkError, match="has quantised modules.* which have no gradient.*give the float model"):
         advcam.AdvCAM(quantised, steps=2)(images)
     assert advcam.AdvCAM(net, steps=2)(images, [[0]] * 3).maps.shape[0] == 3

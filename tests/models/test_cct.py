@@ -43,7 +43,7 @@ def test_auxiliary_decoders_are_as_many_as_asked():
 def test_unknown_kinds_and_backbones_are_refused():
     with pytest.raises(SettingsError, match=r"no auxiliary decoder is called 'guided_cut'; did you mean guided_cutout"):
         CCT(SMALL, 3, auxiliary={"guided_cut": 1})
-    with pytest.raises(SettingsError, match=r"features of 'vit_tiny_patch16_224' cannot be had .* --backbone"):
+    with pytest.raises(SettingsError, match=r"'vit_tiny_patch16_224' has no features at several strides .* --backbone"):
         CCT(Backbone("vit_tiny_patch16_224"), 3)
 
 

@@ -72,7 +72,9 @@ LOGITS = {
 @pytest.mark.parametrize("bias", [-20.0, 0.0, 20.0])
 @pytest.mark.parametrize("classes", [1, 4])
 def test_squashed_outputs(images, end, bias, classes):
-    with pytest.raises(NetworkError, match=r"returns probabilities .*Leave out the s\w+ at its end .*saturated nothing can be"):
+    with pytest.raises(
+        NetworkError, match=r"returns probabilities .*Remove the s\w+ at its end.*saturates there is no gradient"
+    ):
         find(Net(SQUASHED[end], classes, bias), images)
 
 

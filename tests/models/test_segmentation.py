@@ -127,11 +127,13 @@ def test_a_mirror_image_gives_the_mirrored_logits():
 def test_what_cannot_be():
     with pytest.raises(SettingsError, match=r"no segmentation network is called 'deeplabv4'; did you mean deeplabv"):
         segmentation_network("deeplabv4", SMALL, 3)
-    with pytest.raises(SettingsError, match=r"unet cannot be had on the backbone 'test_vit' \(.*\); choose another --backbone"):
+    with pytest.raises(
+        SettingsError, match=r"unet cannot be built on the backbone 'test_vit' \(.*\); choose another --backbone"
+    ):
         segmentation_network("unet", VIT, 3)
-    with pytest.raises(SettingsError, match=r"deeplabv3 cannot be had on the backbone 'densenet121' \(.*output_stride"):
+    with pytest.raises(SettingsError, match=r"deeplabv3 cannot be built on the backbone 'densenet121' \(.*output_stride"):
         segmentation_network("deeplabv3", Backbone("densenet121"), 3)
-    with pytest.raises(SettingsError, match=r"deeplabv2 cannot be had on .* \(.*doesn't match model.*--network"):
+    with pytest.raises(SettingsError, match=r"deeplabv2 cannot be built on .* \(.*doesn't match model.*--network"):
         segmentation_network("deeplabv2", Backbone("test_vit_relpos"), 3)
     with pytest.raises(SettingsError, match="timm has no network 'resnet1234'; did you mean"):
         segmentation_network("deeplabv2", Backbone("resnet1234"), 3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import strided_size
-from advcam.data import ClassTable, Normalisation, at_least, fit_within, read_with_doubt
+from advcam.data import ClassTable, NetworkInput, fit_within, read_with_doubt
 from advcam.errors import InputError, SettingsError, known
 from advcam.extractor import AdvCAM
 from advcam.models.classifiers import Backbone, PretrainedClassifier, pretrained_classifier
@@ -22,7 +22,7 @@ from advcam.progress import Reporter
 from advcam.report import grid, heat
 from advcam.runtime import Runtime
 from advcam.stages.context import trained_classifier
-from advcam.stages.maps import LEAST_SIDE, PresetConfig
+from advcam.stages.maps import PresetConfig
 from advcam.store import StoredMaps, atomic_write, save_maps
 
 from .session import Outcome, Session
@@ -81,8 +81,8 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
     if doubt:
         reporter.warn(f"{path}: {doubt}")
     ready = _ready(config, runtime)
-    shown = image.resize(ready.size[::-1]) if ready.size else at_least(fit_within(image, config.long_side), LEAST_SIDE)
-    pixels = Normalisation(ready.mean, ready.std)(shown)[None].to(runtime.torch_device())
+    prepare = NetworkInput(ready.mean, ready.std, config.long_side, ready.size)
+    pixels = prepare(image)[None].to(runtime.torch_device())
     adv = AdvCAM(ready.model.to(pixels.device), config.preset, layer=config.layer, **config.changes)
     classes = _classes(config, ready, adv.scores(pixels)[0])
 
@@ -121,8 +121,8 @@ def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
     mean, std = Backbone("resnet50", mean=config.mean, std=config.std).normalisation()
     if Path(config.model).is_dir():
         model, record = trained_classifier(reopen(Path(config.model), None, runtime, Reporter(quiet=True)))
-        normalise = Backbone.from_record(record["backbone"]).normalisation()
-        return PretrainedClassifier(model, *normalise, ClassTable.from_record(record["classes"]).names)
+        normalise = Backbone.from_record(record.backbone).normalisation()
+        return PretrainedClassifier(model, *normalise, ClassTable.from_record(record.classes).names)
     if is_code(config.model):
         allow(config.model)  # typed as --model
         return PretrainedClassifier(own_classifier(config.model).eval(), mean, std)

@@ -245,7 +245,7 @@ def _describe(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord
                 "name": "logits",
                 "is": "float32 [N, L, H, W]; the label of a pixel is ids[argmax over L]",
                 "ids": segmenter.ids.tolist(),
-                "names": ["background", *(c["name"] for c in record["classes"])],
+                "names": ["background", *(c["name"] for c in record.classes)],
             },
             "compared_pixels": pixels,
         },

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from advcam.errors import InputError
-
-IGNORE = 255
+from advcam.limits import IGNORE
 
 
 class CctLoss(NamedTuple):

@@ -1,14 +1,18 @@
 """Images and what is known of them: folders with labels, and scenes made on the spot."""
 
+from advcam.limits import IGNORE
+
 from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
-from .folder import Dataset, Item, Skip, list_images, listed, load, passed_over
-from .images import at_least, content_of, fit_within, look_at, read_image, read_with_doubt
-from .labels import IGNORE, ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
+from .folder import listed, load
+from .images import content_of, fit_within, look_at, read_image, read_with_doubt
+from .items import Dataset, Item, Skip
+from .labels import ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
+from .names import list_images, passed_over
 from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
 from .sources import images_of, read_source, source_files
 from .synthetic import Scene, SceneSettings, scene, write_dataset
-from .transforms import Augmentation, Normalisation, TrainingViews, Views
+from .transforms import Augmentation, NetworkInput, Normalisation, TrainingViews, Views
 from .voc import voc_lists, voc_root
 
 __all__ = [
@@ -21,6 +25,7 @@ __all__ = [
     "Dataset",
     "Drawn",
     "Item",
+    "NetworkInput",
     "Normalisation",
     "Row",
     "Scene",
@@ -29,7 +34,6 @@ __all__ = [
     "Skip",
     "TrainingViews",
     "Views",
-    "at_least",
     "by_name",
     "class_indices",
     "coco_classes",

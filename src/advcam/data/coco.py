@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from advcam.errors import DataError, known
-from advcam.limits import MAX_DIGITS, MAX_NUMBER
+from advcam.limits import IGNORE, MAX_DIGITS, MAX_NUMBER
 
-from .labels import IGNORE, ClassTable, Row, normal, read_json_file, written
+from .labels import ClassTable, Row, normal, read_json_file, written
 
 ROBOFLOW = "_annotations.coco.json"
 

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from advcam.cells import as_read
 from advcam.errors import DataError, known
+from advcam.limits import IGNORE
 
 from .exports import of_json, of_table, of_text
-
-IGNORE = 255
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcam.errors import DataError
-from advcam.limits import MAX_PIXELS
+from advcam.limits import IGNORE, MAX_PIXELS
 
 from .coco import CocoImage, number_of, shown
-from .labels import IGNORE
 
 AT_ONCE = 2**24  # pairs of a row and an edge that are looked at together
 FAR = 1e7  # pixels: no point of an image lies so far outside

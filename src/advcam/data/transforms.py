@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from advcam.errors import SettingsError
-from advcam.limits import MIN_SIDE
+from advcam.limits import IGNORE, MIN_SIDE
 from advcam.options import check
 
-from .folder import Item
-from .images import fit_within, open_image
-from .labels import IGNORE
+from .images import at_least, fit_within, open_image
+from .items import Item
+
+LEAST_SIDE = 64
+"""Pixels: smaller images are enlarged for a classifier, whose feature map of them would have a single cell."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,33 @@ class Normalisation:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def __call__(self, picture: Image.Image) -> Float[Tensor, "3 y x"]:
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 y x"]:
         """The image as the network wants it."""
-        pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1) / 255
+        pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """An image as a classifier takes it, in training aside: at its own size, within limits, and normalised.
+
+    Args:
+        mean: of the input's channels.
+        std: of the input's channels.
+        long_side: larger images are scaled down to it.
+        size: (H, W) of a network that takes one size only; takes the place of both limits.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    long_side: int
+    size: tuple[int, int] | None = None
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 y x"]:
+        """The image's tensor."""
+        image = image.resize(self.size[::-1]) if self.size else at_least(fit_within(image, self.long_side), LEAST_SIDE)
+        return Normalisation(self.mean, self.std)(image)
 
 
 @dataclass(frozen=True)
@@ -64,30 +88,30 @@ class Augmentation:
             raise SettingsError(f"a range of long sides is two ascending lengths, e.g. (320, 640); got {self.long_sides}")
 
     def __call__(
-        self, picture: Image.Image, mask: Image.Image | None, normalise: Normalisation, rng: Generator
+        self, image: Image.Image, mask: Image.Image | None, normalise: Normalisation, rng: Generator
     ) -> tuple[Float[Tensor, "3 c c"], Tensor | None]:
         """A random view of the image, and of its mask."""
-        picture = fit_within(picture, self.long_side)
-        factor = self._factor(max(picture.size), rng)
-        width, height = (max(1, round(side * factor)) for side in picture.size)
+        image = fit_within(image, self.long_side)
+        factor = self._factor(max(image.size), rng)
+        width, height = (max(1, round(side * factor)) for side in image.size)
         left, top = (int(rng.integers(0, max(1, side - self.crop + 1))) for side in (width, height))
         inner = (min(width, self.crop), min(height, self.crop))
-        share = (picture.width / width, picture.height / height)
+        share = (image.width / width, image.height / height)
         box = (left * share[0], top * share[1], (left + inner[0]) * share[0], (top + inner[1]) * share[1])
         at = tuple(int(rng.integers(0, self.crop - side + 1)) for side in inner)
         mirror = bool(rng.integers(2))
 
-        image = torch.zeros(3, self.crop, self.crop)
+        view = torch.zeros(3, self.crop, self.crop)
         window = (slice(at[1], at[1] + inner[1]), slice(at[0], at[0] + inner[0]))
-        image[(slice(None), *window)] = normalise(picture.resize(inner, Image.Resampling.BILINEAR, box=box))
+        view[(slice(None), *window)] = normalise(image.resize(inner, Image.Resampling.BILINEAR, box=box))
         labels = None
         if mask is not None:
-            mask = mask.resize(picture.size, Image.Resampling.NEAREST)
+            mask = mask.resize(image.size, Image.Resampling.NEAREST)
             labels = torch.full((self.crop, self.crop), IGNORE, dtype=torch.long)
             cut = mask.resize(inner, Image.Resampling.NEAREST, box=box)
             labels[window] = torch.from_numpy(np.array(cut, dtype=np.int64))
             labels = labels.flip(-1) if mirror else labels
-        return (image.flip(-1) if mirror else image), labels
+        return (view.flip(-1) if mirror else view), labels
 
     def _factor(self, long_side: int, rng: Generator) -> float:
         if self.long_sides is None:

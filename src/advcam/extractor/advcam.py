@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any, overload
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from advcam.attribution import ClimbSettings, Step, climb, counted, make_views
-from advcam.errors import AdvcamError, InputError, NetworkError, SettingsError, out_of_memory
+from advcam.attribution import ClimbSettings
+from advcam.errors import NetworkError, SettingsError
 from advcam.models import (
     Network,
     as_network_errors,
@@ -30,20 +26,9 @@ from advcam.models import (
 from advcam.runtime import resolve_precision
 
 from .inputs import Targets, as_lists, check_flag, check_images, check_list, check_scales, flatten_targets, read_settings
+from .job import Job, not_finite, undisturbed, warn_not_finite
 from .maps import Maps, no_maps
-
-_CLASSES_AT_ONCE = 8  # of one image, where its features are computed only once
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One call: the images, the network (and the same, made fast), and image and class of each of M pairs."""
-
-    images: Float[Tensor, "n 3 y x"]
-    network: Network
-    climber: Network
-    image: Int[Tensor, " m"]
-    target: Int[Tensor, " m"]
+from .memory import Budget
 
 
 class AdvCAM:
@@ -89,13 +74,18 @@ class AdvCAM:
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
         self.model, self.layer = model, layer
-        self.max_pixels: int | None = None if max_pixels is None else int(max_pixels)
         self.settings: ClimbSettings = read_settings(preset, changes)
+        self._budget = Budget(None if max_pixels is None else int(max_pixels), views=2 if self.settings.mirror else 1)
         self._network: Network | None = None
 
     def __repr__(self) -> str:
         where = str(self._network) if self._network else f"layer={self.layer!r}"
         return f"AdvCAM({type(self.model).__name__}, {where}, {self.settings})"
+
+    @property
+    def max_pixels(self) -> int | None:
+        """Most pixels in one forward pass; less than was given where memory ran out."""
+        return self._budget.max_pixels
 
     @overload
     def __call__(self, images: Tensor, targets: Targets = None, *, record: bool = False) -> Maps: ...
@@ -125,9 +115,9 @@ class AdvCAM:
         if isinstance(images, (list, tuple)):
             return self._several_sizes(check_list(images), targets, record)
         job = self._start(images, targets)
-        climbed = [self._climb(job, scale, record) for scale in self.settings.scales]
+        climbed = [job.climb(scale, record) for scale in self.settings.scales]
         grids, first, recorded = zip(*climbed, strict=True)
-        return self._maps(job, grids, first, recorded[0])
+        return job.maps(grids, first, recorded[0])
 
     def scores(self, images: Tensor) -> Float[Tensor, "n k"]:
         """The model's logits of the images in eval mode; memory is bounded as in a call.
@@ -144,16 +134,16 @@ class AdvCAM:
         """
         model, images = unwrap(self.model), check_images(images, self.settings.bounds)
         check_fits(model, images)
-        with _undisturbed(), evaluating(model), torch.no_grad():
+        with undisturbed(), evaluating(model), torch.no_grad():
             parts: list[Tensor] = []
             start = 0
             while start < len(images):
-                at_once = min(len(images) - start, max(1, self._limit(images) // self._pixels_of(images, 1.0)))
+                at_once = min(len(images) - start, self._budget.at_once(images, 1.0))
                 try:
                     parts.append(checked_forward(model, images[start : start + at_once].clone()))
                     start += at_once
                 except Exception as error:
-                    self._make_room(error, images, 1.0, at_once)
+                    self._budget.halve(error, images, 1.0, at_once)
             return torch.cat(parts)
 
     def iterate(self, images: Tensor, targets: Targets = None) -> Iterator[Maps]:
@@ -181,23 +171,23 @@ class AdvCAM:
         self._need_one_scale("iterate() yields steps")
         (scale,) = self.settings.scales
         job = self._start(images, targets)
-        running, steps = self._begin(job, scale)
+        running, steps = job.begin(scale)
         total = first = None
         for t in range(self.settings.steps_at(scale)):
             steps = [next(climbs) for climbs in running] if t else steps
             maps, scores, pixels = (
                 torch.cat(part) for part in zip(*((s.maps, s.scores, s.pixels) for s in steps), strict=True)
             )
-            _warn(torch.cat([_strange(s) for s in steps]))
+            warn_not_finite(torch.cat([not_finite(s) for s in steps]))
             total = maps if total is None else total + maps
             first = maps if first is None else first
-            recorded = {"steps": maps[:, None], "scores": scores[:, None], "images": self._pixels(pixels)}
-            yield self._maps(job, (total,), (first,), recorded)
+            recorded = {"steps": maps[:, None], "scores": scores[:, None], "images": job.pixels(pixels)}
+            yield job.maps((total,), (first,), recorded)
 
-    def _start(self, images: object, targets: Targets) -> _Job:
+    def _start(self, images: object, targets: Targets) -> Job:
         """Everything checked, the network found, and made fast where it runs more than once."""
         s = self.settings
-        with _undisturbed():
+        with undisturbed():
             images = check_images(images, s.bounds).detach().clone()
             check_scales(images, s.scales)
             self._network = find(self.model, images, self.layer)
@@ -207,123 +197,12 @@ class AdvCAM:
             once = s.steps == 1 and network.head is not None
             with as_network_errors(network.model, "fails when it is prepared"):
                 climber = network if once else fused(network, images[:1])
-            return _Job(images, network, climber, *flatten_targets(lists, images.device))
-
-    def _climb(self, job: _Job, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Every pair at one scale: the sum of its maps, the first of them, and what was recorded on the way."""
-
-        def one(rows: slice) -> dict[str, Tensor]:
-            steps = self._steps(job, rows, scale, move_last=record)
-            first = step = next(steps)
-            total, maps, scores = first.maps.clone(), [first.maps], [first.scores]
-            strange = _strange(first)
-            for step in steps:
-                total += step.maps
-                strange |= _strange(step)
-                if record:
-                    maps.append(step.maps)
-                    scores.append(step.scores)
-            kept = {"sum": total, "first": first.maps, "strange": strange}
-            if record and step.moved is not None:
-                kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), "images": self._pixels(step.moved)}
-            return kept
-
-        with _undisturbed():
-            done = self._in_chunks(job, scale, one)
-            joined = {name: torch.cat([part[name] for part in done]) for name in done[0]}
-        _warn(joined.pop("strange"))
-        return joined.pop("sum"), joined.pop("first"), joined
-
-    def _begin(self, job: _Job, scale: float) -> tuple[list[Iterator[Step]], list[Step]]:
-        """All climbs, in chunks that memory admits, and the first step of each."""
-        while True:
-            chunks = list(self._chunks(job, scale))
-            running = [self._steps(job, rows, scale) for rows in chunks]
-            try:
-                return running, [next(climbs) for climbs in running]
-            except Exception as error:
-                longest = max(rows.stop - rows.start for rows in chunks)
-                self._make_room(error, job.images, scale, min(self._room(job, scale), longest))
-
-    def _steps(self, job: _Job, rows: slice, scale: float, *, move_last: bool = False) -> Iterator[Step]:
-        """The climbs of some pairs, whose images are looked at once each."""
-        s = self.settings
-        with _undisturbed():
-            own, image = job.image[rows].unique(return_inverse=True)
-            raw = climb(
-                job.climber, make_views(job.images[own], scale, s.mirror), image, job.target[rows], s,
-                head=job.network.linear(), steps=int(s.steps_at(scale)), move_last=move_last,
-            )  # fmt: skip
-            steps = counted(raw, s)
-        while True:
-            with _undisturbed(), as_network_errors(job.network.model, "fails on its gradient"):
-                step = next(steps, None)
-            if step is None:
-                return
-            yield step
-
-    def _in_chunks(self, job: _Job, scale: float, one: Callable[[slice], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """``one`` for all pairs, as many at once as memory admits: where it runs out, ``max_pixels`` is halved."""
-        done: list[dict[str, Tensor]] = []
-        start = 0
-        while start < len(job.image):
-            rows = next(self._chunks(job, scale, start))
-            try:
-                done.append(one(rows))
-                start = rows.stop
-            except Exception as error:
-                self._make_room(error, job.images, scale, min(self._room(job, scale), rows.stop - rows.start))
-        return done
-
-    def _make_room(self, error: Exception, images: Tensor, scale: float, at_once: int) -> None:
-        """Halves ``max_pixels`` where memory ran out with so many at once; another error, or one alone, is raised."""
-        if isinstance(error, AdvcamError) or not out_of_memory(error):
-            raise error
-        if at_once == 1:
-            raise InputError(
-                f"not enough memory for one image of {images.shape[2]}x{images.shape[3]} at scale {scale:g}: give smaller"
-                " images or scales, precision='bfloat16', or mirror=False"
-            ) from error
-        self.max_pixels = max(1, at_once * self._pixels_of(images, scale) // 2)
-
-    def _chunks(self, job: _Job, scale: float, start: int = 0) -> Iterator[slice]:
-        """Slices of the pairs, as many as ``max_pixels`` admits and at least one; an image's pairs together where they fit.
-
-        A single step looks at each image once, for up to eight classes at the cost of one.
-        """
-        each = _CLASSES_AT_ONCE if self.settings.steps_at(scale) == 1 else 1
-        room = self._room(job, scale)
-        begin = at = start
-        used = 0
-        for _, group in groupby(job.image[start:].tolist()):
-            count = len(list(group))
-            cost = -(-count // each)
-            if used and used + cost > room:
-                yield slice(begin, at)
-                begin, used = at, 0
-            at, used = at + count, used + cost
-            while used > room:  # one image has more classes than there is room for
-                yield slice(begin, begin + room * each)
-                begin, used = begin + room * each, used - room
-        if begin < at:
-            yield slice(begin, at)
-
-    def _room(self, job: _Job, scale: float) -> int:
-        """How many climbs go through the network at once; one where it mixes the images of a batch."""
-        if job.network.mixes:
-            return 1
-        return max(1, self._limit(job.images) // self._pixels_of(job.images, scale))
+            return Job(s, self._budget, images, network, climber, *flatten_targets(lists, images.device))
 
     def _precision(self, images: Tensor) -> str:
         """What to compute in; ``auto`` leaves a model in another type than float32 as it is."""
         own = self.settings.precision == "auto" and images.dtype != torch.float32
         return "float32" if own else resolve_precision(self.settings.precision, images.device)
-
-    def _pixels_of(self, images: Tensor, scale: float) -> int:
-        return max(1, round(images.shape[2] * images.shape[3] * scale**2) * (2 if self.settings.mirror else 1))
-
-    def _limit(self, images: Tensor) -> int:
-        return self.max_pixels or (400_000 if images.device.type == "cpu" else 2**22)
 
     def _found(self, images: Tensor) -> list[list[int]]:
         """The classes that the model itself finds in each image."""
@@ -352,19 +231,8 @@ class AdvCAM:
 
     def _classes(self, images: Tensor) -> int:
         """How many classes the model has."""
-        with _undisturbed():
+        with undisturbed():
             return find(self.model, check_images(images, self.settings.bounds).detach().clone(), self.layer).classes
-
-    def _maps(self, job: _Job, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor]) -> Maps:
-        size = (job.images.shape[2], job.images.shape[3])
-        return Maps.of(
-            grids, size, image=job.image, target=job.target, first=tuple(first), grid=self.settings.grid,
-            layer=str(job.network), **recorded,
-        )  # fmt: skip
-
-    def _pixels(self, views: Float[Tensor, "c v 3 y x"]) -> Tensor:
-        """The views as they are handed out: the image alone where there is no mirror image."""
-        return views if self.settings.mirror else torch.squeeze(views, 1)
 
     def _need_one_scale(self, what: str) -> None:
         if len(self.settings.scales) > 1:
@@ -377,27 +245,3 @@ class AdvCAM:
                 f"score={s.score!r} and weights={s.weights!r} (preset 'official') are defined for a mean over cells and one"
                 f" linear head; this network has {network}. Use another preset, or score='logit', weights='head'"
             )
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Neither the caller's inference mode nor their autocast reaches inside."""
-    with torch.inference_mode(False), contextlib.ExitStack() as stack:
-        for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
-
-
-def _strange(step: Step) -> Tensor:
-    """[C] whether a climb's scores are NaN or infinite."""
-    return torch.logical_not(step.scores.isfinite().all(1))
-
-
-def _warn(strange: Tensor) -> None:
-    if count := int(strange.sum()):
-        warnings.warn(
-            f"the logits of {count} of {len(strange)} (image, class) pairs are NaN or infinite; what is not finite of their"
-            " maps is 0. Look at the model's weights and at how images are normalised",
-            RuntimeWarning,
-            stacklevel=4,
-        )

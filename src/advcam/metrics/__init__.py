@@ -1,17 +1,15 @@
 """Metrics: counts that are summed over images, and the numbers computed from them. Pure: torch only."""
 
 from .bootstrap import interval, resampled, resampled_mean, resampled_seeds
+from .boxes import MAP_THRESHOLDS, box_overlaps, mask_boxes
 from .confusion import confusion, iou, mean_iou, noise
 from .instances import InstanceCounts, match_instances
 from .localisation import (
     BOX_IOUS,
-    MAP_THRESHOLDS,
     Best,
     BoxCounts,
     PixelCounts,
     box_counts,
-    box_overlaps,
-    mask_boxes,
     min_max,
     pixel_counts,
 )

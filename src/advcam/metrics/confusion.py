@@ -8,11 +8,11 @@ from torch import Tensor
 
 from advcam.errors import InputError
 from advcam.expect import expect_tensor, expect_whole
-from advcam.limits import MAX_COUNTS
+from advcam.limits import IGNORE, MAX_COUNTS
 
 
 def confusion(
-    prediction: Integer[Tensor, "*size"], truth: Integer[Tensor, "*size"], classes: int, ignore: int = 255
+    prediction: Integer[Tensor, "*size"], truth: Integer[Tensor, "*size"], classes: int, ignore: int = IGNORE
 ) -> Int[Tensor, "l l"]:
     """Count pixels by true class (row) and predicted class (column); the counts of several images add.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advcam.errors import InputError
 from advcam.expect import describe, expect, expect_list, expect_number, expect_tensor, expect_whole
-from advcam.limits import MAX_COUNTS
+from advcam.limits import IGNORE, MAX_COUNTS
 
 from .confusion import differs, iou, mean_iou, noise
 
@@ -90,7 +90,7 @@ def sweep_counts(
     truth: Integer[Tensor, "y x"],
     num_classes: int,
     thresholds: Sequence[float] = THRESHOLDS,
-    ignore: int = 255,
+    ignore: int = IGNORE,
 ) -> SweepCounts:
     """Count the pixels of one image at every background threshold t: ``argmax [t | maps]`` against the true mask.
 
@@ -154,7 +154,7 @@ def sweep_counts(
 
 
 def sweep(
-    samples: Iterable[Sample], num_classes: int, thresholds: Sequence[float] = THRESHOLDS, ignore: int = 255
+    samples: Iterable[Sample], num_classes: int, thresholds: Sequence[float] = THRESHOLDS, ignore: int = IGNORE
 ) -> SweepResult:
     """Compute mIoU, noise and IoU of maps against true masks at every background threshold, in one pass over the images.
 

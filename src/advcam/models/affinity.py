@@ -1,4 +1,4 @@
-"""The networks that say which pixels belong together: IRN's boundaries and displacements, PSA's affinities."""
+"""The networks of IRN (class boundaries and displacements) and PSA (affinities)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .encoders import Encoder, on_grid
 
 
 class BoundaryNet(Encoder):
-    """IRN: class boundaries and displacements to the centre of one's object, at stride 4, on a backbone that is frozen or not.
+    """IRN: class boundaries and displacements to the centre of the pixel's object, at stride 4, on a timm backbone.
 
-    The boundary branch: every depth through 1x1 convolutions to 32 channels, fused by one more. The displacement branch, top
-    down: depths coarser than stride 4 to a common grid and fused, then with the finer ones; of what it says the running
-    mean over the training is taken off outside training, so that displacements are zero on average.
+    Boundary branch: features of every stride through 1x1 convolutions to 32 channels, fused by another. Displacement branch,
+    top down: features coarser than stride 4 are resized to one grid and fused, then fused with the finer ones; at inference the
+    running mean of the training is subtracted, so that displacements are zero on average.
 
     Source: Ahn, Cho, Kwak, CVPR 2019 (arXiv 1904.05044), section 4; widths as in jiwoon-ahn/irn, ``net/resnet50_irn.py``.
     """
@@ -62,9 +62,9 @@ class BoundaryNet(Encoder):
 
 
 class AffinityNet(Encoder):
-    """PSA: features at stride 8 whose distance says whether two cells belong together.
+    """PSA: features at stride 8 whose distance gives the affinity of two cells.
 
-    The last three depths reduced to 64, 128 and 256 channels, concatenated and mixed.
+    The last three features are reduced to 64, 128 and 256 channels, concatenated and mixed by a 1x1 convolution.
 
     Source: Ahn & Kwak, CVPR 2018 (arXiv 1803.10464), section 3.2; jiwoon-ahn/psa, ``network/resnet38_aff.py``.
     """

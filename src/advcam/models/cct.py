@@ -1,21 +1,19 @@
-"""The network of CCT: one encoder, a main decoder, and auxiliary decoders that see its encoding perturbed."""
+"""The network of CCT: an encoder, a main decoder, and auxiliary decoders for perturbed features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
 from advcam import consistency
 from advcam.errors import InputError, SettingsError, known
 
 from .classifiers import Backbone
-from .encoders import REFUSALS, STRIDE, on_grid
+from .encoders import STRIDE, multiscale, on_grid
 
 Perturbation = Callable[[Tensor, Tensor, nn.Module], Tensor]
 
@@ -28,7 +26,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "object_mask": lambda z, prediction, decoder: consistency.object_mask(z, prediction),
     "virtual_adversarial": lambda z, prediction, decoder: consistency.virtual_adversarial(z, decoder),
 }
-"""What an auxiliary decoder of each kind sees, of z, the main decoder's argmax and the decoder itself."""
+"""The input of each kind of auxiliary decoder, from z, the main decoder's argmax and the decoder itself."""
 
 AUXILIARY = {
     "feature_dropout": 6,
@@ -39,11 +37,11 @@ AUXILIARY = {
     "object_mask": 2,
     "virtual_adversarial": 2,
 }
-"""How many auxiliary decoders of each kind there are."""
+"""The number of auxiliary decoders of each kind."""
 
 
 class CCT(nn.Module):
-    """Cross-consistency training: the auxiliary decoders are to say of a perturbed z what the main decoder says of z.
+    """Cross-consistency training: auxiliary decoders learn to predict from a perturbed z what the main decoder predicts from z.
 
     z: the last features of the backbone and their pyramid pooling. A decoder: 1x1 convolution to the classes, then as often as
     the stride needs 1x1 convolution, ReLU and PixelShuffle x2; so logits are never negative, as published. A backbone that
@@ -58,7 +56,7 @@ class CCT(nn.Module):
         auxiliary: number of auxiliary decoders of each kind; empty trains the main decoder alone.
 
     Raises:
-        SettingsError: a backbone whose features cannot be had, an unknown kind of auxiliary decoder.
+        SettingsError: a backbone without features at several strides, an unknown kind of auxiliary decoder.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class CCT(nn.Module):
         for kind in auxiliary:
             if kind not in PERTURBATIONS:
                 raise SettingsError(f"no auxiliary decoder is called {kind!r}; {known(kind, PERTURBATIONS)}")
-        self.encoder = _encoder(backbone, output_stride)
+        self.encoder = multiscale(backbone, output_stride)
         info = self.encoder.model.feature_info
         self.stride: int = info.reduction()[-1]
         self.pyramid = PyramidPooling(info.channels()[-1])
@@ -100,8 +98,8 @@ class CCT(nn.Module):
     def auxiliaries(self, z: Float[Tensor, "n c h w"], main_logits: Float[Tensor, "n k y x"]) -> list[Float[Tensor, "n k y x"]]:
         """The logits of each auxiliary decoder for its own perturbation of z, in the order of ``auxiliary``.
 
-        The gradient reaches z through what a perturbation leaves of it; nothing reaches ``main_logits``, which only say where
-        objects are: on z's cells exactly where the sides are multiples of the stride.
+        The gradient flows to z through its perturbations and not to ``main_logits``, which only locate the objects (exactly on
+        z's cells where the sides are multiples of the stride).
         """
         prediction, size = main_logits.detach().argmax(1), (main_logits.shape[2], main_logits.shape[3])
         return [
@@ -171,15 +169,3 @@ def _convolution(channels: int, width: int, kernel: int = 1) -> nn.Sequential:
 
 def _cropped(logits: Float[Tensor, "n k _ _"], size: tuple[int, int]) -> Float[Tensor, "n k y x"]:
     return logits[:, :, : size[0], : size[1]]
-
-
-def _encoder(backbone: Backbone, output_stride: int) -> Any:
-    """The backbone's features; raises where they cannot be had."""
-    name = f"tu-{backbone.name}"
-    try:
-        try:
-            return get_encoder(name, weights=None, output_stride=output_stride, **backbone.options)
-        except REFUSALS:  # this network cannot change its stride
-            return get_encoder(name, weights=None, **backbone.options)
-    except REFUSALS as error:
-        raise SettingsError(f"the features of {backbone.name!r} cannot be had ({error}); choose another --backbone") from None

@@ -21,7 +21,7 @@ from .weights import State, has, load_state, load_weights, without_prefix
 
 @dataclass(frozen=True)
 class Backbone:
-    """A timm network, as it is to be built.
+    """A timm network and how it is built.
 
     Args:
         name: timm's name.
@@ -29,8 +29,7 @@ class Backbone:
         output_stride: pixels per cell of the last feature map; a network that cannot change it keeps its own.
         mean: of the input's channels, in [0, 1]; None takes timm's.
         std: of the input's channels; None takes timm's.
-        dilated: where the stride is kept small, the convolutions behind it are dilated, as timm does; False: they are not, as
-            IRN has it.
+        dilated: where a stride is removed, later convolutions are dilated, as timm does; False: they are not, as in IRN.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Backbone:
             if option.startswith(("pretrained", "checkpoint", "cache")):  # timm would load any file, pickles too
                 raise SettingsError(f"backbone option {option!r} is not taken: give the file of weights, --weights FILE")
             if option in ("features_only", "out_indices"):
-                raise SettingsError(f"backbone option {option!r} is not taken: what the network returns is for advcam to say")
+                raise SettingsError(f"backbone option {option!r} is not taken: advcam sets what the network returns")
             if _largest(self.options[option]) > MAX_OPTION:
                 raise SettingsError(f"backbone option {option!r} is at most {MAX_OPTION}, got {self.options[option]!r:.60}")
 
@@ -67,18 +66,18 @@ class Backbone:
                 return self.spaced(_create(self.name, output_stride=self.output_stride, **arguments))
             except (TypeError, AssertionError, NotImplementedError):  # this network cannot change its stride
                 return _create(self.name, **arguments)
-        except Exception as error:  # whatever timm makes of an option
+        except Exception as error:  # timm may raise anything on a wrong option
             if not (more.get("pretrained") and isinstance(error, (OSError, RuntimeError))):
                 said = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
                 raise SettingsError(f"timm cannot build {self.name!r} with {arguments}: {said}") from None
             reason = shorten(str(error).splitlines()[0], 160, placeholder=" ...")
             raise NetworkError(
-                f"the pretrained weights of {self.name!r} cannot be had from the hub ({reason}). Without a network, give"
+                f"the pretrained weights of {self.name!r} cannot be downloaded ({reason}). Without a network, give"
                 " --weights FILE with weights saved elsewhere (or, to train, --from-scratch to start without)"
             ) from None
 
     def spaced(self, model: nn.Module) -> nn.Module:
-        """The network itself; without dilation, where it is not to be ``dilated``."""
+        """The network itself, without dilation unless ``dilated``."""
         for module in () if self.dilated else model.modules():
             if isinstance(module, nn.Conv2d) and max(module.dilation) > 1 and not isinstance(module.padding, str):
                 module.padding = tuple(p // d for p, d in zip(module.padding, module.dilation, strict=True))
@@ -92,7 +91,7 @@ class Backbone:
         std = self.std or tuple(known_config.std if known_config else (0.229, 0.224, 0.225))
         return mean, std  # type: ignore[return-value]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Any:
         """Plain data, for a file; :meth:`from_record` reads it."""
         return asdict(self)
 
@@ -113,7 +112,7 @@ def _largest(value: Any) -> float:
 
 
 def licence(name: str) -> str:
-    """What timm knows of the licence and the origin of a network's pretrained weights."""
+    """Licence and origin of a network's pretrained weights, as far as timm knows them."""
     kept = timm.get_pretrained_cfg(name, allow_unregistered=True)
     said = [f"licence {kept.license}" if kept and kept.license else "licence not known to timm"]
     said += [f"from {kept.origin_url}" if kept and kept.origin_url else ""]
@@ -166,13 +165,13 @@ def _filled(backbone: Backbone, classes: int, state: State, source: str) -> nn.M
 
 @dataclass(frozen=True)
 class PretrainedClassifier:
-    """A trained classifier, and how it wants to be used.
+    """A trained classifier and the input that it expects.
 
     Args:
         model: in eval mode.
         mean: of the input's channels, in [0, 1].
         std: of the input's channels.
-        names: of the classes; empty where nobody knows them.
+        names: of the classes; empty where they are unknown.
         size: (H, W) of the only input it takes; None takes any.
     """
 
@@ -211,16 +210,16 @@ def pretrained_classifier(backbone: Backbone, weights: Path | None) -> Pretraine
 
 
 def _names_alone(backbone: Backbone) -> nn.Module:
-    """The network, where possible without memory for its values."""
+    """The network, on the meta device where possible, for its parameters' names and shapes."""
     try:
         with torch.device("meta"):
             return backbone.create()
-    except Exception:  # one that computes with values while it is built; what is wrong otherwise is said below
+    except Exception:  # it needs values while it is built; other errors are raised again here
         return backbone.create()
 
 
 def _drop_bias(model: nn.Module) -> None:
-    """Makes the head bias-free, as the paper's is: a constant has no place, so no map shows it."""
+    """Makes the head bias-free, as in the paper: no map can show a constant."""
     head = model.get_classifier()  # type: ignore[operator]
     if isinstance(head, (nn.Linear, nn.Conv2d)):
         head.bias = None

@@ -1,4 +1,4 @@
-"""DeepLab-v2: dilated branches that are summed, and the strongest of several scales."""
+"""DeepLab-v2: the sum of dilated branches, and the maximum over several scales."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .encoders import REFUSALS
 
 
 class LastMap(nn.Module):
-    """The last feature map of a timm network [N, C, h, w], with nothing of the network behind it.
+    """A timm network up to its last feature map [N, C, h, w].
 
-    Inputs are padded with zeros to whole cells, below and on the right: (h, w) is their size over ``stride``, rounded up.
+    Inputs are zero-padded at the bottom and right to whole cells: (h, w) is their size over ``stride``, rounded up.
 
     Raises:
-        SettingsError: a network without a map of cells.
+        SettingsError: a network without a feature map.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -34,12 +34,12 @@ class LastMap(nn.Module):
             model.prune_intermediate_layers(1, prune_head=True)
         except (AttributeError, *REFUSALS) as error:
             raise SettingsError(
-                f"the last feature map of {backbone.name!r} cannot be had ({error}); choose another --backbone"
+                f"{backbone.name!r} does not return its last feature map ({error}); choose another --backbone"
             ) from None
         self.model = model
 
     def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n c h w"]:
-        """The map, behind the network's last norm where it has one there."""
+        """The map, after the network's final norm if it has one."""
         height, width = images.shape[2:]
         whole = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         maps: list[Tensor] = self.model.forward_intermediates(
@@ -58,14 +58,14 @@ class DeepLabV2(nn.Module):
     bias, drawn from N(0, 0.01^2), no dropout, as in kazuto1011/deeplab-pytorch, ``libs/models/deeplabv2.py`` and ``msc.py``.
 
     Args:
-        backbone: a timm network, not yet filled. Its own output stride is not asked.
+        backbone: a timm network, not yet filled. Its ``output_stride`` is not used.
         classes: L, background included.
         output_stride: pixels per cell of f; a backbone that cannot change it (VGG, DenseNet, a transformer) keeps its own.
         rates: dilation of each branch, in cells.
         scales: of the input; the first is 1.
 
     Raises:
-        SettingsError: a backbone without a map of cells; rates or scales that cannot be.
+        SettingsError: a backbone without a feature map; invalid rates or scales.
     """
 
     def __init__(

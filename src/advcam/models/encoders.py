@@ -1,8 +1,9 @@
-"""A timm backbone as an encoder: features of several depths, started from a classifier's weights."""
+"""A timm backbone as an encoder: features at several strides, initialised from a classifier's weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,34 +21,44 @@ STRIDE = 32
 """Inputs are padded to a multiple of it, which every encoder takes."""
 
 REFUSALS = (TypeError, ValueError, LookupError, AttributeError, OSError, RuntimeError, AssertionError, NotImplementedError)
-"""What timm and segmentation-models-pytorch raise where a backbone does not go together with what is asked of it."""
+"""What timm and segmentation-models-pytorch raise where a backbone does not support the arguments."""
+
+
+def multiscale(backbone: Backbone, output_stride: int) -> Any:
+    """A backbone that returns features at several strides; one that cannot change its output stride keeps its own.
+
+    Raises:
+        SettingsError: a backbone without such features.
+    """
+    name = f"tu-{backbone.name}"
+    try:
+        try:
+            return get_encoder(name, weights=None, output_stride=output_stride, **backbone.options)
+        except REFUSALS:  # this network cannot change its stride
+            return get_encoder(name, weights=None, **backbone.options)
+    except REFUSALS as error:
+        raise SettingsError(
+            f"{backbone.name!r} has no features at several strides ({error}); choose another --backbone"
+        ) from None
 
 
 class Encoder(nn.Module):
-    """Features of a backbone at strides of about 2, 4, 8, 16 and 16; training leaves them as they are, or not.
+    """Features of a backbone at strides of about 2, 4, 8, 16 and 16, frozen or trained.
 
     A backbone that cannot change its stride keeps its own; one that starts at stride 4 gives four features.
 
     Args:
         backbone: a timm network, not yet filled; see :func:`start`.
-        frozen: training leaves its weights and statistics as they are.
+        frozen: its weights and BatchNorm statistics are not trained.
 
     Raises:
-        SettingsError: a backbone whose features of several depths cannot be had.
+        SettingsError: a backbone without features at several strides.
     """
 
     def __init__(self, backbone: Backbone, frozen: bool = True) -> None:
         super().__init__()
         self.frozen = frozen
-        try:
-            try:
-                self.encoder = get_encoder(f"tu-{backbone.name}", weights=None, output_stride=16, **backbone.options)
-            except REFUSALS:  # this network cannot change its stride
-                self.encoder = get_encoder(f"tu-{backbone.name}", weights=None, **backbone.options)
-        except REFUSALS as error:
-            raise SettingsError(
-                f"the features of several depths of {backbone.name!r} cannot be had ({error}); choose another --backbone"
-            ) from None
+        self.encoder = multiscale(backbone, 16)
         backbone.spaced(self.encoder)
         self.encoder.requires_grad_(not frozen)
         info = self.encoder.model.feature_info
@@ -55,13 +66,13 @@ class Encoder(nn.Module):
         self.channels, self.strides = (tuple(values) for values in zip(*kept, strict=True))
 
     def train(self, mode: bool = True) -> Encoder:
-        """Leaves a frozen encoder in eval mode: its statistics and dropout are a finished network's."""
+        """Keeps a frozen encoder in eval mode."""
         super().train(mode)
         self.encoder.train(mode and not self.frozen)
         return self
 
     def features(self, images: Float[Tensor, "n 3 y x"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """The features of each depth, finest first; images are padded to whole strides."""
+        """The features at each stride, finest first; images are padded to multiples of 32."""
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
@@ -69,7 +80,7 @@ class Encoder(nn.Module):
 
 
 def on_grid(feature: Float[Tensor, "n c _ _"], size: tuple[int, int], stride: int) -> Float[Tensor, "n c h w"]:
-    """Features of padded images on the images' own grid at a stride (bilinear, padding cut off)."""
+    """Features of padded images resized to a stride (bilinear), without the padding."""
     padded = [-(-side // STRIDE) * STRIDE // stride for side in size]
     height, width = strided_size(size, stride)
     if feature.shape[2:] != tuple(padded):
@@ -78,14 +89,14 @@ def on_grid(feature: Float[Tensor, "n c _ _"], size: tuple[int, int], stride: in
 
 
 def start(network: nn.Module, backbone: Backbone, classifier: State | None, weights: str | None, from_scratch: bool) -> None:
-    """The encoder starts from the run's classifier; where that is a network of the user's own, from the backbone's weights.
+    """Initialises the encoder from the run's classifier or, where that is the user's own network, the backbone's weights.
 
     Args:
         network: has an ``encoder`` of segmentation-models-pytorch.
         backbone: that of the encoder.
         classifier: the weights of the run's classifier; None where it is another network.
         weights: file of the backbone's weights; None takes timm's.
-        from_scratch: leave it as it is where there is no ``classifier`` and no ``weights``.
+        from_scratch: keep the random initialisation where there is no ``classifier`` and no ``weights``.
 
     Raises:
         NetworkError: weights that do not fit, or a hub that cannot be reached.
@@ -99,7 +110,7 @@ def start(network: nn.Module, backbone: Backbone, classifier: State | None, weig
 
 
 def start_encoder(network: nn.Module, state: State, source: str) -> None:
-    """Gives the network's encoder the weights of a classifier on the same backbone.
+    """Loads the weights of a classifier on the same backbone into the network's encoder.
 
     Raises:
         NetworkError: the classifier is another network.

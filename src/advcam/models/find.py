@@ -1,4 +1,4 @@
-"""Finds the last feature map and the head of any classifier: by what its values do, not by name."""
+"""Finds the last feature map and the head of any classifier, from the values of one forward pass and not from names."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from .network import Network
 from .probabilities import probabilities
 from .trace import Call, Trace
 
-# Pixels: enough that the feature map of any common network has more than one cell, not so many that watching all layers costs.
+# Pixels: enough for several cells in the feature map of any common network, few enough to trace all layers cheaply.
 LEAST_SIDE, MOST_SIDE = 128, 256
 _POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # whose input may be the map
-# What goes through these is another layer's map, a pooled one, or a projection inside an attention: never the map to look at.
+# These pass on another layer's map, a pooled one, or a projection inside an attention block: never the feature map itself.
 _NOT_A_MAP = (nn.Identity, nn.Dropout, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten, nn.Linear)
 
 _NOBODY = nn.Identity()
-# What was found for each layer asked for, while the model is the same.
+# The networks found so far, by requested layer, valid while the model's signature is the same.
 _found: WeakKeyDictionary[nn.Module, tuple[object, dict[str | None, Network]]] = WeakKeyDictionary()
 
 
 def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None = None) -> Network:
-    """The last activation on a grid that all the logits know of the image passes through, and what follows as the head.
+    """The last spatial activation that lies on every path from image to logits, with what follows it as the head.
 
-    Its cells must matter, of tokens at least half: behind the last block of a transformer with a class token the others no
-    longer do, so there the block before it is taken. Tokens are laid back on the grid. If the head is the mean over cells
-    and one linear or 1x1 module, that module is known to be the head, and class weights need no gradient.
+    The logits must depend on its cells; of tokens, on at least half of them. After the last block of a transformer with a class
+    token they depend on that token alone, so the block before is taken. Tokens are put back on the grid. If the head is a mean
+    over cells and one linear or 1x1 module, that module is the head, and class weights need no gradient.
 
-    What was found is kept for as long as modules, hooks, patched forwards and tensors are the same (what is written through a
-    tensor's ``.data`` is not seen).
+    The result is cached as long as modules, hooks, patched forwards and tensors stay the same (writing through a tensor's
+    ``.data`` goes unnoticed).
 
     Args:
         model: any module that returns logits [N, K], or an object with ``.logits``; wrappers are taken off.
-        images: like those to come; the first is shown to the network, at 128 to 256 pixels a side unless the network
-            takes no other size than its own.
-        layer: name of the module whose output to take, instead of finding it; None finds it.
+        images: representative images; the first is run through the network, resized to 128 to 256 pixels a side unless the
+            network accepts its own size only.
+        layer: name of the module whose output to take; None finds it.
 
     Raises:
-        NetworkError: no such map, ``layer`` does not exist or does not matter, the model fails, is quantised, or returns
-            probabilities. Says what was seen.
+        NetworkError: no such map, ``layer`` does not exist or the logits do not depend on it, the model fails, is quantised,
+            or returns probabilities.
         InputError: images on another device or of another type than the model, or too little memory for one.
     """
     model = unwrap(model)
@@ -68,7 +68,7 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
 
 
 def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
-    """The network as an image shows it, of a size that suits."""
+    """The network traced on an image of a suitable size."""
     size = [min(max(side, LEAST_SIDE), MOST_SIDE) for side in images.shape[-2:]]
     probes = [images[:1]]
     if list(images.shape[-2:]) != size:
@@ -85,7 +85,7 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
                     mixes=any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()),
                     draws=random_state(model) != before,
                 )
-        except Exception as error:  # whatever another's network raises on an image of a size that it was not made for
+        except Exception as error:  # a foreign network may raise anything on a size that it was not made for
             failed.append(error)
     try:
         raise _as_ours(failed[-1], model, images) from failed[-1]
@@ -94,9 +94,9 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
 
 
 def _takes_channels_last(network: Network, image: Tensor) -> bool:
-    """False where the model's own forward needs contiguous tensors (``view`` in front of its head)."""
+    """False where the model's forward needs contiguous tensors (a ``view`` before its head)."""
     try:
-        network(image.repeat(2, 1, 1, 1))  # a single image can be viewed either way
+        network(image.repeat(2, 1, 1, 1))  # ``view`` works on a single image in either format
     except (RuntimeError, AdvcamError):
         return False
     return True
@@ -107,7 +107,7 @@ def _as_ours(error: Exception, model: nn.Module, images: Tensor) -> Exception:
         return error
     if out_of_memory(error):
         return InputError(
-            f"not enough memory to look at {type(model).__name__} with one image: give smaller images, another device, or a"
+            f"not enough memory to run {type(model).__name__} on one image: give smaller images, another device, or a"
             " smaller network"
         )
     return NetworkError(
@@ -119,17 +119,17 @@ def _check_takes_gradient(model: nn.Module) -> None:
     quantised = [name or "itself" for name, module in model.named_modules() if ".quantized" in type(module).__module__]
     if quantised:
         raise NetworkError(
-            f"{type(model).__name__} has quantised modules, such as {quantised[0]!r}, and these take no gradient, so nothing"
-            " can be climbed: give the float model that it was made of"
+            f"{type(model).__name__} has quantised modules, such as {quantised[0]!r}, which have no gradient to climb:"
+            " give the float model that it was made from"
         )
 
 
 def check_fits(model: nn.Module, images: Tensor) -> None:
-    """That images and model are on one device and of one type.
+    """Checks that images and model are on one device and of one type.
 
     Raises:
         InputError: they are not.
-        NetworkError: the model has no values yet.
+        NetworkError: the model's parameters have no values yet.
     """
     empty = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter) or p.is_meta]
     if empty:
@@ -153,21 +153,21 @@ def check_fits(model: nn.Module, images: Tensor) -> None:
 
 
 def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
-    """The network as one image shows it."""
+    """The network as traced on one image."""
     trace = Trace(model, image)
     named = dict(model.named_modules())
     size = (image.shape[2], image.shape[3])
     if not trace.depends:
         raise NetworkError(
-            f"the logits of {type(model).__name__} do not depend on the pixels by any differentiable way (a detach or no_grad"
-            " inside its forward?), so nothing can be climbed"
+            f"the logits of {type(model).__name__} do not depend on the pixels in a differentiable way (is there a detach or"
+            " no_grad in its forward?), so there is no gradient to climb"
         )
     head, taken, calls = _linear_head(trace, named)
     if by := probabilities(trace, named):
-        what = "not negative, sum 1" if by == "softmax" else "in [0, 1] whatever its features are"
+        what = "not negative, sum 1" if by == "softmax" else "in [0, 1] for any features"
         raise NetworkError(
-            f"{type(model).__name__} returns probabilities ({what}): expected logits. Leave out the {by} at its"
-            " end and return the logits instead; where it is saturated nothing can be climbed"
+            f"{type(model).__name__} returns probabilities ({what}): expected logits. Remove the {by} at its end:"
+            " where it saturates there is no gradient to climb"
         )
     found = _last_map(trace, calls, size, layer, named)
     if found is None:
@@ -175,7 +175,7 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
     call, lies = found
     grid = lies.to_grid(call.value, size)
     pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
-    pooled = pooled and not call.changed  # else that is the mean of what was written over the layer's output
+    pooled = pooled and not call.changed  # else it is the mean of what was written into the layer's output later
     return Network(
         model, call.name, call.side, call.nth, lies, trace.logits.shape[1], head if pooled else None,
         _foldable(trace, named, call),
@@ -185,7 +185,7 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
 def _last_map(
     trace: Trace, calls: list[Call], size: tuple[int, int], layer: str | None, named: dict[str, nn.Module]
 ) -> tuple[Call, Layout] | None:
-    """The last call, or the last of the layer, whose tensor is a feature map; of names for one tensor the outermost output."""
+    """The last call (of the layer) whose tensor is a feature map; where several modules return one tensor, the outermost."""
     cells = _cells_of_maps(calls, named, size)
     last: tuple[Call, Layout] | None = None
     for call in reversed(calls):
@@ -200,7 +200,7 @@ def _last_map(
         if last is not None and call.edge != last[0].edge:
             break
         if layer is None and call.side == "input" and lies.to_grid(call.value, size)[0, 0].numel() not in cells:
-            continue  # pooled to another grid by a function
+            continue  # pooled to another grid by a function call
         if last is None and not _matters(trace, call, lies, size, layer):
             continue
         if last is None or (last[0].side == "input" and call.side == "output"):
@@ -213,14 +213,14 @@ def _is_no_map(module: nn.Module, call: Call) -> bool:
 
 
 def _cells_of_maps(calls: list[Call], named: dict[str, nn.Module], size: tuple[int, int]) -> set[int]:
-    """How many cells the feature maps have that modules give, pooled ones aside."""
+    """The numbers of cells of the feature maps that modules return, except pooled ones."""
     given = (c.value for c in calls if c.side == "output" and not isinstance(named[c.name], (*_POOLING, *_NOT_A_MAP)))
     laid = ((value, layout(value.shape, size)) for value in given if value.ndim == 4)
     return {lies.to_grid(value, size)[0, 0].numel() for value, lies in laid if lies}
 
 
 def _matters(trace: Trace, call: Call, lies: Layout, size: tuple[int, int], layer: str | None) -> bool:
-    """Whether the cells reach the logits: of tokens at least half, else (or where the layer was asked for) a single one."""
+    """Whether the logits depend on at least half of the tokens, or on any cell of another map or of a requested layer."""
     gradient = trace.gradient(call.value)
     if gradient is None:
         return False
@@ -241,26 +241,26 @@ def _nothing_found(
         )
     if trace.is_flat:
         return (
-            f"the logits of {type(model).__name__} do not change with the pixels at all: their gradient is zero everywhere. Is"
-            " its head untrained, with weights of zero?"
+            f"the logits of {type(model).__name__} do not change with the pixels: their gradient is zero everywhere. Is its"
+            " head untrained, with weights of zero?"
         )
     advised = _advised(trace, size, named)
     return (
-        f"{type(model).__name__} has no single feature map that all the logits know of the image passes through (it has"
-        f" several branches): name one with layer={f', e.g. {advised!r}' if advised else ''}"
+        f"{type(model).__name__} has no single layer that lies on every path from image to logits (it has several"
+        f" branches): name one with layer={f', e.g. {advised!r}' if advised else ''}"
     )
 
 
 def _no_map_of(trace: Trace, layer: str, size: tuple[int, int], named: dict[str, nn.Module]) -> str:
-    """Why the layer asked for gives none, and one that does."""
+    """Why the requested layer has no feature map, and a layer that has one."""
     advised = _advised(trace, size, named)
     example = f", e.g. {advised!r}" if advised else ""
     shapes = [tuple(c.value.shape) for c in trace.calls if (c.name, c.side) == (layer, "output")]
     if not shapes:
-        return f"layer {layer!r} gives no tensor that the logits depend on; name one whose output is a feature map{example}"
+        return f"layer {layer!r} returns no tensor that the logits depend on; name one whose output is a feature map{example}"
     if len(shapes[-1]) == 4 and shapes[-1][2] * shapes[-1][3] == 1:
         return (
-            f"the output of layer {layer!r} is {shapes[-1]}, a single cell, so there is no map: name a layer in front of the"
+            f"the output of layer {layer!r} is {shapes[-1]}, a single cell, so there is no map: name a layer before the"
             f" pooling{example}"
         )
     if layout(torch.Size(shapes[-1]), size) is None and len(shapes[-1]) != 4:
@@ -269,13 +269,13 @@ def _no_map_of(trace: Trace, layer: str, size: tuple[int, int], named: dict[str,
             f" [N, h w, D] on the grid of a {size[0]}x{size[1]} image{example}"
         )
     return (
-        f"the logits do not depend on the output of layer {layer!r}: name an earlier layer{example} (behind the last block of a"
-        " transformer with a class token nothing else counts), or none, to have one found"
+        f"the logits do not depend on the output of layer {layer!r}: name an earlier layer{example} (after the last block of a"
+        " transformer with a class token, only that token counts), or none, to have one found"
     )
 
 
 def _advised(trace: Trace, size: tuple[int, int], named: dict[str, nn.Module]) -> str | None:
-    """The last layer that can be named: its output lies on a grid of several cells, and the logits depend on it."""
+    """The last layer whose output is a map of several cells that the logits depend on."""
     seen = [c for c in trace.calls if c.side == "output" and c.name and layout(c.value.shape, size) is not None]
     maps = [c for c in seen if not _is_no_map(named[c.name], c)]
     names = dict.fromkeys(c.name for c in reversed(maps))
@@ -283,9 +283,9 @@ def _advised(trace: Trace, size: tuple[int, int], named: dict[str, nn.Module]) -
 
 
 def _linear_head(trace: Trace, named: dict[str, nn.Module]) -> tuple[str | None, Tensor | None, list[Call]]:
-    """The last linear or 1x1 module whose output is the logits, what it takes [1, D], and the calls up to it.
+    """The last linear or 1x1 module whose output is the logits, its input [1, D], and the calls before it.
 
-    In front of the pooling a 1x1 module's output and input are means over cells.
+    Of a 1x1 module before the pooling, output and input are averaged over cells.
     """
     calls = trace.calls
     for at in range(len(calls) - 1, -1, -1):
@@ -301,14 +301,14 @@ def _linear_head(trace: Trace, named: dict[str, nn.Module]) -> tuple[str | None,
 
 
 def _alone(module: nn.Module, taken: Tensor, out: Tensor) -> bool:
-    """Whether weight and bias alone make what the module gives, and no hook or function of its class (to a few per cent)."""
+    """Whether weight and bias alone explain the module's output (to a few per cent), with no hook or override involved."""
     weight, bias = module.weight.detach().float(), module.bias  # type: ignore[union-attr, operator]
     made = F.linear(taken.detach().float(), weight.flatten(1), None if bias is None else bias.detach().float())  # type: ignore[union-attr, operator]
     return _same(made, out, 2e-2)
 
 
 def _foldable(trace: Trace, named: dict[str, nn.Module], chosen: Call) -> tuple[tuple[str, str], ...]:
-    """Pairs of a convolution and the BatchNorm that alone takes its output, each called once."""
+    """Pairs of a convolution and the BatchNorm that is the only user of its output, each called once."""
     calls = {side: [c for c in trace.calls if c.side == side] for side in ("input", "output")}
     times = {name: sum(c.name == name for c in calls["output"]) for name in named}
     made = {c.edge: c for c in calls["output"] if type(named[c.name]) is nn.Conv2d}
@@ -324,7 +324,7 @@ def _foldable(trace: Trace, named: dict[str, nn.Module], chosen: Call) -> tuple[
 
 
 def _is_batch_norm(module: nn.Module) -> bool:
-    """PyTorch's own, or timm's with the activation in it: both normalise by their running statistics and no more."""
+    """PyTorch's BatchNorm or timm's with an activation: both only normalise by running statistics."""
     kept = isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
     return kept and (type(module) is nn.BatchNorm2d or type(module).__name__ == "BatchNormAct2d")
 

@@ -1,4 +1,4 @@
-"""Another's model: used as it is, given back exactly as it was."""
+"""Running a foreign model in eval mode and restoring it afterwards."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from advcam.errors import AdvcamError, NetworkError, RefusedImagesError, out_of_
 
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _one_at_a_time = threading.Lock()
-_renewed: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often what was found of a model proved wrong
+_renewed: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often a model's cached analysis was discarded
 
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module, draws: bool = True) -> Iterator[nn.Module]:
-    """The model in eval mode with no parameter asking for a gradient; exactly as before afterwards, errors included.
+    """The model in eval mode with no parameter requiring gradient; restored afterwards, also after an error.
 
-    Training flags and ``requires_grad`` are put back, and the state of the random generators if the model draws from them
-    (else other threads' numbers would come twice). One thread at a time has it.
+    Training flags and ``requires_grad`` are restored, and the random state if the model draws from it (else other threads
+    would draw the same numbers twice). A lock lets in one thread at a time.
     """
     with _one_at_a_time:
         lock = _locks.setdefault(model, threading.RLock())
@@ -45,7 +45,7 @@ def evaluating(model: nn.Module, draws: bool = True) -> Iterator[nn.Module]:
 
 
 def random_state(model: nn.Module) -> list[bytes]:
-    """Of the generators that the model may draw from."""
+    """The states of the random generators that the model may draw from."""
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in _cuda(model))]
     return [bytes(state.tolist()) for state in states]
 
@@ -55,14 +55,14 @@ def _cuda(model: nn.Module) -> list[int]:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile``, whose layers can be watched.
+    """The module inside ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile``, whose layers can be hooked.
 
     Raises:
-        NetworkError: not a module, or TorchScript, whose layers cannot be watched.
+        NetworkError: not a module, or TorchScript, whose layers cannot be hooked.
     """
     while isinstance(model, nn.Module):
         held = vars(model).get("_modules", {})
-        if "_orig_mod" in held:  # compiled; first, since it passes on what its inside calls `module`
+        if "_orig_mod" in held:  # compiled; first, since it forwards attributes such as `module` of the inner model
             model = held["_orig_mod"]
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -72,7 +72,7 @@ def unwrap(model: nn.Module) -> nn.Module:
         raise NetworkError(f"the model must be a torch.nn.Module that returns logits [N, K]; got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise NetworkError(
-            "the model is TorchScript, in which no layer can be watched: give the torch.nn.Module that it was made of"
+            "the model is TorchScript, whose layers cannot be hooked: give the torch.nn.Module that it was made of"
         )
     if "_modules" not in vars(model):
         raise NetworkError(f"{type(model).__name__} is not set up: its __init__ must begin with super().__init__()")
@@ -80,7 +80,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def signature(model: nn.Module) -> object:
-    """What changes when modules, hooks, patched forwards or tensors do: what was found of a model holds as long as this."""
+    """A key that changes with modules, hooks, patched forwards and tensors: a cached analysis is valid while it is the same."""
     modules = tuple(
         (name, id(m), len(m._forward_hooks), len(m._forward_pre_hooks), id(vars(m).get("forward")))
         for name, m in model.named_modules()
@@ -90,18 +90,18 @@ def signature(model: nn.Module) -> object:
 
 
 def renew(model: nn.Module) -> None:
-    """What was found of the model holds no longer, though its signature is the same: the next call looks anew."""
+    """Discards the cached analysis of a model although its signature is the same."""
     _renewed[model] = _renewed.get(model, 0) + 1
 
 
 def checked_forward(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits [N, K] of images [N, 3, H, W], from another's model; whatever it raises becomes an error of ours.
+    """The logits [N, K] of images [N, 3, H, W]; any exception of the model becomes an error of ours.
 
-    Memory that runs out is raised as it came, for the caller to make room.
+    Out-of-memory errors pass unchanged, for the caller to halve its batch.
 
     Raises:
         RefusedImagesError: the model refuses images of this size.
-        NetworkError: it fails in any other way, or returns no logits of these images.
+        NetworkError: it fails in any other way, or returns no logits for these images.
     """
     with as_network_errors(model, "fails", f"does not take images of {images.shape[2]}x{images.shape[3]}"):
         logits = logits_of(model(images))
@@ -115,9 +115,9 @@ def checked_forward(model: nn.Module, images: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def as_network_errors(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
-    """Whatever another's model raises inside becomes an error of ours, with the other as its cause.
+    """Turns any exception of a foreign model into an error of ours, with the original as its cause.
 
-    Errors of ours, memory that ran out, and warnings that the caller has made errors pass as they are.
+    Errors of ours, out-of-memory errors, and warnings turned into errors pass unchanged.
 
     Args:
         model: whose errors they are.
@@ -150,19 +150,19 @@ REMEDY = (
 
 
 def describe_error(error: Exception) -> str:
-    """What an error of others says, in one line without a full stop at its end."""
+    """A foreign error's message, in one line without a full stop at its end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     lines = plain.splitlines() or ["no reason given"]
     return shorten(lines[-1 if "Traceback" in plain else 0], 240, placeholder=" ...").rstrip(".:")
 
 
 def describe_value(value: object) -> str:
-    """What came, for a message: a tensor by type and shape, anything else as it is written, in one short line."""
+    """A value for a message: a tensor by type and shape, anything else by its repr, in one short line."""
     if isinstance(value, Tensor):
         return "a nested tensor" if value.is_nested else f"a {value.dtype} tensor {tuple(value.shape)}"
     try:
         return shorten(repr(value), 100, placeholder=" ...")
-    except Exception:  # whatever another's object raises when it is written
+    except Exception:  # the repr of a foreign object may raise anything
         return f"a {type(value).__name__}"
 
 

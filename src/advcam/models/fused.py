@@ -1,4 +1,4 @@
-"""The same network, faster: for a climb, which runs it many times with nothing but the pixels changing."""
+"""A faster copy of a network for the climb, which runs it many times while only the pixels change."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .forward import evaluating, signature
 from .network import Network
 
-# Whether a model's copy was seen to give the same, at each precision and layer, while the model is the same.
+# Whether a model's copy agreed with it, by precision and layer, valid while the model's signature is the same.
 _sound: WeakKeyDictionary[nn.Module, tuple[object, dict[object, bool]]] = WeakKeyDictionary()
 
 
 def fused(network: Network, image: Float[Tensor, "1 3 y x"]) -> Network:
-    """A copy of the network with BatchNorm folded into convolutions and weights laid out as the arithmetic wants them.
+    """A copy of the network with BatchNorm folded into convolutions and weights in the fastest memory format.
 
-    The copy shares with the model every tensor that it does not change, and the model itself is not touched. Logits and
-    features are the same but for rounding, which is looked at once with an image: where they are not (a model with hooks or
-    functions that lead back into the original), or where the model cannot be copied, it is used as it is.
+    The copy shares all unchanged tensors with the model, which is not touched. It is compared with the model once, on an image:
+    where logits and features differ by more than rounding (hooks or functions that refer to the original), or where the model
+    cannot be copied, the model itself is used.
 
     Args:
         network: the network.
-        image: an image like those to come.
+        image: a representative image.
     """
     state = signature(network.model)
     kept = _sound.get(network.model)
@@ -44,10 +44,10 @@ def fused(network: Network, image: Float[Tensor, "1 3 y x"]) -> Network:
 
 
 def _agree(network: Network, fast: Network, image: Tensor) -> bool:
-    """Whether both give the same features and logits of an image."""
+    """Whether both return the same features and logits for an image."""
     try:
         mine, theirs = fast(image), network(image)
-    except Exception:  # whatever goes wrong in a copy of another's model
+    except Exception:  # a copy of a foreign model may fail in any way
         return False
     near = 1e-3 if network.precision == "float32" else 0.1
     pairs = [(a.detach(), b.detach()) for a, b in zip(mine, theirs, strict=True)]
@@ -55,15 +55,15 @@ def _agree(network: Network, fast: Network, image: Tensor) -> bool:
 
 
 def _copy(network: Network) -> Network | None:
-    with evaluating(network.model):  # another thread's hooks are no part of the model
+    with evaluating(network.model):  # else hooks of another thread would be copied too
         model = _structure(network.model)
     if model is None:
         return None
     for conv, norm in network.foldable:
-        in_front, behind = model.get_submodule(conv).eval(), model.get_submodule(norm).eval()
-        if _as_made(in_front) and _as_made(behind):
-            _put(model, conv, fuse_conv_bn_eval(in_front, behind))  # type: ignore[type-var, arg-type]
-            _put(model, norm, nn.Sequential(*behind.children()))  # timm's BatchNorm holds its dropout and activation
+        before, after = model.get_submodule(conv).eval(), model.get_submodule(norm).eval()
+        if _as_made(before) and _as_made(after):
+            _put(model, conv, fuse_conv_bn_eval(before, after))  # type: ignore[type-var, arg-type]
+            _put(model, norm, nn.Sequential(*after.children()))  # timm's BatchNorm holds its dropout and activation
     for name, module in list(model.named_modules()):
         if not _as_made(module):
             continue
@@ -72,7 +72,7 @@ def _copy(network: Network) -> Network | None:
         if type(module) is Stem or type(module) is nn.Conv2d or type(module) is nn.Linear:
             weight = module.weight.detach()
             if network.precision == "bfloat16" and weight.dtype == torch.float32 and weight.device.type == "cpu":
-                weight = weight.bfloat16()  # once, where autocast would do it in every pass
+                weight = weight.bfloat16()  # once; autocast would convert it in every pass
             if weight.ndim == 4:
                 weight = weight.contiguous(memory_format=torch.channels_last)
             module.weight = nn.Parameter(weight, requires_grad=False)
@@ -80,7 +80,7 @@ def _copy(network: Network) -> Network | None:
 
 
 def _as_made(module: nn.Module) -> bool:
-    """Whether nobody hooked into the module or computes its weight anew (weight norm, pruning)."""
+    """Whether the module has no hooks and a plain weight (no weight norm, no pruning)."""
     hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     return not hooked and ("weight" in module._parameters or not hasattr(module, "weight"))
 
@@ -143,7 +143,7 @@ def _structure(model: nn.Module) -> nn.Module | None:
         shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     try:
         copied = copy.deepcopy(model, shared)
-    except Exception:  # locks, open files, generators: whatever another's module may hold
+    except Exception:  # a foreign module may hold locks, open files, generators
         return None
     return None if set(copied.modules()) & set(model.modules()) else copied
 

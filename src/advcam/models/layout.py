@@ -1,4 +1,4 @@
-"""How a layer's activation lies on the image's grid: channels first, channels last, or tokens."""
+"""How a layer's activation maps to a grid over the image: channels first, channels last, or tokens."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens in front of those of the grid
+MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens before those of the grid
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One of the three ways, and back.
+    """One of the three layouts, with conversion to a feature map and back.
 
     Args:
         kind: ``channels first`` [N, D, h, w], ``channels last`` [N, h, w, D] or ``tokens`` [N, prefix + h w, D].
-        prefix: tokens in front that lie nowhere (class, distillation, register tokens).
+        prefix: leading tokens without a place on the grid (class, distillation, register tokens).
     """
 
     kind: str
     prefix: int = 0
 
     def to_grid(self, value: Tensor, size: tuple[int, int]) -> Float[Tensor, "n d h w"]:
-        """The activation as a feature map of images of ``size``; the tokens in front are left out."""
+        """The activation as a feature map of images of ``size``; prefix tokens are left out."""
         if self.kind == "channels first":
             return value
         if self.kind == "channels last":
@@ -35,7 +35,7 @@ class Layout:
         return value[:, self.prefix :].transpose(1, 2).reshape(len(value), -1, *cells)
 
     def back(self, grid: Float[Tensor, "n d h w"], value: Tensor) -> Tensor:
-        """A feature map in the activation's place: a new tensor of the shape and type of ``value``."""
+        """The feature map as an activation of the shape and type of ``value``, in a new tensor."""
         new: Tensor = grid.to(value.dtype)
         if self.kind == "channels first":
             return new.clone()
@@ -45,15 +45,15 @@ class Layout:
 
 
 def layout(shape: torch.Size, size: tuple[int, int], seen: Collection[int] = ()) -> Layout | None:
-    """How an activation of this shape lies on an image of ``size`` (H, W); None if it does not, or has only one cell.
+    """The layout of an activation of this shape on an image of ``size`` (H, W); None if none fits or it has one cell.
 
-    A grid of h x w cells fits if one stride s explains both sides: ``|H/s - h| < 1`` and ``|W/s - w| < 1``. Of tokens,
-    as few as possible stand in front, and those of the grid are exactly ``floor`` or exactly ``ceil`` of H/s and W/s.
+    A grid of h x w cells fits if one stride s explains both sides: ``|H/s - h| < 1`` and ``|W/s - w| < 1``. Of
+    tokens, as few as possible are prefix tokens, and the grid's sides are exactly ``floor`` or exactly ``ceil`` of H/s and W/s.
 
     Args:
         shape: of the activation, of one image.
         size: (H, W) of the image.
-        seen: numbers of cells that earlier feature maps had, such as a patch embedding's: tokens that leave one are preferred.
+        seen: numbers of cells of earlier feature maps, such as a patch embedding's; a prefix leaving one of these is preferred.
     """
     if len(shape) == 4:
         if _fits((shape[2], shape[3]), size):

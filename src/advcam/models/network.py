@@ -1,4 +1,4 @@
-"""Any classifier as "features and a head": one layer's activation on a grid, and the logits as a function of it."""
+"""Any classifier as features and a head: one layer's activation on a grid, and the logits as a function of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .trace import first_of, with_first
 
 @dataclass(frozen=True)
 class Network:
-    """A model seen from one of its layers: ``logits = head(features(images))``.
+    """A model split at one of its layers: ``logits = head(features(images))``.
 
     Args:
         model: returns logits [N, K], or an object that has them as ``.logits``.
@@ -31,12 +31,12 @@ class Network:
         layout: how the activation lies on the grid.
         classes: K.
         head: name of the linear or 1x1 module that takes the features' mean over cells; None for any other head.
-        foldable: pairs (convolution, BatchNorm behind it) that can be one, see :func:`~advcam.models.fused`.
+        foldable: pairs (convolution, BatchNorm after it) that can be folded into one, see :func:`~advcam.models.fused`.
         precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
-        channels_last: whether the model takes pixels laid out so, which is faster.
+        channels_last: whether the model accepts the channels-last memory format, which is faster.
         mixes: whether images of one batch influence each other (BatchNorm without running statistics).
         draws: whether the model draws random numbers.
-        owner: the model that ``model`` is a fused copy of; lent together with it.
+        owner: the model that ``model`` is a fused copy of; locked and put in eval mode together with it.
     """
 
     model: nn.Module
@@ -67,7 +67,7 @@ class Network:
         return Head(_at_least_32(weight), _at_least_32(bias))
 
     def __call__(self, images: Float[Tensor, "n 3 y x"]) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
-        """Feature map and logits, the logits differentiable in the feature map, both in the images if those ask for it.
+        """Feature map and logits; the logits are differentiable in the map, and both in the images if those require it.
 
         Raises:
             InputError: images so small that the feature map has a single cell, or of a size that the model does not take.
@@ -79,7 +79,7 @@ class Network:
 
         def watch(values: Any) -> Any:
             nonlocal calls
-            if threading.get_ident() != mine:  # another thread's pass through the same model
+            if threading.get_ident() != mine:  # another thread is running the same model
                 return None
             calls += 1
             if calls - 1 != self.nth:
@@ -109,13 +109,13 @@ class Network:
         if not seen:
             renew(self.owner or self.model)
             raise NetworkError(
-                f"layer {self.layer!r} did not run: the model takes another way than when it was looked at. Call once more,"
-                " then it is looked at anew; where its way depends on the image, name a layer that always runs with layer="
+                f"layer {self.layer!r} did not run: the model runs other layers than when it was traced. Call again to"
+                " trace it anew; where the layers depend on the image, name one that always runs with layer="
             )
         if seen[0].shape[2] * seen[0].shape[3] == 1:
             raise InputError(
                 f"images of {size[0]}x{size[1]} pixels are smaller than the network's stride: their feature map has a single"
-                " cell, so there is no map. Expected larger images; enlarge them"
+                " cell, so there is no map. Enlarge the images"
             )
         return seen[0], _at_least_32(logits)
 

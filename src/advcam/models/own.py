@@ -1,7 +1,8 @@
-"""A network of the user's own from ``FILE.py:FUNCTION``, run only where this person has asked for it.
+"""A network of the user's own from ``FILE.py:FUNCTION``, run only where this user has asked for it.
 
-A run folder names such code too, and may come from somebody else. So what was typed is kept, as it was, among this person's
-files (``~/.config/advcam/classifiers``, or below ``XDG_CONFIG_HOME``) under its hash, and nothing else is run.
+A run folder names such code too, and may come from somebody else. So the code that the user named on the command line is
+copied to the user's configuration (``~/.config/advcam/classifiers``, or below ``XDG_CONFIG_HOME``) under its hash, and only
+these copies are run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def is_code(reference: str | None) -> bool:
 
 
 def allow(reference: str) -> None:
-    """Notes that this person asks for the code of ``FILE.py:FUNCTION``, as the file is now: from now on it may be run.
+    """Allows the code of ``FILE.py:FUNCTION``, as the file is now, to be run from now on.
 
     Raises:
         NetworkError: no such file.
@@ -41,21 +42,21 @@ def allow(reference: str) -> None:
         path.write_bytes(source)
     except OSError as error:
         warnings.warn(
-            f"{path}: cannot be written ({error.strerror}), so that {reference} was asked for is forgotten when this command"
-            " ends; type --classifier again with the next",
+            f"{path}: cannot be written ({error.strerror}), so {reference} is allowed for this command only; give"
+            " --classifier again with the next",
             AdvcamWarning,
             stacklevel=2,
         )
 
 
 def kept_in() -> Path:
-    """The folder of this person's that holds the code that was asked for."""
+    """The user's folder of allowed code."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     return Path(home) / "advcam" / "classifiers"
 
 
 def key_of(reference: str) -> str:
-    """The hash of the code of ``FILE.py:FUNCTION``: what the file holds now, and the function.
+    """The hash of the code of ``FILE.py:FUNCTION``: the file's content and the function's name.
 
     Raises:
         NetworkError: no such file.
@@ -68,16 +69,16 @@ def own_classifier(reference: str, key: str | None = None) -> nn.Module:
 
     Args:
         reference: the file and the function.
-        key: of :func:`key_of` when the network was first taken: the code is run as it was then. None takes the file as it is.
+        key: the code's :func:`key_of`, to run it as it was then; None takes the file as it is.
 
     Raises:
-        NetworkError: no such file or function, nobody here has asked for it, it fails, or returns something else.
+        NetworkError: no such file or function, it was not allowed, it fails, or returns something else.
     """
     source = _kept(key or key_of(reference), reference)
     if source is None:
         raise NetworkError(
-            f"{reference}: is code that would be run, which nobody here has asked for, or it has changed since; look at the"
-            f" file and, if it is to be run, give the same command with --classifier {reference}"
+            f"{reference}: is code that this user has not allowed to run, or it has changed since; read the file and, to"
+            f" run it, give the same command with --classifier {reference}"
         )
     file, _, function = reference.rpartition(":")
     spec = importlib.util.spec_from_loader(Path(file).stem, None, origin=file)
@@ -86,12 +87,12 @@ def own_classifier(reference: str, key: str | None = None) -> nn.Module:
     module = importlib.util.module_from_spec(spec)
     module.__file__ = file
     try:
-        exec(compile(source, file, "exec"), vars(module))  # what was hashed, and no file of bytecode that lies beside it
+        exec(compile(source, file, "exec"), vars(module))  # the hashed source, and no bytecode beside the file
         model = getattr(module, function)()
     except AttributeError as error:
         names = [name for name in vars(module) if not name.startswith("_")]
         raise NetworkError(f"{reference}: {error}; {known(function, names)}") from error
-    except Exception as error:  # whatever the user's file raises
+    except Exception as error:  # the user's file may raise anything
         raise NetworkError(f"{reference}: failed with {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise NetworkError(f"{reference}: expected a torch.nn.Module, got {type(model).__name__}")
@@ -111,7 +112,7 @@ def _key(source: bytes, reference: str) -> str:
 
 
 def _kept(key: str, reference: str) -> bytes | None:
-    """The code of a hash, if this person has asked for it."""
+    """The code of a hash, if this user has allowed it."""
     try:
         source = _asked.get(key) or (kept_in() / f"{key}.py").read_bytes()
     except (OSError, ValueError):

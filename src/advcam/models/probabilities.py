@@ -1,4 +1,4 @@
-"""Whether a network returns probabilities instead of logits: seen from what its outputs do, not by name."""
+"""Whether a network returns probabilities instead of logits, found by changing activations and watching the outputs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from .forward import evaluating
 from .trace import Call, Trace
 
-_SLACK = 1e-4  # of rounding
-_MOVED = 1e-3  # by less an output did not change
+_SLACK = 1e-4  # for rounding
+_MOVED = 1e-3  # an output that changed by less did not change
 
-# What is done to a tensor on its way: of a linear function of it one of these leaves [0, 1], of a squashed one none.
+# Changes to an activation: an output linear in it leaves [0, 1] under one of these, a squashed output under none.
 _CHANGES: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda value: -value,
     *(lambda value, factor=factor: factor * value for factor in (1e3, -1e3, 1e6, -1e6)),
@@ -25,10 +25,10 @@ _CHANGES: tuple[Callable[[Tensor], Tensor], ...] = (
 def probabilities(trace: Trace, named: dict[str, nn.Module]) -> str | None:
     """What squashes the outputs into [0, 1], ``softmax`` or ``sigmoid``; None where nothing does.
 
-    Only outputs that lie in [0, 1] already are looked at further: a tensor that all of them depend on is turned round, enlarged
-    and replaced by noise, and so is the last one behind it that leaves [0, 1] by that, until there is none. Logits leave [0, 1]
-    too, at the latest when it is they themselves that are changed. Probabilities never do, by whatever formula they are made
-    and also where they are saturated; but they move, or are 1, which logits of a head with weights of zero do not and are not.
+    Only outputs within [0, 1] are examined: an activation on every path to them is negated, scaled up and replaced by noise,
+    then the last activation after it that left [0, 1] by that, until there is none. Logits leave [0, 1] at the latest when they
+    themselves are changed. Probabilities never do, whatever their formula and even where they saturate; but they change, or are
+    1, unlike the logits of a head with zero weights.
     """
     if _leaves(trace.logits) or bool(trace.logits.isnan().any()):
         return None
@@ -40,7 +40,7 @@ def probabilities(trace: Trace, named: dict[str, nn.Module]) -> str | None:
         for change in _CHANGES:
             try:
                 logits, seen = trace.again(places[done], change, [place[-1] for place in places[at + 1 :]])
-            except Exception:  # whatever another's head makes of it: it shows nothing
+            except Exception:  # a foreign head may fail on such values, which proves nothing
                 continue
             if _leaves(logits):
                 return None
@@ -53,9 +53,9 @@ def probabilities(trace: Trace, named: dict[str, nn.Module]) -> str | None:
 
 
 def _places(trace: Trace, named: dict[str, nn.Module]) -> list[list[Call]]:
-    """The image, and in order what goes into or comes out of a module, if all that the logits know passes through it.
+    """The image and, in order, the inputs and outputs of modules that lie on every path to the logits.
 
-    What comes out of a module that squashes by itself, into whatever range, is none: enlarged it would be what it never is.
+    The output of a module that squashes (into any range) is left out: scaled up, it would take values that it never has.
     """
     calls: dict[tuple[str, str], list[Call]] = {}
     for call in trace.calls[1:]:
@@ -68,7 +68,7 @@ def _places(trace: Trace, named: dict[str, nn.Module]) -> list[list[Call]]:
 
 
 def _squashes(named: dict[str, nn.Module], calls: dict[tuple[str, str], list[Call]], call: Call) -> bool:
-    """Whether a module without parameters gives no more for a thousand or a million times as much."""
+    """Whether the output of a module without parameters stops growing when its input is scaled up."""
     module = named[call.name]
     taken = [c for c in calls.get((call.name, "input"), []) if c.nth == call.nth]
     if not taken or any(True for _ in module.parameters()):
@@ -77,12 +77,12 @@ def _squashes(named: dict[str, nn.Module], calls: dict[tuple[str, str], list[Cal
         with evaluating(module, draws=False), torch.no_grad():
             small, large = (module(factor * taken[0].value.detach()) for factor in (1e3, 1e6))
             return bool(large.abs().max() <= 1.01 * small.abs().max())
-    except Exception:  # it takes more than a tensor, or gives something else
+    except Exception:  # it takes more than one tensor, or returns something else
         return False
 
 
 def _leaves(values: Tensor) -> bool:
-    """Whether any that is a number lies outside of [0, 1]."""
+    """Whether any value, NaN aside, lies outside of [0, 1]."""
     numbers = values.detach().float()
     return bool(((numbers < -_SLACK) | (numbers > 1 + _SLACK)).any())
 
@@ -93,7 +93,7 @@ def _sum_to_one(values: Tensor) -> bool:
 
 
 def _noise(value: Tensor, seed: int) -> Tensor:
-    """Normal numbers of the tensor's own size and magnitude, the same at every call."""
+    """Gaussian noise of the tensor's shape and magnitude, the same at every call."""
     drawn = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed)).to(value)
     size = float(value.detach().float().square().mean().sqrt())
     return drawn * (size if 0 < size < float("inf") else 1.0)

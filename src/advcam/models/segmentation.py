@@ -20,7 +20,7 @@ from .encoders import REFUSALS
 
 
 class _PAN(smp.PAN):  # type: ignore[misc]
-    """PAN halves the deepest grid three times: smaller inputs are padded to eight cells, and the output cut again."""
+    """PAN halves the deepest grid three times: smaller inputs are padded to eight cells, and the output is cropped."""
 
     def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n l y x"]:
         height, width = images.shape[2:]
@@ -51,7 +51,7 @@ def _pan(backbone: Backbone, classes: int, stride: int) -> nn.Module:
 
 
 def _dpt(backbone: Backbone, classes: int, stride: int) -> nn.Module:
-    """DPT; the backbone's class token is read where there is one, and its head left out."""
+    """DPT, which reads the backbone's class token if there is one, on a backbone without its head."""
     with torch.device("meta"):
         tokens = getattr(backbone.create(), "num_prefix_tokens", 0)
     headless = replace(backbone, options=backbone.options | {"num_classes": 0})
@@ -59,7 +59,7 @@ def _dpt(backbone: Backbone, classes: int, stride: int) -> nn.Module:
     for name, parameter in network.encoder.named_parameters():  # type: ignore[union-attr]
         parameter.requires_grad_(
             not name.startswith("model.norm.")
-        )  # nothing behind it is read, and processes wait for gradients
+        )  # its output is unused, and DDP waits for the gradient of every parameter
     return network
 
 
@@ -78,26 +78,26 @@ NETWORKS: dict[str, Builder] = {
     "segformer": _smp(smp.Segformer),
     "dpt": _dpt,
 }
-"""Names of networks, and what builds each."""
+"""The builder of each network, by name."""
 
 STRIDES = {"deeplabv2": (8, 16, 32), "deeplabv3": (16, 8), "deeplabv3plus": (16, 8), "pan": (16, 32)}
-"""Pixels per cell of the deepest features, where a network lets them be chosen; the first is its own choice."""
+"""Output strides of the networks that have a choice; the first is the default."""
 
 
 def segmentation_network(name: str, backbone: Backbone, classes: int, output_stride: int | None = None) -> nn.Module:
     """A network on an untrained timm encoder: images [N, 3, H, W] -> logits [N, classes, H, W], H and W multiples of 32.
 
     In training mode ``deeplabv2`` returns a tuple of logits instead, see :class:`DeepLabV2`. Every network has an ``encoder``
-    that :func:`advcam.models.encoders.start` fills. A vision transformer is told to take inputs of any size.
+    that :func:`advcam.models.encoders.start` fills. A vision transformer is built to take inputs of any size.
 
     Source of all but ``deeplabv2``: segmentation-models-pytorch 0.6, with its own settings.
 
     Args:
         name: one of ``NETWORKS``.
-        backbone: of the encoder. Its own output stride is not asked.
+        backbone: of the encoder; its ``output_stride`` is not used.
         classes: outputs, background included.
-        output_stride: pixels per cell of the deepest features, in the networks of ``STRIDES``; the others have none to choose.
-            None takes the network's first. ``deeplabv2`` and ``pan`` leave a backbone that cannot change its stride as it is.
+        output_stride: pixels per cell of the deepest features, of the networks in ``STRIDES``; None takes the default.
+            In ``deeplabv2`` and ``pan``, a backbone that cannot change its stride keeps its own.
 
     Raises:
         SettingsError: an unknown network or stride, or a backbone that cannot be used in it.
@@ -116,25 +116,25 @@ def segmentation_network(name: str, backbone: Backbone, classes: int, output_str
     except REFUSALS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(
-            f"{name} cannot be had on the backbone {backbone.name!r} ({reason}); choose another --backbone or --network"
+            f"{name} cannot be built on the backbone {backbone.name!r} ({reason}); choose another --backbone or --network"
             " (vision transformers that take any input size go with deeplabv2; with dpt too, if patches are 8, 16 or 32 pixels)"
         ) from None
     return network
 
 
 def _any_size(backbone: Backbone) -> Backbone:
-    """The backbone, told to take inputs of any size where it is one that must be told."""
+    """The backbone, with timm's option for inputs of any size where it has one."""
     told = replace(backbone, options={"dynamic_img_size": True} | backbone.options)
     try:
         with torch.device("meta"):
             told.create()
         return told
-    except REFUSALS:  # no such option: it takes any size, or one alone
+    except REFUSALS:  # no such option: it takes any size, or a fixed one
         return backbone
 
 
 def _try(network: nn.Module, classes: int) -> None:
-    """One small image through a new network: what is wrong with it is said now and not after its training."""
+    """Runs one small image through a new network, so that a wrong one fails before its training."""
     with torch.no_grad():
         logits = network.eval()(torch.zeros(1, 3, 64, 96))
     network.train()

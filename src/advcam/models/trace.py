@@ -1,4 +1,4 @@
-"""One forward pass watched: every activation that depends on the image, and which of them all of it passes through."""
+"""One traced forward pass: every activation that depends on the image, and which lie on every path to the logits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Call:
         side: ``input`` or ``output``.
         nth: which call of that module it was, from 0.
         value: the tensor; changed in place later on where ``changed``.
-        edge: where it stands in the graph.
+        edge: its place in the autograd graph.
         version: of the tensor at that moment.
     """
 
@@ -42,12 +42,12 @@ class Call:
 
     @property
     def changed(self) -> bool:
-        """Whether something wrote over the tensor afterwards."""
+        """Whether the tensor was written to afterwards."""
         return self.value._version != self.version
 
 
 class Trace:
-    """What was seen of one forward pass.
+    """All module inputs and outputs of one forward pass.
 
     Args:
         model: the model.
@@ -62,7 +62,7 @@ class Trace:
             evaluating(model, draws=False),
             torch.enable_grad(),
             _watched(model) as calls,
-        ):  # the caller minds the random numbers
+        ):  # the caller restores the random state
             pixels = image.detach().clone().requires_grad_().clone()
             self.logits = logits_of(model(pixels))
         self.calls: list[Call] = calls
@@ -80,17 +80,17 @@ class Trace:
         return call.edge[0] is self._pixels.grad_fn
 
     def is_cut(self, call: Call) -> bool:
-        """Whether all that the logits know of the image passes through this tensor (the image itself aside)."""
+        """Whether every path from the image to the logits passes through this tensor, which is not the image itself."""
         return self.are_cut([call])
 
     def are_cut(self, calls: Sequence[Call]) -> bool:
-        """Whether all that the logits know of the image passes through one of several tensors, none of them the image."""
+        """Whether every path from the image to the logits passes through one of the tensors, none of them the image."""
         paths = self._paths
         through = sum(paths.above.get(c.edge, 0) * paths.below.get(c.edge[0], 0) for c in calls)
         return through == paths.total and not any(self.is_image(c) for c in calls)
 
     def uses(self, call: Call) -> int:
-        """By how many operations the tensor is used on the way to the logits."""
+        """How many operations use the tensor on the way to the logits."""
         return self._paths.uses[call.edge]
 
     @property
@@ -100,7 +100,7 @@ class Trace:
         return gradient is None or not gradient.any()
 
     def gradient(self, value: Tensor) -> Tensor | None:
-        """Of a fixed mixture of the logits with respect to a tensor seen; None where they do not depend on it."""
+        """The gradient of a fixed mixture of the logits with respect to a tensor; None where they do not depend on it."""
         mixture = self.logits @ torch.linspace(1, 2, self.logits.shape[1], dtype=self.logits.dtype, device=self.logits.device)
         (gradient,) = torch.autograd.grad(mixture.sum(), value, retain_graph=True, allow_unused=True)
         return gradient
@@ -108,15 +108,15 @@ class Trace:
     def again(
         self, place: Sequence[Call], change: Callable[[Tensor], Tensor], others: Sequence[Call]
     ) -> tuple[Tensor, list[Tensor | None]]:
-        """The same image once more, without gradient, with what goes into or comes out of a module changed.
+        """Runs the same image again, without gradient, with the input or output of one module changed.
 
         Args:
             place: the calls of one module on one side.
             change: of the tensor, at each call.
-            others: calls to look at.
+            others: calls to record.
 
         Returns:
-            The logits, and the tensors of the others; None of one that did not come.
+            The logits, and the tensors of the others; None for one that did not occur.
         """
         seen: list[Tensor | None] = [None] * len(others)
 
@@ -137,7 +137,7 @@ class Trace:
                 hook.remove()
 
     def _hook(self, call: Call, does: Callable[[Any], Any]) -> RemovableHandle:
-        """What is to be done with what goes into or comes out of a call's module, in this thread."""
+        """Hooks the input or output of a call's module, in this thread only."""
         module, mine = self._model.get_submodule(call.name), threading.get_ident()
 
         def here(values: Any) -> Any:
@@ -149,12 +149,12 @@ class Trace:
 
 
 def first_of(values: Any) -> Any:
-    """The tensor of what goes into or comes out of a module: itself, or the first of a tuple."""
+    """The tensor of a module's input or output: itself, or the first of a tuple."""
     return values[0] if isinstance(values, tuple) and values else values
 
 
 def with_first(values: Any, new: Tensor) -> Any:
-    """The same with another tensor in its place; a named tuple stays one."""
+    """The same value with its tensor replaced; a named tuple stays one."""
     if not isinstance(values, tuple):
         return new
     rest = (new, *values[1:])
@@ -163,7 +163,7 @@ def with_first(values: Any, new: Tensor) -> Any:
 
 @dataclass(frozen=True)
 class _Paths:
-    """Paths in the graph: a tensor is a cut if the paths above it times those below it are all there are."""
+    """Numbers of paths in the graph: a tensor is a cut if the paths above it times those below it are all paths."""
 
     total: int
     above: dict[Edge, int]
@@ -196,7 +196,7 @@ def _inputs(node: Node) -> list[Edge]:
 
 
 def _consumers_first(top: Node) -> list[Node]:
-    """Every node under ``top``, each before those that it takes from."""
+    """Every node below ``top``, each before its inputs."""
     done: dict[Node, bool] = {}
     order: list[Node] = []
     stack = [(top, False)]
@@ -213,14 +213,14 @@ def _consumers_first(top: Node) -> list[Node]:
 
 @contextlib.contextmanager
 def _watched(model: nn.Module) -> Iterator[list[Call]]:
-    """Every tensor that goes into or comes out of a module and depends on the pixels, in order."""
+    """Records every module input and output that depends on the pixels, in order."""
     calls: list[Call] = []
     counts: Counter[str] = Counter()
     hooks = []
     mine = threading.get_ident()
 
     def note(name: str, side: str, value: object) -> None:
-        if threading.get_ident() != mine:  # another thread's pass through the same model
+        if threading.get_ident() != mine:  # another thread is running the same model
             return
         value = first_of(value)
         if isinstance(value, Tensor) and value.grad_fn is not None:

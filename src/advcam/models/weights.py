@@ -1,4 +1,4 @@
-"""Weights from files, and clear words where they do not fit."""
+"""Weights from files, with clear errors where they do not fit."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ State = dict[str, Tensor]
 Keys = tuple[str, ...]
 
 _NAMES = ("state_dict", "model", "model_state_dict", "net", "network", "module", "weights", "params")
-"""What trainers call the model's tensors, the likeliest first; asked only where a file holds several sets of tensors."""
+"""Names that trainers give the model's tensors, the likeliest first; used where a file holds several sets of tensors."""
 
-_SUFFIX = "num_batches_tracked"  # of tensors that nobody misses
+_SUFFIX = "num_batches_tracked"  # of tensors that may be missing
 
 
 def load_state(path: Path) -> State:
-    """The tensors of a ``.safetensors`` file or a torch checkpoint, also where they lie in a dict of the checkpoint's.
+    """The tensors of a ``.safetensors`` file or a torch checkpoint, nested dicts included.
 
-    The only dict of tensors by name is taken, up to two levels down; of several that of a known name (``state_dict``,
-    ``model``, ...). Names are left as they are; :func:`without_prefix` takes a shared prefix off.
+    Takes the only dict of tensors by name, up to two levels down, or of several the one with a known name (``state_dict``,
+    ``model``, ...). Names are not changed; :func:`without_prefix` removes a shared prefix.
 
     Raises:
-        NetworkError: missing, not such a file, more than tensors, without tensors, or with several sets of them.
+        NetworkError: missing, another kind of file, with Python objects in it, without tensors, or with several sets of them.
     """
     try:
         if not path.is_file():
@@ -53,7 +53,7 @@ def load_state(path: Path) -> State:
 
 
 def _odd(value: Tensor) -> str:
-    """What kind of tensor this is that no weights are; empty for plain ones."""
+    """Why a tensor cannot be a weight; empty for plain tensors."""
     if value.is_nested or value.layout is not torch.strided:
         return f"a {'nested' if value.is_nested else value.layout} tensor"
     if value.is_meta:
@@ -64,38 +64,38 @@ def _odd(value: Tensor) -> str:
 
 
 def torch_load(path: Path) -> Any:
-    """What ``torch.save`` wrote, but for Python objects that could run code; no more memory is taken than the file has.
+    """Reads what ``torch.save`` wrote, without Python objects that could run code and within the memory of the file's size.
 
     Raises:
-        Exception: whatever a damaged file makes of torch.
+        Exception: any, where the file is damaged.
     """
-    with warnings.catch_warnings():  # what torch has to say of old pickles and TorchScript is said in our own words
+    with warnings.catch_warnings():  # we have our own messages for old pickles and TorchScript
         warnings.simplefilter("ignore")
-        with path.open("rb") as file:  # torch takes a name that ends in .safetensors for another thing
+        with path.open("rb") as file:  # by handle, as torch treats the name *.safetensors differently
             start = file.peek(2)[:2]
             if start != b"PK" and start[:1] != b"\x80":
                 raise ValueError("neither an archive nor a pickle")
             if start == b"PK" and _unpacked(path) > 2 * path.stat().st_size:
                 raise ValueError("unpacks to more than torch.save would have written")
-            # A pickle says how much is to be read: of bytes at hand no more is taken than there is.
+            # A pickle states lengths to read; from bytes in memory it cannot get more than there is.
             held = file if start == b"PK" else io.BytesIO(file.read())
             return torch.load(held, map_location="cpu", weights_only=True)
 
 
 def _unpacked(path: Path) -> int:
-    """Bytes that an archive unpacks to."""
+    """The unpacked size of an archive in bytes."""
     with zipfile.ZipFile(path) as archive:
         return sum(entry.file_size for entry in archive.infolist())
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins as one does: eight bytes of length, then JSON. Names are no proof."""
+    """Whether the file begins with eight bytes of length, then JSON, whatever its name."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 
 
 def _why_not(path: Path, error: Exception) -> str:
-    """In one sentence of ours, why a file was not loaded, and what to do."""
+    """Why a file was not loaded, and what to do."""
     save = "torch.save(model.state_dict(), FILE)"
     try:
         with path.open("rb") as file:
@@ -121,7 +121,7 @@ def _why_not(path: Path, error: Exception) -> str:
     if not start:
         return f"not a file of weights ({expected}): it is empty. Copy or download it again"
     if start.startswith(b"PK") or start[8:9] == b"{" or start[:1] == b"\x80":
-        return f"not a file of weights ({expected}): it is damaged or not all there. Copy or download it again"
+        return f"not a file of weights ({expected}): it is damaged or incomplete. Copy or download it again"
     return f"not a file of weights ({expected}): it begins with {start[:24]!r}"
 
 
@@ -150,7 +150,7 @@ def _chosen(held: object, path: Path) -> State:
 
 
 def _likely(sets: dict[Keys, State]) -> list[Keys]:
-    """Which sets of tensors may be the model's: of one inside the other the larger, then those of known names."""
+    """The sets of tensors that may be the model's: of nested sets the larger, then those of known names."""
     likely = list(sets)
     for inner in sets:
         for outer in sets:
@@ -166,7 +166,7 @@ def _likely(sets: dict[Keys, State]) -> list[Keys]:
 
 
 def _sets(held: object, where: Keys = ()) -> Iterator[tuple[Keys, State]]:
-    """Every dict in a checkpoint that has tensors by name, by the keys that lead to it, at most two."""
+    """Every dict of tensors in a checkpoint with its path of keys, at most two."""
     if not isinstance(held, dict):
         return
     tensors = {name: value for name, value in held.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -178,19 +178,19 @@ def _sets(held: object, where: Keys = ()) -> Iterator[tuple[Keys, State]]:
 
 
 def without_prefix(state: State, wanted: Iterable[str], source: str = "the file", form: Callable[[str], str] = str) -> State:
-    """The tensors without the one prefix (``model.``, ``module.``, ``net.backbone.``) under which the file has the model's.
+    """The tensors without the prefix (``model.``, ``module.``, ``net.backbone.``) that the file puts before the model's names.
 
-    It is found from the names: of all p, the one with most of the wanted names as ``p + name``, if at least half are there.
-    Where none is, the tensors are given back as they are.
+    It is the prefix p with the most wanted names as ``p + name``, if these are at least half of them. Without such a prefix,
+    the tensors are returned unchanged.
 
     Args:
         state: tensors by name.
-        wanted: the names that the model has for them.
+        wanted: the model's names.
         source: where it came from, for the message.
-        form: in which names are compared.
+        form: applied to names before they are compared.
 
     Raises:
-        NetworkError: the same tensors lie under several prefixes, with other values.
+        NetworkError: several prefixes have these names, with different values.
     """
     forms = {form(name) for name in wanted}
     found: Counter[str] = Counter()
@@ -211,8 +211,8 @@ def without_prefix(state: State, wanted: Iterable[str], source: str = "the file"
     first = (known or list(stripped))[0]
     if len(stripped) > 1 and not known and any(not _equal(stripped[first], other, forms, form) for other in stripped.values()):
         raise NetworkError(
-            f"{source}: has the model's tensors several times, under {', '.join(repr(p) for p in stripped)}: which are to be"
-            f" taken? Save those alone, e.g. {{name: t for name, t in state.items() if name.startswith({first!r})}}"
+            f"{source}: has the model's tensors several times, under {', '.join(repr(p) for p in stripped)}: save one set"
+            f" only, e.g. {{name: t for name, t in state.items() if name.startswith({first!r})}}"
         )
     return stripped[first]
 
@@ -226,10 +226,10 @@ def load_weights(model: nn.Module, state: State, source: str, new: tuple[str, ..
     """Copies weights into a model by name; every tensor of the model must be there and fit.
 
     Args:
-        model: is filled.
-        state: may hold more than the model asks for, and have a prefix in front of all names, see :func:`without_prefix`.
+        model: to load into.
+        state: may hold further tensors, and have a prefix before all names, see :func:`without_prefix`.
         source: where it came from, for the message.
-        new: prefixes of what may be missing or of another shape, and is then left as it is (a new head).
+        new: prefixes of tensors that keep their values where they are missing or of another shape (a new head).
 
     Raises:
         NetworkError: a tensor is missing, of another shape or not finite; says which, how many, and what was expected.
@@ -252,19 +252,19 @@ def load_weights(model: nn.Module, state: State, source: str, new: tuple[str, ..
         name = other[0]
         raise NetworkError(
             f"{source}: {name!r} has shape {tuple(state[name].shape)}, the model expects {tuple(wanted[name].shape)}"
-            f" ({len(other)} such tensors); these are weights of another network, or of another number of classes"
+            f" ({len(other)} such tensors); these are weights of another network or number of classes"
         )
     broken = [name for name, _ in model.named_parameters() if name in state and not state[name].float().isfinite().all()]
     if broken:
         raise NetworkError(
-            f"{source}: {broken[0]!r} holds NaN or infinite values ({len(broken)} such tensors): a training that went wrong, or"
-            " a damaged file"
+            f"{source}: {broken[0]!r} holds NaN or infinite values ({len(broken)} such tensors): a diverged training, or a"
+            " damaged file"
         )
     model.load_state_dict({n: state[n] for n in own if n in state and n not in fresh}, strict=False)
 
 
 def has(held: State, lacked: str, taken: Iterable[Tensor]) -> str:
-    """What a file has, in words: the names most like one that it lacks, first of tensors that nobody took."""
+    """The file's tensor names closest to one that it lacks, unused tensors first, for a message."""
     own = {id(value) for value in taken}
     return f"it has {_some([name for name, value in held.items() if id(value) not in own] or held, lacked)}"
 

@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from advcam.errors import InputError
 from advcam.expect import expect_tensor, expect_whole
+from advcam.limits import IGNORE
 
 from .paths import neighbours, offsets, pair_affinity, window
-from .threshold import IGNORE
 
 EPSILON = 1e-5
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from advcam.errors import InputError
 from advcam.expect import expect_list, expect_number, expect_tensor, expect_whole
+from advcam.limits import IGNORE
 
 from .crf import dense_crf
-from .threshold import IGNORE
 from .unary import unary_from_labels
 
 

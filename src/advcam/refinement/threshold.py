@@ -11,8 +11,7 @@ from torch import Tensor
 
 from advcam.errors import InputError
 from advcam.expect import describe, expect_list, expect_number, expect_size, expect_tensor, expect_whole
-
-IGNORE = 255
+from advcam.limits import IGNORE
 
 
 def argmax_mask(

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from advcam.errors import InputError
 from advcam.expect import expect_number, expect_tensor, expect_whole
-from advcam.limits import MAX_COSTS
+from advcam.limits import IGNORE, MAX_COSTS
 
 
 def unary_from_labels(
-    labels: Int[Tensor, "n y x"], num_classes: int, certainty: float = 0.7, ignore: int = 255
+    labels: Int[Tensor, "n y x"], num_classes: int, certainty: float = 0.7, ignore: int = IGNORE
 ) -> Float[Tensor, "n l y x"]:
     """Costs of hard labels for a CRF.
 

@@ -56,8 +56,8 @@ def write_card(run: RunFolder, data: Dataset, step: str) -> None:
         train=len(data.train),
         training=read_json(folder / "metrics.json", TrainingMetrics, redo(run, step)),
         found=measured.get(MEASURED[step]),
-        weights=classifier["weights"],
-        from_scratch=classifier["from_scratch"],
-        licence=licence(made["backbone"]["name"]),
+        weights=classifier.weights,
+        from_scratch=classifier.from_scratch,
+        licence=licence(made.backbone["name"]),
     )
     write_text(folder / "README.md", card)

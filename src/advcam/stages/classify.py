@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from advcam.data import Augmentation, Item, Normalisation, Skip, TrainingViews, fit_within
+from advcam.data import Augmentation, Item, NetworkInput, Normalisation, Skip, TrainingViews
 from advcam.errors import NetworkError, SettingsError, known
 from advcam.extractor import AdvCAM
 from advcam.models import find
@@ -19,6 +19,7 @@ from advcam.models.classifiers import Backbone, new_classifier, saved_classifier
 from advcam.models.own import is_code, key_of, own_classifier
 from advcam.options import option
 from advcam.store import digest, write_bytes, write_json
+from advcam.store.records import ClassifierRecord
 from advcam.training import ImageLoss, NetworkTraining, Plan, fit
 
 from .context import Context
@@ -154,7 +155,7 @@ def run(context: Context, config: ClassifyConfig) -> list[Skip]:
             state, history = _train(context, config, model, head, normalise, train)
             model.load_state_dict(state)
         model.eval().to(context.runtime.torch_device())
-        metrics = average_precision(context, model, normalise, scored, config.long_side)
+        metrics = average_precision(context, model, NetworkInput(mean, std, config.long_side), scored)
         _save(folder, model, config, context, (mean, std), code)
         write_json(
             folder / "metrics.json",
@@ -233,9 +234,7 @@ def _train(
     )  # fmt: skip
 
 
-def average_precision(
-    context: Context, model: nn.Module, normalise: Normalisation, items: list[Item], long_side: int
-) -> dict[str, Any]:
+def average_precision(context: Context, model: nn.Module, prepare: NetworkInput, items: list[Item]) -> dict[str, Any]:
     """Average precision of every class over the images, and their ``mean`` over the classes that occur.
 
     ``micro`` ranks all (image, class) pairs together.
@@ -247,7 +246,7 @@ def average_precision(
     rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
     classifier = AdvCAM(model)
     for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
-        image = normalise(fit_within(item.read(), long_side))[None]
+        image = prepare(item.read())[None]
         rows.append(classifier.scores(image.to(device)).float().cpu()[0])
         truth[at, list(item.labels)] = 1
     logits = torch.stack(rows)
@@ -271,19 +270,10 @@ def _save(
 ) -> None:
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
-    backbone = config.network.record() | {"mean": normalisation[0], "std": normalisation[1]}
-    write_json(
-        folder / "model.json",
-        {
-            "backbone": backbone,
-            "own": config.own,
-            "code": code,
-            "classes": context.data.classes.record(),
-            "long_side": config.long_side,
-            "weights": config.weights,
-            "from_scratch": config.from_scratch,
-        },
-    )
+    backbone = replace(config.network, mean=normalisation[0], std=normalisation[1]).record()
+    classes: Any = context.data.classes.record()
+    record = ClassifierRecord(backbone, config.own, code, classes, config.long_side, config.weights, config.from_scratch)
+    write_json(folder / "model.json", asdict(record))
 
 
 def _content(reference: str | None) -> str | None:

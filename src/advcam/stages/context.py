@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from advcam.data import ClassTable, Dataset, Item, Skip
+from advcam.data import ClassTable, Dataset, Item, NetworkInput, Skip
 from advcam.errors import NetworkError, RunError, SettingsError, StoreError
 from advcam.models.classifiers import Backbone, saved_classifier
 from advcam.models.own import own_classifier
@@ -185,6 +185,11 @@ def redo(run: RunFolder, step: str) -> str:
     return f"`advcam {step} --run {run.root} --redo` makes it anew"
 
 
+def network_input(record: ClassifierRecord) -> NetworkInput:
+    """How images go into the classifier of a record."""
+    return NetworkInput(*Backbone.from_record(record.backbone).normalisation(), record.long_side)
+
+
 def trained_classifier(context: Context) -> tuple[Any, ClassifierRecord]:
     """The classifier that the classify step left, in eval mode, and its record.
 
@@ -193,16 +198,16 @@ def trained_classifier(context: Context) -> tuple[Any, ClassifierRecord]:
         NetworkError: it is code that nobody here has asked to run, see :mod:`advcam.models.own`.
     """
     record = classifier_record(context.run)
-    backbone, path = Backbone.from_record(record["backbone"]), context.run.classifier()
-    if context.own and not record["own"]:
+    backbone, path = Backbone.from_record(record.backbone), context.run.classifier()
+    if context.own and not record.own:
         raise SettingsError(f"{context.run.root}: its classifier is no code, so there is no --classifier {context.own} to run")
     own = None
-    if record["own"]:
-        own = own_classifier(context.own) if context.own else own_classifier(record["own"], record.get("code"))
+    if record.own:
+        own = own_classifier(context.own) if context.own else own_classifier(record.own, record.code)
     try:
         if own:
             load_weights(own, load_state(path), str(path))  # what was measured, whatever has become of the user's files
-        model = own or saved_classifier(backbone, len(record["classes"]), path)
+        model = own or saved_classifier(backbone, len(record.classes), path)
     except NetworkError as error:
         raise RunError(f"{error}. {redo(context.run, 'classify')}") from None
     return model.eval().to(context.runtime.torch_device()), record

@@ -9,16 +9,13 @@ from typing import Any
 import torch
 
 from advcam.attribution import PRESETS, ClimbSettings, settings, strided_size
-from advcam.data import Item, Normalisation, at_least, fit_within
+from advcam.data import Item, NetworkInput
 from advcam.errors import RunError, SettingsError, StoreError
 from advcam.extractor import AdvCAM, Maps
-from advcam.models.classifiers import Backbone
 from advcam.options import Config, Option, option, options_of
 from advcam.store import RESTORE, RunFolder, StoredMaps, load_maps
 
-from .context import Context, trained_classifier
-
-LEAST_SIDE = 64  # pixels: smaller images are enlarged for the network, whose map of them would have a single cell
+from .context import Context, network_input, trained_classifier
 
 MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
 """Images -> each with its maps, in any order."""
@@ -120,7 +117,7 @@ def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
 def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
     """Images with their AdvCAMs and plain maps, at stride 4 and with maximum 1, as they lie on disk (16 bits).
 
-    Images of one size go together, as many as ``machine.max_pixels`` admits. Batches are those of the whole run,
+    Images of one size go together, as many as ``runtime.max_pixels`` admits. Batches are those of the whole run,
     whatever is wanted, so maps are the same to the last bit after a kill.
 
     Raises:
@@ -129,12 +126,11 @@ def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> It
     if not wanted:
         return
     model, record = trained_classifier(context)
-    normalise = Normalisation(*Backbone.from_record(record["backbone"]).normalisation())
     climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, **config.changes)
     names = {item.id for item in wanted}
     for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
         if any(item.id in names for item in batch):
-            made = _climb_batch(context, climber, normalise, batch, record["long_side"])
+            made = _climb_batch(context, climber, network_input(record), batch)
             yield from ((item, *maps) for item, maps in zip(batch, made, strict=True) if item.id in names)
 
 
@@ -149,12 +145,12 @@ def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
 
 
 def _climb_batch(
-    context: Context, climber: AdvCAM, normalise: Normalisation, items: list[Item], long_side: int
+    context: Context, climber: AdvCAM, prepare: NetworkInput, items: list[Item]
 ) -> list[tuple[StoredMaps, StoredMaps]]:
     shown = [item for item in items if item.labels]
     found: Maps | None = None
     if shown:
-        images = torch.stack([normalise(at_least(fit_within(item.read(), long_side), LEAST_SIDE)) for item in shown])
+        images = torch.stack([prepare(item.read()) for item in shown])
         found = climber(images.to(context.runtime.torch_device()), [item.labels for item in shown])
     rows = {item.id: row for row, item in enumerate(shown)}
     return [

@@ -1,15 +1,31 @@
-"""A segmentation network: which, how it is trained, and where its encoder starts from."""
+"""A segmentation network: which, how it is trained, where its encoder starts from, and its files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from advcam.data import Augmentation
-from advcam.errors import SettingsError
+from safetensors.torch import save
+from torch import nn
+
+from advcam.data import Augmentation, Views
+from advcam.errors import NetworkError, RunError, SettingsError
+from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import NETWORKS
+from advcam.models.weights import State
 from advcam.options import option
 from advcam.segmenter import MERGES, check_views
-from advcam.training import CHOICES, NetworkTraining, Plan
+from advcam.store import write_bytes, write_json
+from advcam.store.records import ClassifierRecord, NetworkRecord
+from advcam.training import CHOICES, NetworkTraining, Objective, Plan, fit
+
+from .context import Context, classifier_record
+from .start import Start, trained_start
+
+FILES = ("model.safetensors", "model.json", "metrics.json")
+"""Of a trained network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +79,107 @@ class NetworkConfig(NetworkTraining):
     def augmentation(self) -> Augmentation:
         """How training views are taken."""
         return Augmentation(self.crop, self.scales, self.long_side)
+
+
+def check_classes(context: Context) -> ClassifierRecord:
+    """The record of the run's classifier, whose classes must be the run's.
+
+    Raises:
+        RunError: the class list is another one since.
+    """
+    made = classifier_record(context.run)
+    now = context.data.classes.record()
+    if made.classes != now:
+        names = [", ".join(f"{c['id']} {c['name']}" for c in listed) for listed in (made.classes, now)]
+        raise RunError(
+            f"{context.run.root}: the classifier was made for the classes {names[0]}, the run has {names[1]} now; put"
+            " data.json back, or start another run"
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder of a network before any training, and where it starts from."""
+
+    start: Start
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it starts from nothing: its BatchNorm must then be trained."""
+        return self.start.from_scratch and self.start.classifier() is None
+
+    def give(self, network: nn.Module) -> None:
+        """Gives a network's encoder its weights.
+
+        Raises:
+            NetworkError: weights that do not fit, or a hub that cannot be reached.
+        """
+        try:
+            self.start.give(network)
+        except NetworkError as error:
+            raise NetworkError(f"{error} (of the network's encoder: option encoder_weights=FILE, or encoder='')") from None
+
+
+def encoder_of(context: Context, config: NetworkConfig, start: Start | None = None) -> Encoder:
+    """The encoder that a config with ``encoder``, ``encoder_weights`` and ``start`` asks for.
+
+    Args:
+        context: the run.
+        config: of the network.
+        start: what networks of the run start from, before its classifier is trained; None reads that.
+
+    Raises:
+        RunError: as :func:`check_classes`.
+    """
+    if start is None:
+        check_classes(context)
+        start = trained_start(context)
+    if config.encoder:
+        return Encoder(Start(Backbone(config.encoder), lambda: None, config.encoder_weights or None, False))
+    return Encoder(replace(start, classifier=lambda: None) if config.start == "backbone" else start)
+
+
+def has_network(folder: Path) -> bool:
+    """Whether a training in this folder is done."""
+    return all((folder / name).is_file() for name in FILES)
+
+
+def network_files(context: Context, step: str) -> list[Path]:
+    """The files that a step that trains a network leaves; predictions unless some could not be made."""
+    run, folder = context.run, context.run.folder(step)
+    wanted = [] if (folder / "skipped.csv").is_file() else context.data.eval or context.data.items
+    return [*(folder / name for name in FILES), *(run.prediction(item.id, step) for item in wanted)]
+
+
+def network_record(context: Context, name: str, backbone: Backbone, stride: int | None, config: NetworkConfig) -> NetworkRecord:
+    """The record of a network that a config describes."""
+    return NetworkRecord(
+        name, backbone.record(), stride, context.data.classes.record(), config.long_side, config.predict_scales,
+        config.predict_mirror, config.predict_merge, config.predict_crf,
+    )  # fmt: skip
+
+
+def train(
+    context: Context, config: NetworkConfig, step: str, model: nn.Module, untrained: bool, views: Views, objective: Objective,
+    look: Callable[[nn.Module], dict[str, Any]], best_by: str | None, folder: Path,
+) -> tuple[State, list[dict[str, Any]]]:  # fmt: skip
+    """Trains a network as its config says; see :func:`advcam.training.fit`.
+
+    Args:
+        untrained: whether its encoder starts from nothing.
+    """
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    encoding = {id(p) for p in encoder.parameters()}
+    head = [p for p in model.parameters() if id(p) not in encoding]
+    plan = config.plan(trained_norm=untrained)
+    return fit(model, encoder, head, views, objective, plan, look, best_by, folder, context.runtime, context.reporter, step)
+
+
+def save_network(context: Context, folder: Path, record: NetworkRecord, metrics: dict[str, Any], state: State) -> None:
+    """Writes a trained network's files, its weights last; the first of several processes does."""
+    if context.runtime.first:
+        write_json(folder / "model.json", asdict(record))
+        write_json(folder / "metrics.json", metrics)
+        write_bytes(folder / "model.safetensors", save(state))
+    context.runtime.wait()

@@ -8,29 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews
 from advcam.models.segmentation import segmentation_network
 from advcam.options import option
 from advcam.segmenter import Segmenter
-from advcam.store import digest, save_mask, write_bytes, write_json
-from advcam.training import KINDS, PixelLoss, fit
+from advcam.store import digest, save_mask
+from advcam.training import KINDS, PixelLoss
 
-from .context import Context
-from .networks import NetworkConfig
-from .pixels import (
-    LOOK,
-    against_masks,
-    check_masks,
-    encoder_of,
-    has_network,
-    network_files,
-    network_record,
-    predict,
-)
+from .context import Context, redo
+from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
+from .predictions import predict
+from .preview import LOOK, against_masks
 from .start import Start
+from .training_masks import check_masks
 
 STARTS = ("classifier", "backbone")
 
@@ -96,8 +88,8 @@ def check(context: Context) -> None:
     Raises:
         RunError: masks that do not fit the images or the classes.
     """
-    remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
-    _check(context, context.run.mask, remedy)
+    positions = context.data.classes.positions(others=IGNORE)
+    check_masks(context.data.train, context.run.mask, positions, redo(context.run, "refine"))
 
 
 def preflight(context: Context, config: SegmentConfig, start: Start) -> None:
@@ -125,11 +117,6 @@ def build(context: Context, config: SegmentConfig, start: Start | None = None) -
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _check(context: Context, masks: Callable[[str], Path], remedy: str) -> None:
-    positions = context.data.classes.positions(others=IGNORE)
-    check_masks(context.data.train, lambda item: masks(item.id), positions, remedy)
-
-
 def _train(context: Context, config: SegmentConfig) -> None:
     check(context)
     folder = context.run.folder("segment")
@@ -147,51 +134,43 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
         return
     torch.manual_seed(context.seed)
     started, outputs = encoder_of(context, config), len(context.data.classes) + 1
-    backbone = started.start.backbone
     model = build(context, config)
-    encoder: nn.Module = model.encoder  # type: ignore[assignment]
     positions = context.data.classes.positions(others=IGNORE)
-    train, held = _split(context, config.holdout)
-    normalise = Normalisation(*backbone.normalisation())
+    learnt, held = _split(context, config.holdout)
+    normalise = Normalisation(*started.start.backbone.normalisation())
     views = TrainingViews(
-        train, config.augmentation(), normalise, context.seed, outputs,
-        masks=[masks(item.id) for item in train], remap=positions,
+        learnt, config.augmentation(), normalise, context.seed, outputs,
+        masks=[masks(item.id) for item in learnt], remap=positions,
     )  # fmt: skip
-    encoding = {id(p) for p in encoder.parameters()}
-    look = against_masks(
-        context, held or train[:LOOK], lambda item: masks(item.id), positions, folder, normalise, config.long_side,
-        config.precision, name="held_out_mean_iou" if held else "mean_iou_of_training_images",
-    )  # fmt: skip
-    state, history = fit(
-        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, config.objective(),
-        config.plan(trained_norm=started.untrained), look,
-        "held_out_mean_iou" if held else None, folder, context.runtime, context.reporter, "segment",
-    )  # fmt: skip
-    if context.runtime.first:
-        write_json(
-            folder / "model.json",
-            network_record(context, config.network, backbone, config.output_stride, config),
-        )
-        rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
-        write_json(folder / "metrics.json", {"history": history, "epoch_kept": rule, "held_out": len(held)})
-        write_bytes(folder / "model.safetensors", save(state))
-    context.runtime.wait()
+    score = "held_out_mean_iou" if held else "mean_iou_of_training_images"
+    look = against_masks(context, config, held or learnt[:LOOK], masks, positions, folder, normalise, score)
+    state, history = train(
+        context, config, "segment", model, started.untrained, views, config.objective(), look, score if held else None, folder
+    )
+    rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
+    metrics = {"history": history, "epoch_kept": rule, "held_out": len(held)}
+    record = network_record(context, config.network, started.start.backbone, config.output_stride, config)
+    save_network(context, folder, record, metrics, state)
 
 
 def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callable[[str], Path]:
     """Writes what a round's network says of the training images, among the classes that each shows, where it is sure."""
     segmenter = Segmenter.load(before, context.runtime.torch_device(), config.precision)
     folder, ids = before / "masks", np.array([0, *context.data.classes.ids], dtype=np.uint8)
-    left = [i for i in context.runtime.share(list(context.data.train)) if not (folder / f"{i.id}.png").is_file()]
+
+    def path(name: str) -> Path:
+        return folder / f"{name}.png"
+
+    left = [item for item in context.runtime.share(list(context.data.train)) if not path(item.id).is_file()]
     for item in context.reporter.track(left, len(left), "own masks"):
         shown = [0, *(at + 1 for at in sorted(item.labels))]
         best, which = segmenter.probabilities(item.read())[shown].max(0)
         mask = np.where(best.cpu() >= config.sure, ids[shown][which.cpu()], IGNORE).astype(np.uint8)
-        save_mask(folder / f"{item.id}.png", mask)
+        save_mask(path(item.id), mask)
     context.runtime.wait()
-    masks = lambda name: folder / f"{name}.png"  # noqa: E731
-    _check(context, masks, "give --redo with a lower --segment-option sure")
-    return masks
+    positions = context.data.classes.positions(others=IGNORE)
+    check_masks(context.data.train, path, positions, "give --redo with a lower --segment-option sure")
+    return path
 
 
 def _split(context: Context, holdout: float) -> tuple[list[Item], list[Item]]:

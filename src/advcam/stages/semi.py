@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
-from advcam.consistency import (
-    CctLoss,
-    UniMatchLoss,
-    confident_cross_entropy,
-    consistency_loss,
-    cross_entropy,
-    cutmix,
-    cutmix_boxes,
-    pseudo_labels,
-    ramp_up,
-    weak_loss,
-)
 from advcam.data import IGNORE, UNKNOWN, Item, Normalisation, SemiViews, Skip, TrainingViews, listed
 from advcam.errors import DataError, RunError, SettingsError
 from advcam.models.cct import AUXILIARY, CCT
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state, load_weights
 from advcam.options import option
-from advcam.store import digest, write_bytes, write_json
-from advcam.training import fit
+from advcam.store import digest
 
-from .context import Context, list_skips
-from .networks import NetworkConfig
-from .pixels import (
-    LOOK,
-    against_masks,
-    check_masks,
-    encoder_of,
-    has_network,
-    network_files,
-    network_record,
-    predict,
-)
+from .context import Context, list_skips, redo
+from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
+from .predictions import predict
+from .preview import LOOK, against_masks
+from .semi_objective import SemiObjective
 from .start import Start
+from .training_masks import check_masks
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -122,7 +99,7 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     """
     config = replace(config, precision=context.precision("semi", config.precision))
     labelled, _, skipped = _split(context, config)
-    masks = [config.truth() / f"{item.id}.png" for item in labelled]
+    masks = [_by_hand(config)(item.id) for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
     identity = config.record() | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": str(config.truth())}
     if config.start not in ("backbone", "classifier"):
@@ -162,12 +139,11 @@ def check(context: Context, config: SemiConfig) -> list[int]:
     if not truth.is_dir():
         raise DataError(f"{truth}: there is no such folder of masks; --masks says where those of {config.pixel_labels} are")
     remedy = "mend the mask, or take the image off the list of --pixel-labels"
-    held = check_masks(labelled, lambda item: truth / f"{item.id}.png", classes.positions(others=0), remedy)
+    held = check_masks(labelled, _by_hand(config), classes.positions(others=0), remedy)
     if config.mode == "weak":
         if len(classes) >= UNKNOWN:
             raise SettingsError(f"semi in mode weak takes at most {UNKNOWN - 1} classes; the run has {len(classes)}")
-        remedy = f"`advcam refine --run {context.run.root} --redo` makes them anew"
-        check_masks(others, lambda item: context.run.mask(item.id), classes.positions(others=IGNORE), remedy)
+        check_masks(others, context.run.mask, classes.positions(others=IGNORE), redo(context.run, "refine"))
     return sorted(held - {0, IGNORE, *classes.ids})
 
 
@@ -192,6 +168,11 @@ def build(context: Context, config: SemiConfig, start: Start | None = None) -> n
     else:
         encoder.give(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _by_hand(config: SemiConfig) -> Callable[[str], Path]:
+    """Where the mask of each image is that was made by hand, by its id."""
+    return lambda name: config.truth() / f"{name}.png"
 
 
 def _trained(context: Context, config: SemiConfig) -> Path:
@@ -239,19 +220,18 @@ def _train(context: Context, config: SemiConfig) -> None:
         )
     labelled, others, _ = _split(context, config)
     started, folder, classes = encoder_of(context, config), context.run.folder("semi"), context.data.classes
-    truth, outputs = config.truth(), len(classes) + 1
-    by_hand, pseudo = classes.positions(others=0), classes.positions(others=IGNORE)
+    outputs = len(classes) + 1
+    mask, positions, pseudo = _by_hand(config), classes.positions(others=0), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
-    backbone = started.start.backbone
-    normalise = Normalisation(*backbone.normalisation())
+    normalise = Normalisation(*started.start.backbone.normalisation())
     model = build(context, config)
     count = max(len(context.data.train), 2)  # pairs in an epoch: images come again, each time as another view
     shown, beside = (list(islice(cycle(items), count)) for items in (labelled, others))
     views = SemiViews(
         TrainingViews(
             shown, config.augmentation(), normalise, context.seed, outputs,
-            masks=[truth / f"{item.id}.png" for item in shown], remap=by_hand,
+            masks=[mask(item.id) for item in shown], remap=positions,
         ),
         None if config.mode == "labelled" else TrainingViews(
             beside, config.augmentation(), normalise, context.seed + 1, outputs,
@@ -260,121 +240,14 @@ def _train(context: Context, config: SemiConfig) -> None:
         normalise,
         config.strong if config.method == "unimatch" else 0,
     )  # fmt: skip
-    look = against_masks(
-        context, labelled[:LOOK], lambda item: truth / f"{item.id}.png", by_hand, folder, normalise, config.long_side,
-        config.precision, name="mean_iou_of_training_images",
-    )  # fmt: skip
-    encoder: nn.Module = model.encoder  # type: ignore[assignment]
-    encoding = {id(p) for p in encoder.parameters()}
-    state, history = fit(
-        model, encoder, [p for p in model.parameters() if id(p) not in encoding], views, Semi(config),
-        config.plan(trained_norm=started.untrained), look, None, folder, context.runtime,
-        context.reporter, "semi",
-    )  # fmt: skip
+    score = "mean_iou_of_training_images"
+    look = against_masks(context, config, labelled[:LOOK], mask, positions, folder, normalise, score)
+    state, history = train(context, config, "semi", model, started.untrained, views, SemiObjective(config), look, None, folder)
     name = "cct" if config.method == "cct" else config.network
     stride = config.output_stride or (8 if name == "cct" else None)
-    write_json(folder / "model.json", network_record(context, name, backbone, stride, config))
     about = {"labelled": len(labelled), "others": 0 if config.mode == "labelled" else len(others), "mode": config.mode}
-    write_json(folder / "metrics.json", {"history": history, "epoch_kept": "the last"} | about)
     used = {name: value for name, value in state.items() if not name.startswith("auxiliary.")}
-    write_bytes(folder / "model.safetensors", save(used))
-
-
-@dataclass(frozen=True)
-class Semi:
-    """What is minimised: the method's loss of a batch of pairs; see :class:`advcam.consistency.CctLoss` and UniMatchLoss."""
-
-    config: SemiConfig
-
-    def forward(self, model: nn.Module, inputs: dict[str, Tensor], share: float) -> Tensor:
-        """The loss of a part, a mean over its images."""
-        ramp = ramp_up(share, self.config.ramp)
-        of: Callable[[nn.Module, dict[str, Tensor], float], Tensor] = (
-            self._cct if self.config.method == "cct" else self._unimatch
-        )
-        return of(model, inputs, ramp)
-
-    def counts(self, output: Tensor, targets: Tensor) -> Tensor:
-        """How many pairs."""
-        return torch.tensor([float(len(targets))])
-
-    def __call__(self, output: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-        """The part's share of the mean."""
-        return output * (len(targets) / float(counts[0]))
-
-    def _cct(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
-        """``labelled + ramp (w_u agreement + w_w masks)``."""
-        labelled: Tensor = cross_entropy(model(inputs["image"]).float(), inputs["mask"])
-        if self.config.mode == "labelled":
-            return labelled
-        z = model.encode(inputs["weak"])
-        with torch.no_grad():
-            main = model.decode(z, inputs["weak"].shape[2:]).float()
-        auxiliaries = [logits.float() for logits in model.auxiliaries(z, main)]
-        known = self.config.mode == "weak"
-        weak = weak_loss(auxiliaries, _masks(inputs)) if known else torch.zeros_like(labelled)
-        parts = CctLoss(labelled, consistency_loss(auxiliaries, main), weak)
-        total: Tensor = parts.total(ramp, self.config.unsupervised, self.config.weak)
-        return total
-
-    def _unimatch(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
-        """``(labelled + strong1 / 4 + strong2 / 4 + feature / 2) / 2 + ramp w_w masks``; a single strong view counts for both.
-
-        In ``weak``, what the weak view says is looked for among the classes that the image shows, and the first strong view
-        also learns the run's masks.
-        """
-        if self.config.mode == "labelled":
-            alone: Tensor = cross_entropy(model(inputs["image"]).float(), inputs["mask"])
-            return alone
-        with torch.no_grad(), _evaluating(model):
-            weak = model(inputs["weak"]).float()
-        if self.config.mode == "weak":
-            weak = weak.masked_fill(inputs["shown"][:, :, None, None] == 0, -torch.inf)
-        pseudo = pseudo_labels(weak, inputs["known"] == IGNORE)
-        strong = [inputs[f"strong{n}"] for n in range(1, self.config.strong + 1)]
-        count, size = len(weak), (weak.shape[2], weak.shape[3])
-        pasted = [(cutmix_boxes(count, size, device=weak.device), torch.randperm(count, device=weak.device)) for _ in strong]
-        mixed = [cutmix(view, *paste) for view, paste in zip(strong, pasted, strict=True)]
-        logits = model(torch.cat([inputs["image"], *mixed])).float().split(count)
-        losses = [
-            confident_cross_entropy(
-                view, type(pseudo)(*(cutmix(each, *paste) for each in pseudo)), self.config.threshold
-            )
-            for view, paste in zip(logits[1:], pasted, strict=True)
-        ]  # fmt: skip
-        with _dropped_features(model):
-            feature = confident_cross_entropy(model(inputs["weak"]).float(), pseudo, self.config.threshold)
-        total: Tensor = UniMatchLoss(cross_entropy(logits[0], inputs["mask"]), losses[0], losses[-1], feature).total
-        if self.config.mode == "weak":
-            total = total + ramp * self.config.weak * cross_entropy(logits[1], cutmix(_masks(inputs), *pasted[0]))
-        return total
-
-
-def _masks(inputs: dict[str, Tensor]) -> Tensor:
-    """The run's masks of the other images, 255 where nobody knows or beside the image."""
-    return inputs["known"].masked_fill(inputs["known"] == UNKNOWN, IGNORE)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards every part as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def _dropped_features(model: nn.Module, rate: float = 0.5) -> Iterator[None]:
-    """Every feature map that leaves the encoder loses channels: UniMatch's perturbation of features."""
-    encoder: nn.Module = model.encoder  # type: ignore[assignment]
-    hook = encoder.register_forward_hook(
-        lambda _module, _inputs, features: [F.dropout2d(each, rate) if each.numel() else each for each in features]
-    )
-    try:
-        yield
-    finally:
-        hook.remove()
+    save_network(
+        context, folder, network_record(context, name, started.start.backbone, stride, config),
+        {"history": history, "epoch_kept": "the last"} | about, used,
+    )  # fmt: skip

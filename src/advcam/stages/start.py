@@ -42,6 +42,6 @@ class Start:
 def trained_start(context: Context) -> Start:
     """What the networks start from once the classify step is done."""
     made = classifier_record(context.run)
-    backbone = Backbone.from_record(made["backbone"])
-    state = (lambda: None) if made["own"] else (lambda: load_state(context.run.classifier()))
-    return Start(backbone, state, made["weights"], made["from_scratch"])
+    backbone = Backbone.from_record(made.backbone)
+    state = (lambda: None) if made.own else (lambda: load_state(context.run.classifier()))
+    return Start(backbone, state, made.weights, made.from_scratch)

@@ -30,12 +30,7 @@ def read_truth(folder: Path, item: Item) -> NDArray[np.uint8]:
     Raises:
         StoreError: missing, damaged, or of another size than the image.
     """
-    path = folder / f"{item.id}.png"
-    ids = load_mask(path)
-    if ids.shape != item.size:
-        (height, width), (rows, columns) = item.size, ids.shape
-        raise StoreError(f"{path}: is {columns}x{rows}, its image {width}x{height}; is it the mask of another version of it?")
-    return ids
+    return load_mask(folder / f"{item.id}.png", item.size)
 
 
 @dataclass

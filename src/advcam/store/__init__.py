@@ -1,4 +1,4 @@
-"""Files: whole or not at all, no pickle, read by what they must hold."""
+"""Files of a run: written atomically, without pickle, and checked when they are read."""
 
 from .alone import alone
 from .atomic import atomic_write, csv_text, read_json, remove, sweep, write_bytes, write_csv, write_json, write_text

@@ -15,24 +15,24 @@ from pathlib import Path
 from advcam.errors import RunError
 
 from .atomic import refused
-from .lock import locked
+from .lock import lock
 
 LOCK = ".lock"
-"""The file in a run folder that says who works there; it is gone when nobody does."""
+"""The lock file of a run folder, which names the process that works there; removed when that ends."""
 
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Holds a run folder, made where it is not there.
+    """Locks a run folder, which is created if missing.
 
-    The lock of an owner that died, on this machine or on one that shares its locks, is taken over.
+    The lock of a process that died is taken over, also on another machine that shares file locks.
 
     Raises:
-        RunError: another process works there; says which, on what host, since when, with what command.
-        StoreError: the folder refuses.
+        RunError: another process works there; names it with host, start time and command.
+        StoreError: the folder is not writable.
     """
     if root.exists() and not root.is_dir():
-        yield  # whoever opens it says what it is
+        yield  # opening it as a run raises the error
         return
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
@@ -43,20 +43,19 @@ def alone(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _give_back(handle, root / LOCK)
+        _release(handle, root / LOCK)
         with contextlib.suppress(OSError):
             for folder in made:
-                folder.rmdir()  # nothing came of it
+                folder.rmdir()  # if still empty
 
 
 def _taken(path: Path) -> int:
-    """The handle of a lock file that this process holds now, with its name in it."""
+    """Locks the file, writes who holds it, and returns its handle."""
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        with locked(handle, inherited=False) as free:
-            if not free:
-                os.close(handle)
-                raise RunError(f"{path.parent}: {_owner(path)} works there; wait until it has ended, or stop it")
+        if not lock(handle, inherited=False):
+            os.close(handle)
+            raise RunError(f"{path.parent}: {_owner(path)} works there; wait until it has ended, or stop it")
         if _is_file(handle, path):
             break
         os.close(handle)  # its owner has just removed it
@@ -65,13 +64,13 @@ def _taken(path: Path) -> int:
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(about | {"command": shlex.join(sys.argv)}).encode())
     except OSError:
-        _give_back(handle, path)
+        _release(handle, path)
         raise
     return handle
 
 
-def _give_back(handle: int, path: Path) -> None:
-    """Removes the file before the lock is given back: whoever waits for it looks whether it is still the file."""
+def _release(handle: int, path: Path) -> None:
+    """Removes the file before the lock is released: others check that the file they locked still exists."""
     with contextlib.suppress(OSError):
         path.unlink()
     os.close(handle)
@@ -88,5 +87,5 @@ def _owner(path: Path) -> str:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         return "process {process} on {host}, since {since}, with {command!r},".format(**about)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it has not said yet
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # not written yet
         return "another process"

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files, and reading of JSON that is checked against a type."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from advcam.cells import as_text
 from advcam.errors import StoreError
 from advcam.limits import MAX_RECORD_BYTES
 
-from .lock import locked
+from .lock import lock
 
 T = TypeVar("T")
 
 BEGINNING = ".advcam-"
-"""Of the names of files that are being written."""
+"""How the names of files begin while they are being written."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes that name when the block ends well, else it vanishes.
+    """A temporary path beside ``path`` to write to; it is renamed when the block ends without an error, else removed.
 
-    The file has the rights that the umask leaves. It is locked while it is written, so that :func:`sweep` knows it is in use.
+    Its permissions follow the umask. It is locked while it is written, so that :func:`sweep` leaves it alone.
 
     Raises:
-        StoreError: the disk is full or refuses; what was there before is untouched.
+        StoreError: the disk is full or the write fails; an existing file is untouched.
     """
     temporary = path.parent / f"{BEGINNING}{secrets.token_hex(4)}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _being_written(temporary):
             yield temporary
-            with temporary.open("r+b") as written:  # Windows syncs only what is open for writing
+            with temporary.open("r+b") as written:  # Windows syncs only files open for writing
                 os.fsync(written.fileno())
             if os.name != "nt":
                 temporary.replace(path)
-        if os.name == "nt":  # where nothing that is open can be renamed
+        if os.name == "nt":  # Windows cannot rename an open file
             temporary.replace(path)
     except OSError as error:
         raise refused(path, error) from error
@@ -59,14 +59,14 @@ def _being_written(path: Path) -> Iterator[None]:
     """A new file, locked."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
-        with locked(handle):
-            yield
+        lock(handle)
+        yield
     finally:
         os.close(handle)
 
 
 def sweep(folder: Path) -> None:
-    """Removes what processes that were killed left half written in a folder, and in those below it; links are not followed."""
+    """Removes files that killed processes left half written in a folder and below; links are not followed."""
     for root, _, names in os.walk(folder):
         for name in names:
             if name.startswith(BEGINNING):
@@ -78,15 +78,14 @@ def _remove_if_left(path: Path) -> None:
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDWR)
         try:
-            with locked(handle) as free:
-                if free:
-                    path.unlink()
+            if lock(handle):
+                path.unlink()
         finally:
             os.close(handle)
 
 
 def refused(path: Path, error: OSError) -> StoreError:
-    """What to raise where the disk refused: the error of ours for one of the system's, with what to do."""
+    """The error of ours for a failed write, with its remedy."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     what = "the disk is full" if full else (error.strerror or str(error))
     remedies = {errno.ENAMETOOLONG: "shorten the name"}
@@ -98,7 +97,7 @@ def remove(path: Path) -> None:
     """Removes a file, if it is there.
 
     Raises:
-        StoreError: the disk refuses.
+        StoreError: it cannot be removed.
     """
     try:
         if path.exists() or path.is_symlink():
@@ -108,29 +107,29 @@ def remove(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file, whole or not at all."""
+    """Writes a UTF-8 text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON, whole or not at all; NaN becomes null."""
+    """Writes indented JSON atomically; NaN becomes null."""
     write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a CSV file, whole or not at all; see :func:`csv_text`."""
+    """Writes a CSV file atomically; see :func:`csv_text`."""
     write_text(path, csv_text(header, rows))
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV; cells that a spreadsheet would run as formulas are marked as text, see :mod:`advcam.cells`."""
+    """Rows as CSV; cells that a spreadsheet would run as formulas are escaped, see :mod:`advcam.cells`."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([[as_text(cell) for cell in row] for row in (header, *rows)])
     return text.getvalue()
@@ -139,16 +138,16 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def read_json(
     path: Path, form: type[T], remedy: str = "copy it again from where it came, or delete it", wrong: str = "cannot be read"
 ) -> T:
-    """Reads JSON of a form: a type that msgspec knows, such as those of :mod:`advcam.store.records`.
+    """Reads JSON as a type that msgspec can decode, such as those of :mod:`advcam.store.records`.
 
     Args:
         path: of the file.
-        form: what it holds; whatever else it holds is left out.
-        remedy: what to do about a damaged one, for the message.
-        wrong: what is to be said of one, for the message.
+        form: the type; unknown fields are ignored.
+        remedy: what to do about a damaged file, for the message.
+        wrong: what is wrong with such a file, for the message.
 
     Raises:
-        StoreError: missing, malformed, or of another form; says where in the file.
+        StoreError: missing, malformed, or of another type; says where in the file.
     """
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:

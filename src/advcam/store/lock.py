@@ -1,17 +1,15 @@
-"""Locks on files that the kernel gives back when their owner dies, however it dies."""
+"""File locks that the kernel releases when their owner ends in any way."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 
 if sys.platform == "win32":
     import msvcrt
 
     def _lock(handle: int, inherited: bool) -> None:
-        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind what stands in the file, which others may then read
+        os.lseek(handle, 2**30, os.SEEK_SET)  # far beyond the content, which other processes can then still read
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 else:
@@ -21,22 +19,20 @@ else:
         (fcntl.flock if inherited else fcntl.lockf)(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@contextlib.contextmanager
-def locked(handle: int, inherited: bool = True) -> Iterator[bool]:
-    """Locks an open file until its handle is closed; gives False where another process holds it.
+def lock(handle: int, inherited: bool = True) -> bool:
+    """Locks an open file until its handle is closed; False where another process holds it.
 
-    A file system that has no locks gives True.
+    On a file system without locks it is always True.
 
     Args:
         handle: of a file that is open for writing.
-        inherited: whether processes forked from this one hold the lock too. Where they do not, closing any handle of the file
-            in this process gives the lock back.
+        inherited: whether forked processes hold the lock too. If not, closing any handle of the file in this process releases
+            the lock.
     """
     try:
         _lock(handle, inherited)
-        free = True
     except (BlockingIOError, PermissionError):
-        free = False
+        return False
     except OSError:  # ENOLCK, ENOSYS
-        free = True
-    yield free
+        pass
+    return True

@@ -29,7 +29,7 @@ class StoredMaps:
     """The maps of one image.
 
     Args:
-        classes: the class ids that masks use, one a map.
+        classes: the class id of each map, as in masks.
         maps: [k, h, w] at stride 4, each with maximum 1 (or all zeros).
         size: (H, W) of the image.
     """
@@ -40,7 +40,7 @@ class StoredMaps:
 
 
 def save_maps(path: Path, stored: StoredMaps) -> None:
-    """Writes ``classes`` int16 [k], ``maps`` float16 [k, h, w], ``size`` int32 [2], compressed, whole or not at all."""
+    """Writes ``classes`` int16 [k], ``maps`` float16 [k, h, w], ``size`` int32 [2], compressed and atomically."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -54,7 +54,7 @@ def load_maps(path: Path) -> StoredMaps:
     """Reads a map file; the maps become float32.
 
     Raises:
-        StoreError: missing, or not such a file.
+        StoreError: missing, or not a map file.
     """
     try:
         forms = _forms(path)
@@ -78,12 +78,11 @@ def load_maps(path: Path) -> StoredMaps:
 
 
 def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz`` file, together no larger than the limit; their headers are looked at before anything is
-    unpacked.
+    """The arrays of an ``.npz`` file, whose headers are checked against the size limit before anything is unpacked.
 
     Args:
         path: of the file.
-        names: of the arrays to read; all where none is named.
+        names: of the arrays to read; empty reads all.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -98,12 +97,12 @@ def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in wanted}
-    except Exception as error:  # a damaged zip raises anything from KeyError to zlib.error
+    except Exception as error:  # zipfile raises anything from KeyError to zlib.error on a damaged file
         raise _damaged(path, error) from error
 
 
 def _forms(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and kind of numbers of each array in a file, by name, from the headers alone."""
+    """Shape and dtype kind of each array in a file, by name, read from the headers."""
     try:
         with zipfile.ZipFile(path) as archive:
             found = {}
@@ -122,7 +121,7 @@ def _damaged(path: Path, error: Exception) -> StoreError:
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], str]:
-    """Shape and kind of numbers of an array in an archive."""
+    """Shape and dtype kind of an array in an archive."""
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     shape, _, kind = read[np.lib.format.read_magic(stream)[0]](stream)
     if min(shape, default=0) < 0:

@@ -1,4 +1,4 @@
-"""Masks: 8-bit palette PNGs that any viewer shows in colour and any trainer reads as class ids."""
+"""Masks: 8-bit palette PNGs of class ids, which viewers show in colour."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from advcam.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 from .atomic import atomic_write
 
 MADE_OF = "advcam-image"
-"""The text chunk of a mask that says which image it is of."""
+"""The PNG text chunk with the hash of the mask's image."""
 
 
 def voc_palette() -> list[int]:
-    """PASCAL VOC's 256 colours, [R, G, B, R, G, B, ...]: the bits of the id, spread over the channels from the top."""
+    """PASCAL VOC's 256 colours, [R, G, B, R, G, B, ...]: the bits of the id, distributed over the channels, high bits first."""
     colours = []
     for number in range(256):
         red = green = blue = 0
@@ -34,12 +34,12 @@ def voc_palette() -> list[int]:
 
 
 def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None) -> None:
-    """Writes class ids [H, W] as an 8-bit palette PNG, 0 background, 255 ignore; whole or not at all.
+    """Writes class ids [H, W] as an 8-bit palette PNG, atomically; 0 is background, 255 ignored.
 
     Args:
         path: of the file.
         ids: the mask.
-        made_of: the content of the image that it is of, kept in the file; :func:`made_of` reads it.
+        made_of: hash of the image, stored in the file for :func:`made_of`.
     """
     image = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8), mode="P")
     image.putpalette(voc_palette())
@@ -51,20 +51,24 @@ def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None) ->
 
 
 def made_of(path: Path) -> str | None:
-    """The content of the image that a mask was made of; None where there is no mask, or none that says so."""
+    """The hash of the image that a mask was made from; None without a mask or a stored hash."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             found = image.info.get(MADE_OF)
-    except Exception:  # a damaged file makes Pillow raise anything; it is made again
+    except Exception:  # Pillow may raise anything on a damaged file, which is then made again
         return None
     return found if isinstance(found, str) else None
 
 
-def load_mask(path: Path) -> NDArray[np.uint8]:
+def load_mask(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Reads class ids [H, W] from a palette or greyscale PNG.
 
+    Args:
+        path: of the file.
+        size: (H, W) of the image that it is the mask of.
+
     Raises:
-        StoreError: missing, damaged, an RGB image, or of more than 100 megapixels.
+        StoreError: missing, damaged, an RGB image, of more than 100 megapixels, or of another size than the image.
     """
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
@@ -79,6 +83,10 @@ def load_mask(path: Path) -> NDArray[np.uint8]:
                 )
             if image.mode not in ("P", "L", "1"):
                 raise StoreError(f"{path}: a mask is a palette or greyscale PNG of class ids, this is {image.mode}")
+            if size and size != (image.height, image.width):
+                raise StoreError(
+                    f"{path}: is {image.width}x{image.height}, its image {size[1]}x{size[0]} (a mask of another version of it?)"
+                )
             return np.asarray(image if image.mode != "1" else image.convert("L").point(bool), dtype=np.uint8)
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such mask") from None
@@ -86,12 +94,12 @@ def load_mask(path: Path) -> NDArray[np.uint8]:
         raise
     except Image.DecompressionBombError:
         raise StoreError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first") from None
-    except Exception as error:  # a damaged file makes Pillow raise anything, struct.error and TypeError among it
+    except Exception as error:  # Pillow may raise anything on a damaged file, such as struct.error or TypeError
         raise StoreError(f"{path}: cannot be read as a mask ({error})") from None
 
 
 def only_value(paths: Iterable[Path]) -> int | None:
-    """The one value that all masks hold; None where they hold several (or there is no mask). Reads no further than it must."""
+    """The one value that all masks hold; None if they hold several or there is no mask. Stops at the second value."""
     seen: set[int] = set()
     for path in paths:
         seen.update(np.unique(load_mask(path)).tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
@@ -99,33 +100,35 @@ class BackboneRecord(TypedDict):
     output_stride: int
     mean: Channels | None
     std: Channels | None
-    dilated: NotRequired[bool]
+    dilated: bool
 
 
-class ClassifierRecord(TypedDict):
+@dataclass(frozen=True)
+class ClassifierRecord:
     """``1-classify/model.json``."""
 
     backbone: BackboneRecord
     own: str | None
-    code: NotRequired[str | None]
+    code: str | None
     classes: Annotated[list[ClassRecord], Meta(min_length=1)]
     long_side: Annotated[int, Meta(ge=MIN_SIDE)]
     weights: str | None
     from_scratch: bool
 
 
-class NetworkRecord(TypedDict):
-    """``model.json`` of a segmentation network."""
+@dataclass(frozen=True)
+class NetworkRecord:
+    """``model.json`` of a segmentation network: enough to build it again and to use it as it is meant to be."""
 
     network: str
     backbone: BackboneRecord
-    output_stride: NotRequired[int | None]
+    output_stride: int | None
     classes: Annotated[list[ClassRecord], Meta(min_length=1)]
     long_side: int
     predict_scales: tuple[float, ...]
     predict_mirror: bool
-    predict_merge: NotRequired[str]
-    predict_crf: NotRequired[bool]
+    predict_merge: str
+    predict_crf: bool
 
 
 class Precision(TypedDict):

@@ -11,11 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advcam.attribution import ClimbSettings, strided_size
-from advcam.data import Item, Normalisation, at_least, fit_within
+from advcam.data import Item
 from advcam.extractor import AdvCAM, Maps
-from advcam.models.classifiers import Backbone
-from advcam.stages.context import Context, trained_classifier
-from advcam.stages.maps import LEAST_SIDE
+from advcam.stages.context import Context, network_input, trained_classifier
 
 
 @dataclass
@@ -30,8 +28,8 @@ class Climber:
     _climbers: dict[ClimbSettings, AdvCAM] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.model, self.record = trained_classifier(self.context)
-        self.normalise = Normalisation(*Backbone.from_record(self.record["backbone"]).normalisation())
+        self.model, record = trained_classifier(self.context)
+        self.prepare = network_input(record)
 
     def image(self, item: Item) -> Float[Tensor, "1 3 y x"]:
         """The image as the climb step gives it to the network.
@@ -39,8 +37,7 @@ class Climber:
         Raises:
             ImageError: it cannot be read.
         """
-        image = at_least(fit_within(item.read(), self.record["long_side"]), LEAST_SIDE)
-        return self.normalise(image)[None].to(self.context.runtime.torch_device())
+        return self.prepare(item.read())[None].to(self.context.runtime.torch_device())
 
     def at(self, s: ClimbSettings) -> AdvCAM:
         """The climb with these settings; the same object for the same settings."""

@@ -45,6 +45,6 @@ def networks(study: Study) -> Outcome:
 def _names(contexts: Sequence[Context]) -> list[str]:
     """Each run's network: its backbone, or the file of the user's own; with the run's name where two are the same."""
     records = [classifier_record(context.run) for context in contexts]
-    names = [str(record["own"] or record["backbone"]["name"]) for record in records]
+    names = [str(record.own or record.backbone["name"]) for record in records]
     runs = [context.run.root.resolve().name for context in contexts]
     return [f"{name} ({run})" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)]

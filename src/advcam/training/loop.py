@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
 import os
-import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from accelerate import Accelerator
 from accelerate.utils import convert_to_fp32, recursively_apply, send_to_device
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import Views
-from advcam.errors import AdvcamError, RunError, SettingsError, out_of_memory
-from advcam.models.weights import State, torch_load
+from advcam.errors import SettingsError, out_of_memory
+from advcam.models.weights import State
 from advcam.progress import Reporter
 from advcam.runtime import Runtime, is_distributed, resolve_precision
-from advcam.store import write_bytes
-from advcam.store.records import History
 
+from .batches import step_batches, usable_workers
+from .checkpoint import Checkpoint
 from .losses import Objective
 from .plan import Plan, batch_norms
-
-SHARED_MEMORY = Path("/dev/shm")
-"""Where processes leave batches for one another; Docker gives it 64 MB."""
-
-AHEAD = 3
-"""Batches of each worker that lie there at once: two that it prepares, and one that is taken."""
+from .tensorboard import Writer
 
 _WHAT = ("SIZE", "RANK", "LOCAL_RANK", "LOCAL_SIZE")
 LAUNCHERS = (
@@ -112,10 +101,10 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: plan.factor(i, steps))
     plain = accelerator.unwrap_model(model)
     parts = {"model": plain, "optimizer": optimizer, "schedule": schedule}
-    state = _Progress(folder, parts | ({"average": average} if average else {}))
-    writer = _Writer(folder if runtime.tensorboard and runtime.first else None)
+    state = Checkpoint(folder, parts | ({"average": average} if average else {}))
+    writer = Writer(folder if runtime.tensorboard and runtime.first else None)
     epochs = math.ceil(steps / per_epoch)
-    workers = _workers(runtime.workers, views, batch // shares, reporter) if len(state.history) < epochs else 0
+    workers = usable_workers(runtime.workers, views, batch // shares, reporter) if len(state.history) < epochs else 0
     for epoch in range(len(state.history), epochs):
         views.epoch = epoch
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
@@ -124,15 +113,11 @@ def fit(
         first = epoch * per_epoch
         todo = min(per_epoch, steps - first)
         mine = torch.tensor(order[: todo * batch]).view(todo, accelerator.num_processes, -1)[:, accelerator.process_index]
-        ordered = _WithErrors(views, mine.flatten().tolist())
-        loader = DataLoader(ordered, batch // shares, num_workers=workers, collate_fn=ordered.collate)
         plan.set_mode(model, body)
         total = 0.0
         try:
-            tracked = reporter.track(
-                _steps(_started(loader), runtime.accumulate), todo, f"{what}, epoch {epoch + 1} of {epochs}"
-            )
-            for at, taken in enumerate(tracked, first):
+            batches = step_batches(views, mine.flatten().tolist(), batch // shares, runtime.accumulate, workers)
+            for at, taken in enumerate(reporter.track(batches, todo, f"{what}, epoch {epoch + 1} of {epochs}"), first):
                 value = _step(accelerator, model, objective, taken, at / steps, precision)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -208,26 +193,6 @@ def _step(
     return float(accelerator.reduce(total, "sum"))
 
 
-def _workers(wanted: int, views: Views, batch: int, reporter: Reporter) -> int:
-    """So many processes as are wanted, or none where shared memory has no room for the batches that they would leave there."""
-    if not wanted or not SHARED_MEMORY.is_dir():
-        return wanted
-    try:
-        shown = views[0]
-    except (AdvcamError, RuntimeError, MemoryError):  # said where the images are read in earnest
-        return wanted
-    values = [value for part in shown for value in (part.values() if isinstance(part, dict) else [part])]
-    each = batch * sum(value.nbytes for value in values)
-    needed, free = AHEAD * wanted * each, shutil.disk_usage(SHARED_MEMORY).free
-    if needed <= free:
-        return wanted
-    reporter.say(
-        f"images are read in the training process: {wanted} workers need {needed / 2**20:.0f} MB of shared memory,"
-        f" {SHARED_MEMORY} has {free / 2**20:.0f} MB free (docker run --shm-size=1g gives more)"
-    )
-    return 0
-
-
 def _remedy(batch: int, processes: int, parts: int) -> str:
     """What to do where memory ran out: more parts, each of two images at least; else smaller crops."""
     more = [n for n in range(parts + 1, batch // (2 * processes) + 1) if batch % (n * processes) == 0]
@@ -239,127 +204,8 @@ def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches; the processes that read them leave Ctrl-C, which a terminal sends to all, to this one."""
-    if not hasattr(signal, "pthread_sigmask"):
-        return iter(loader)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started now keeps it blocked
-    try:
-        return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _steps(loader: Iterable[Any], parts: int) -> Iterator[list[Any]]:
-    """The batches that belong to one step, together; an error is raised."""
-    taken: list[Any] = []
-    for batch in loader:
-        if isinstance(batch, AdvcamError):
-            raise batch
-        taken.append(batch)
-        if len(taken) == parts:
-            yield taken
-            taken = []
-
-
 @torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, weight: float) -> None:
     """Moves the average towards the model; what is not a float is copied."""
     for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         kept.lerp_(now, weight) if kept.is_floating_point() else kept.copy_(now)
-
-
-class _WithErrors(Dataset[Any]):
-    """Views in an order. An error of ours comes out of a worker process as itself, not as a worker's traceback."""
-
-    def __init__(self, views: Views, order: list[int]) -> None:
-        self.views, self.order = views, order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, at: int) -> Any:
-        try:
-            return self.views[self.order[at]]
-        except AdvcamError as error:
-            return error
-
-    @staticmethod
-    def collate(views: list[Any]) -> Any:
-        """A batch, or the first error among its views."""
-        return next((view for view in views if isinstance(view, AdvcamError)), None) or default_collate(views)
-
-
-class _Progress:
-    """What is kept between epochs, on disk."""
-
-    def __init__(self, folder: Path, parts: dict[str, Any]) -> None:
-        self.path, self.parts = folder / "training.pt", parts
-        self.history: list[dict[str, Any]] = []
-        self.best: State = {}
-        if self.path.is_file():
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Takes up what the file holds.
-
-        Raises:
-            RunError: it is damaged, or the state of another network.
-        """
-        remedy = f"delete {self.path} and give the same command again: this training then starts anew"
-        try:
-            kept = torch_load(self.path)
-            history = msgspec.convert(kept["history"], History)
-            best = msgspec.convert(kept["best"], dict[str, Any])
-            if not history:
-                raise ValueError("no epoch")
-        except Exception as error:  # a damaged file raises anything from EOFError to zipfile's
-            said = " ".join(str(error).split())[:160]
-            raise RunError(f"{self.path}: damaged ({type(error).__name__}: {said}); {remedy}") from None
-        try:
-            for name, part in self.parts.items():
-                part.load_state_dict(kept[name])
-            wanted = {name: (value.shape, True) for name, value in self.parts["model"].state_dict().items()}
-            if {name: (value.shape, value.is_contiguous()) for name, value in best.items()} != wanted:
-                raise ValueError("its best weights are none of this network")
-        except Exception as error:  # optimizers and schedules raise whatever comes
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunError(f"{self.path}: the state of another network ({said}); {remedy}") from None
-        # The same words as this program's own, so that the file is written the same as by one that was never stopped.
-        self.history = [{sys.intern(name): value for name, value in record.items()} for record in history]
-        self.best = best
-
-    def save(self, record: dict[str, Any], best_by: str | None, model: nn.Module, write: bool) -> None:
-        score, *past = (-1.0 if best_by is None or math.isnan(r[best_by]) else r[best_by] for r in (record, *self.history))
-        if score == -1.0 == max([-1.0, *past]) or score > max(past, default=-1.0):  # where nothing tells, the last
-            self.best = {n: v.detach().cpu().clone().contiguous() for n, v in model.state_dict().items()}
-        self.history.append(record)
-        if not write:
-            return
-        kept = {name: part.state_dict() for name, part in self.parts.items()}
-        stream = io.BytesIO()  # torch's own writer turns a full disk into a riddle
-        torch.save(kept | {"history": self.history, "best": self.best}, stream)
-        write_bytes(self.path, stream.getbuffer())
-
-
-class _Writer:
-    """TensorBoard's, where one is wanted."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.writer = None
-        if folder:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise SettingsError("--tensorboard: it is not installed; `pip install tensorboard`, or leave it out") from None
-            self.writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def flush(self) -> None:
-        """Writes what was collected to disk."""
-        if self.writer:
-            self.writer.flush()
-
-    def numbers(self, step: int, found: dict[str, float]) -> None:
-        """Writes numbers of a step."""
-        for name, value in found.items() if self.writer else ():
-            self.writer.add_scalar(name, value, step)  # type: ignore[union-attr]

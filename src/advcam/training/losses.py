@@ -12,9 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advcam.errors import SettingsError
-
-IGNORE = 255
-"""Pixels that no loss looks at."""
+from advcam.limits import IGNORE
 
 
 class Objective(Protocol):

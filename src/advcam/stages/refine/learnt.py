@@ -52,10 +52,10 @@ def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSou
 
     network, normalise = _trained(context, config, settings, source, BoundaryNet, confident, loss)
 
-    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
-        image = normalise(picture).to(maps.device)
+    def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+        seen = normalise(image).to(maps.device)
         with torch.no_grad():
-            plain, mirrored = network(torch.stack([image, image.flip(-1)]))
+            plain, mirrored = network(torch.stack([seen, seen.flip(-1)]))
         boundary = ((plain[:1] + mirrored[:1].flip(-1)) / 2).sigmoid()
         powers = resize(maps, (boundary.shape[1], boundary.shape[2])).clamp_min(0) ** settings.power
         parts, of_class = powers[:0], []
@@ -63,7 +63,7 @@ def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSou
             parts, held = instance_maps(powers, cluster(plain[1:]))
             of_class = [ids[at] for at in held.tolist()]
         walked = random_walk(torch.cat([powers, parts]), boundary, settings.radius, settings.beta, settings.log2_steps)
-        full = resize(walked, (picture.height, picture.width))
+        full = resize(walked, (image.height, image.width))
         whole, split = full[: len(ids)], full[len(ids) :]
         instances = _objects(split, of_class, settings) if settings.instances else None
         return Found(_of_maximum(whole), ids, settings.threshold, instances)
@@ -96,14 +96,14 @@ def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSou
 
     network, normalise = _trained(context, config, settings, source, AffinityNet, confident, loss)
 
-    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+    def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         with torch.no_grad():
-            features = network(normalise(picture)[None].to(maps.device))[0]
+            features = network(normalise(image)[None].to(maps.device))[0]
         cells = resize(maps, (features.shape[1], features.shape[2])).clamp(0, 1)
         everything = torch.cat([(1 - cells.amax(0, keepdim=True)) ** settings.alpha, cells])
         walked = feature_walk(everything, features, settings.radius, settings.beta, settings.log2_steps)
         shares = walked / walked.sum(0).clamp_min(1e-12)
-        return Found(resize(shares, (picture.height, picture.width)), (0, *ids), NO_THRESHOLD)
+        return Found(resize(shares, (image.height, image.width)), (0, *ids), NO_THRESHOLD)
 
     return refine
 
@@ -184,11 +184,11 @@ def _write_confident(context: Context, config: RefineConfig, source: MapSource, 
     left = [item for item in train if not run.confident(item.id).is_file()]
     with context.reporter.bar("confident labels", len(train), done=len(train) - len(left)) as advance:
         for item, stored in source(left):
-            picture = fit_within(item.read(), config.long_side)
-            ids = np.zeros((picture.height, picture.width), dtype=np.uint8)
+            image = fit_within(item.read(), config.long_side)
+            ids = np.zeros((image.height, image.width), dtype=np.uint8)
             if stored.classes:
                 maps = resize(stored.maps.to(device), ids.shape)
-                ids = confident(pixels(picture, maps), maps, stored.classes).cpu().numpy()
+                ids = confident(pixels(image, maps), maps, stored.classes).cpu().numpy()
             save_mask(run.confident(item.id), ids)
             advance(1)
     _see_that_there_is_something_to_learn(context, config.method)

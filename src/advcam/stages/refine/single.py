@@ -47,9 +47,9 @@ Refiner = Callable[[Image, Float[Tensor, "k h w"], tuple[int, ...]], Found]
 NO_THRESHOLD = -1.0
 
 
-def pixels(picture: Image, like: Tensor) -> UInt8[Tensor, "3 y x"]:
+def pixels(image: Image, like: Tensor) -> UInt8[Tensor, "3 y x"]:
     """The image's pixels, on the device of another tensor."""
-    return torch.from_numpy(np.array(picture)).to(like.device).permute(2, 0, 1)
+    return torch.from_numpy(np.array(image)).to(like.device).permute(2, 0, 1)
 
 
 def resize(maps: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, "k y x"]:
@@ -61,15 +61,15 @@ def resize(maps: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor,
 
 def by_threshold(settings: Threshold) -> Refiner:
     """The maps as they are."""
-    return lambda picture, maps, ids: Found(resize(maps, (picture.height, picture.width)), ids, settings.threshold)
+    return lambda image, maps, ids: Found(resize(maps, (image.height, image.width)), ids, settings.threshold)
 
 
 def by_pamr(settings: Pamr) -> Refiner:
     """The maps, moved to the image's edges."""
 
-    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
-        image, full = pixels(picture, maps), resize(maps, (picture.height, picture.width))
-        return Found(pamr(image[None].float(), full[None], settings.iterations)[0], ids, settings.threshold)
+    def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+        full = resize(maps, (image.height, image.width))
+        return Found(pamr(pixels(image, maps)[None].float(), full[None], settings.iterations)[0], ids, settings.threshold)
 
     return refine
 
@@ -77,11 +77,11 @@ def by_pamr(settings: Pamr) -> Refiner:
 def by_crf(settings: Crf) -> Refiner:
     """The marginals of a dense CRF on the thresholded maps, background among them."""
 
-    def refine(picture: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
-        full = resize(maps, (picture.height, picture.width))
+    def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
+        full = resize(maps, (image.height, image.width))
         seeds = argmax_mask(full, range(1, len(ids) + 1), settings.threshold)[None].long()
         unary = unary_from_labels(seeds, len(ids) + 1, settings.certainty)
-        marginals = dense_crf(pixels(picture, maps)[None], unary, settings.iterations, settings.gaussian, settings.bilateral)
+        marginals = dense_crf(pixels(image, maps)[None], unary, settings.iterations, settings.gaussian, settings.bilateral)
         return Found(marginals[0], (0, *ids), NO_THRESHOLD)
 
     return refine

@@ -1,0 +1,72 @@
+"""What a data set holds: images with labels, and what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from .images import read_image
+from .labels import ClassTable
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a data set.
+
+    Args:
+        id: path below the folder, without suffix.
+        path: of the file.
+        labels: class positions.
+        size: (H, W) in pixels.
+        content: hash of the file when it was looked at; None is not known.
+    """
+
+    id: str
+    path: Path
+    labels: tuple[int, ...]
+    size: tuple[int, int]
+    content: str | None = None
+
+    def read(self) -> Image.Image:
+        """The image as 8-bit RGB; see :func:`~advcam.data.images.read_image`.
+
+        Raises:
+            ImageError: it cannot be read, or is not the image any more that was looked at.
+        """
+        return read_image(self.path, self.content)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One thing left out, and why."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run works on.
+
+    Args:
+        classes: the classes of the class list, or those that some image has.
+        train: images to train on.
+        eval: images to score on; empty where no list named them.
+        skipped: what was left out, and why.
+        doubts: what is used and looks wrong, and why.
+        unlabelled: images in the folder that the labels do not name; no fault, they are no part of the data set.
+    """
+
+    classes: ClassTable
+    train: tuple[Item, ...]
+    eval: tuple[Item, ...]
+    skipped: tuple[Skip, ...]
+    doubts: tuple[Skip, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """All images, each once, in order of id."""
+        return tuple(sorted({item.id: item for item in self.train + self.eval}.values(), key=lambda item: item.id))

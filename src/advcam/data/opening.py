@@ -1,0 +1,59 @@
+"""Every image of a data set opened once, several at a time, as many pixels as memory admits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from advcam.errors import ImageError
+from advcam.limits import MAX_PIXELS_AT_ONCE
+from advcam.process import usable_cores
+
+from .images import look_at, pixels_of
+from .items import Item, Skip
+
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+class _Room:
+    """So many pixels may be decoded at once; an image that alone has more waits for all others to be done."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = self.free = pixels
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        pixels = min(pixels, self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+def open_all(named: list[tuple[str, Path, tuple[int, ...]]], track: Track) -> tuple[dict[str, Item], list[Skip], list[Skip]]:
+    """Opens every image; the ones that cannot be read become skips, and what is odd about the others doubts."""
+
+    def look(entry: tuple[str, Path, tuple[int, ...]]) -> tuple[Item | Skip, Skip | None]:
+        key, path, labels = entry
+        try:
+            with room.taken(pixels_of(path)):
+                seen = look_at(path)
+        except ImageError as error:
+            return Skip(key, str(error)), None
+        return Item(key, path, labels, seen.size, seen.content), Skip(key, f"{path}: {seen.doubt}") if seen.doubt else None
+
+    room = _Room(MAX_PIXELS_AT_ONCE)
+    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
+        looked = list(track(pool.map(look, named), len(named), "look at the images"))
+    good = {item.id: item for item, _ in looked if isinstance(item, Item)}
+    return good, [skip for skip, _ in looked if isinstance(skip, Skip)], [doubt for _, doubt in looked if doubt]

@@ -1,0 +1,164 @@
+"""The climbs of one call, in chunks that fit memory."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from advcam.attribution import ClimbSettings, Step, climb, counted, make_views
+from advcam.models import Network, as_network_errors
+
+from .maps import Maps
+from .memory import Budget
+
+CLASSES_AT_ONCE = 8
+"""Of one image, where its features are computed only once."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call: its settings, the images, the network (and the same, made fast), and image and class of each of M pairs."""
+
+    settings: ClimbSettings
+    budget: Budget
+    images: Float[Tensor, "n 3 y x"]
+    network: Network
+    climber: Network
+    image: Int[Tensor, " m"]
+    target: Int[Tensor, " m"]
+
+    def climb(self, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Every pair at one scale: the sum of its maps, the first of them, and what was recorded on the way."""
+
+        def one(rows: slice) -> dict[str, Tensor]:
+            steps = self.steps(rows, scale, move_last=record)
+            first = step = next(steps)
+            total, maps, scores = first.maps.clone(), [first.maps], [first.scores]
+            strange = not_finite(first)
+            for step in steps:
+                total += step.maps
+                strange |= not_finite(step)
+                if record:
+                    maps.append(step.maps)
+                    scores.append(step.scores)
+            kept = {"sum": total, "first": first.maps, "strange": strange}
+            if record and step.moved is not None:
+                kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), "images": self.pixels(step.moved)}
+            return kept
+
+        with undisturbed():
+            done = self._in_chunks(scale, one)
+            joined = {name: torch.cat([part[name] for part in done]) for name in done[0]}
+        warn_not_finite(joined.pop("strange"))
+        return joined.pop("sum"), joined.pop("first"), joined
+
+    def begin(self, scale: float) -> tuple[list[Iterator[Step]], list[Step]]:
+        """All climbs, in chunks that memory admits, and the first step of each."""
+        while True:
+            chunks = list(self._chunks(scale))
+            running = [self.steps(rows, scale) for rows in chunks]
+            try:
+                return running, [next(climbs) for climbs in running]
+            except Exception as error:
+                longest = max(rows.stop - rows.start for rows in chunks)
+                self.budget.halve(error, self.images, scale, min(self._room(scale), longest))
+
+    def steps(self, rows: slice, scale: float, *, move_last: bool = False) -> Iterator[Step]:
+        """The climbs of some pairs, whose images are looked at once each."""
+        s = self.settings
+        with undisturbed():
+            own, image = self.image[rows].unique(return_inverse=True)
+            raw = climb(
+                self.climber, make_views(self.images[own], scale, s.mirror), image, self.target[rows], s,
+                head=self.network.linear(), steps=int(s.steps_at(scale)), move_last=move_last,
+            )  # fmt: skip
+            steps = counted(raw, s)
+        while True:
+            with undisturbed(), as_network_errors(self.network.model, "fails on its gradient"):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def maps(self, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor]) -> Maps:
+        """The grids of every scale as maps of the images."""
+        size = (self.images.shape[2], self.images.shape[3])
+        return Maps.of(
+            grids, size, image=self.image, target=self.target, first=tuple(first), grid=self.settings.grid,
+            layer=str(self.network), **recorded,
+        )  # fmt: skip
+
+    def pixels(self, views: Float[Tensor, "c v 3 y x"]) -> Tensor:
+        """The views as they are handed out: the image alone where there is no mirror image."""
+        return views if self.settings.mirror else torch.squeeze(views, 1)
+
+    def _in_chunks(self, scale: float, one: Callable[[slice], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """``one`` for all pairs, as many at once as memory admits: where it runs out, ``max_pixels`` is halved."""
+        done: list[dict[str, Tensor]] = []
+        start = 0
+        while start < len(self.image):
+            rows = next(self._chunks(scale, start))
+            try:
+                done.append(one(rows))
+                start = rows.stop
+            except Exception as error:
+                self.budget.halve(error, self.images, scale, min(self._room(scale), rows.stop - rows.start))
+        return done
+
+    def _chunks(self, scale: float, start: int = 0) -> Iterator[slice]:
+        """Slices of the pairs, as many as ``max_pixels`` admits and at least one; an image's pairs together where they fit.
+
+        A single step looks at each image once, for up to eight classes at the cost of one.
+        """
+        each = CLASSES_AT_ONCE if self.settings.steps_at(scale) == 1 else 1
+        room = self._room(scale)
+        begin = at = start
+        used = 0
+        for _, group in groupby(self.image[start:].tolist()):
+            count = len(list(group))
+            cost = -(-count // each)
+            if used and used + cost > room:
+                yield slice(begin, at)
+                begin, used = at, 0
+            at, used = at + count, used + cost
+            while used > room:  # one image has more classes than there is room for
+                yield slice(begin, begin + room * each)
+                begin, used = begin + room * each, used - room
+        if begin < at:
+            yield slice(begin, at)
+
+    def _room(self, scale: float) -> int:
+        """How many climbs go through the network at once; one where it mixes the images of a batch."""
+        return 1 if self.network.mixes else self.budget.at_once(self.images, scale)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Neither the caller's inference mode nor their autocast reaches inside."""
+    with torch.inference_mode(False), contextlib.ExitStack() as stack:
+        for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def not_finite(step: Step) -> Tensor:
+    """[C] whether a climb's scores are NaN or infinite."""
+    return torch.logical_not(step.scores.isfinite().all(1))
+
+
+def warn_not_finite(strange: Tensor) -> None:
+    """Warns where the scores of any climb are NaN or infinite."""
+    if count := int(strange.sum()):
+        warnings.warn(
+            f"the logits of {count} of {len(strange)} (image, class) pairs are NaN or infinite; what is not finite of their"
+            " maps is 0. Look at the model's weights and at how images are normalised",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,38 @@
+"""What a step's trained network says of the images."""
+
+from __future__ import annotations
+
+from advcam.data import Skip
+from advcam.errors import ImageError
+from advcam.segmenter import Segmenter
+from advcam.store import save_mask
+
+from .context import Context, list_skips
+
+
+def predict(context: Context, step: str, precision: str) -> list[Skip]:
+    """Writes predictions/ID.png of the images for scoring (of all, where no list names them); each process its share.
+
+    Returns:
+        Images that memory did not suffice for, also in skipped.csv of the step's folder.
+    """
+    segmenter = Segmenter.load(context.run.folder(step), context.runtime.torch_device(), precision)
+    everything = list(context.data.eval or context.data.items)
+    wanted = context.runtime.share(everything)
+    left = [item for item in wanted if not context.run.prediction(item.id, step).is_file()]
+    with context.reporter.bar("predict", len(wanted), done=len(wanted) - len(left)) as advance:
+        for item in left:
+            image = item.read()
+            try:
+                ids = segmenter(image)
+            except ImageError as error:
+                context.reporter.warn(f"{item.path}: {error}, with `advcam predict --model {context.run.folder(step)}`")
+            else:
+                save_mask(context.run.prediction(item.id, step), ids)
+            advance(1)
+    context.runtime.wait()
+    without = [item.id for item in everything if not context.run.prediction(item.id, step).is_file()]
+    skips = [Skip(name, "memory did not suffice; advcam predict takes it in windows (--window 512)") for name in without]
+    if context.runtime.first:
+        list_skips(context.run.folder(step) / "skipped.csv", skips)
+    return skips

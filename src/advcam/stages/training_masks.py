@@ -1,0 +1,51 @@
+"""Masks to train on, read and checked before the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from advcam.data import IGNORE, Item
+from advcam.errors import RunError, StoreError
+from advcam.store import load_mask
+
+
+def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: np.ndarray[Any, Any], remedy: str) -> set[int]:
+    """Looks at every mask before hours are spent on them; returns the ids that they hold.
+
+    Args:
+        items: the images.
+        mask: where the mask of each is, by its id.
+        positions: [256] what each id becomes; ids that become 255 and are not 255 are refused.
+        remedy: what to do, for the message.
+
+    Raises:
+        RunError: masks that are missing, of another size than their image, or hold ids that are no class; masks that
+            together hold nothing but 255, or nothing but background.
+    """
+    folder = mask(items[0].id).parent
+    missing = [item.id for item in items if not mask(item.id).is_file()]
+    if missing:
+        raise RunError(f"{folder}: {len(missing)} of {len(items)} images have no mask, the first is {missing[0]}; {remedy}")
+    held = np.zeros(256, dtype=bool)
+    for item in items:
+        try:
+            ids = load_mask(mask(item.id), item.size)
+        except StoreError as error:
+            raise RunError(f"{error}; {remedy}") from error
+        here = np.bincount(ids.ravel(), minlength=256) > 0
+        odd = np.flatnonzero(here & (positions == IGNORE) & (np.arange(256) != IGNORE))
+        if len(odd):
+            raise RunError(
+                f"{mask(item.id)}: holds id {odd[0]}, which is no class of this run (0 background, classes"
+                f" {', '.join(str(i) for i in np.flatnonzero(positions != IGNORE)[1:])}, 255 ignored); {remedy}"
+            )
+        held |= here
+    known = {int(positions[i]) for i in np.flatnonzero(held)} - {IGNORE}
+    if known <= {0}:
+        only = "background" if known else "255, ignored"
+        raise RunError(f"{folder}: all {len(items)} masks hold nothing but {only}: there is nothing to learn; {remedy}")
+    return {int(i) for i in np.flatnonzero(held)}
