@@ -107,7 +107,7 @@ def test_an_image_that_changes_while_a_step_reads_it_stops_the_step(climbed, mon
     from advcam import preflight
 
     data, run = climbed
-    monkeypatch.setattr(preflight, "need_images", lambda context: repainted(data / "images" / "scene-00004.png"))
+    monkeypatch.setattr(preflight, "check_images", lambda context: repainted(data / "images" / "scene-00004.png"))
     assert main(["climb", "--run", str(run), "--redo", "--quiet"]) == 2
     assert "scene-00004.png: has changed since this run looked at it" in capsys.readouterr().err
 

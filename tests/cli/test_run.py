@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from advcam.cli import main
+from advcam.stages.classify import ClassifyConfig
+from advcam.stages.table import STEPS
 from conftest import NETWORK, SEGMENT, arguments
 
 
@@ -270,7 +273,7 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     assert after["segment"]["config"] == before["segment"]["config"]
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast", "--quiet"]) == 0
     fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
-    assert (fast["steps"], fast["mirror"], fast["precision"]) == (4, False, "float32")
+    assert (fast["steps"], fast["mirror"], fast["precision"]) == (4, False, "auto")
     assert (
         main(["classify", "--run", str(run), "--redo", "--backbone", "resnet10t", "--from-scratch", "--epochs", "1", "--quiet"])
         == 0
@@ -484,3 +487,56 @@ def test_help_has_an_example(verb, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([verb, "--help"])
     assert f"example:\n  advcam {verb} " in capsys.readouterr().out
+
+
+def test_a_run_of_another_version_is_refused_with_one_line(finished, tmp_path, capsys):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    state = json.loads((run / "run.json").read_text())
+    del state["layout"]
+    for made in state["steps"].values():
+        made["settings"] = made.pop("config")
+    (run / "run.json").write_text(json.dumps(state | {"options": {}}))
+    before = sorted(run.rglob("*"))
+    for verb in ("climb", "refine", "report"):
+        assert main([verb, "--run", str(run), "--quiet"]) == 2
+        said = capsys.readouterr().err
+        assert "another version of advcam made it" in said
+        assert "start another run" in said
+        assert len(said.splitlines()) == 1
+    assert sorted(run.rglob("*")) == before
+
+
+def test_what_is_on_record_makes_each_step_again(finished, tmp_path):
+    """`config` is replayable, paths included, and `key` is of what changes the result: not of where a file lies."""
+    state = json.loads((finished / "run.json").read_text())
+    for name in ("classify", "climb", "refine", "segment"):
+        made, kind = state["steps"][name], STEPS[name].config
+        assert kind.from_record(made["config"]).record() == kind.from_record(kind.from_record(made["config"]).record()).record()
+        assert set(made["given"]) <= set(kind.options())
+        assert made["key"]
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        shutil.copy(finished / "1-classify" / "model.safetensors", tmp_path / place / "w.safetensors")
+    one, other = (ClassifyConfig(weights=str(tmp_path / place / "w.safetensors")) for place in ("here", "there"))
+    assert one.record() != other.record()
+    assert one.identity() == other.identity()
+
+
+def test_a_typed_choice_says_what_it_takes_the_place_of(finished, tmp_path, capsys):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    assert main(["climb", "--run", str(run), "--redo", "--preset", "fast"]) == 0
+    assert "climb: preset takes the place of what the run was given before: steps" in capsys.readouterr().err
+    assert main(["refine", "--run", str(run), "--refine-option", "iterations=4"]) == 0
+    assert main(["refine", "--run", str(run), "--redo", "--method", "threshold"]) == 0
+    assert "refine: method takes the place of what the run was given before: iterations" in capsys.readouterr().err
+    assert main(["refine", "--run", str(run), "--redo", "--refine-option", "iterations=4"]) == 2
+    assert "threshold has no setting 'iterations'" in capsys.readouterr().err
+
+
+def test_a_recipe_typed_later_stands_below_what_was_typed_for_the_run(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("[climb]\nsteps = 5\nmirror = true\n")
+    assert main(["climb", "--run", str(run), "--redo", "--quiet", "--recipe", str(recipe)]) == 0
+    made = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
+    assert (made["steps"], made["mirror"]) == (3, True)  # 3 was typed for `advcam run`
