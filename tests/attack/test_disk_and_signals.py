@@ -193,7 +193,7 @@ def test_a_signal_stops_a_step_which_goes_on_to_the_same_result(forks, whole, tm
     assert stopped == 6
 
 
-def test_ctrl_c_at_a_terminal_is_one_line_where_processes_read_pictures(forks, whole, tmp_path):
+def test_ctrl_c_at_a_terminal_is_one_line_where_processes_read_images(forks, whole, tmp_path):
     rng, made, run = random.Random(0), whole.made["segment"], tmp_path / "run"
     for turn in range(6):
         whole.before("segment", run)

@@ -118,7 +118,7 @@ def test_one_step_again_with_other_settings(finished, scenes, tmp_path, capsys):
 
 
 def test_predict(finished, scenes, tmp_path):
-    images = tmp_path / "pictures"
+    images = tmp_path / "images"
     images.mkdir()
     Image.open(next((scenes / "images").iterdir())).resize((90, 50)).save(images / "größe.png")
     (images / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -280,7 +280,7 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     capsys.readouterr()
 
 
-def test_pictures_that_went_away_drop_nothing(finished, scenes, tmp_path, capsys):
+def test_images_that_went_away_drop_nothing(finished, scenes, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
     data = json.loads((tmp_path / "run" / "data.json").read_text())
     data["train"][0]["path"] = "/gone.png"
@@ -309,7 +309,7 @@ def test_the_remedy_of_an_error_is_taken(scenes, tmp_path, capsys):
     assert main(["classify", *arguments(scenes, "")[1:11], "--run", str(tmp_path / "run"), *NETWORK]) == 0
 
 
-def test_one_class_and_a_few_pictures(scenes, tmp_path):
+def test_one_class_and_a_few_images(scenes, tmp_path):
     """A data set of five images and one class, no lists, no class list, in sub-folders, some showing nothing."""
     folder = tmp_path / "images" / "sub"
     folder.mkdir(parents=True)
@@ -326,7 +326,7 @@ def test_one_class_and_a_few_pictures(scenes, tmp_path):
     assert json.loads((out / "run.json").read_text())["classes"] == [{"id": 1, "name": "thing"}]
 
 
-def test_a_classifier_with_classes_that_no_picture_has(finished, scenes, tmp_path, capsys):
+def test_a_classifier_with_classes_that_no_image_has(finished, scenes, tmp_path, capsys):
     rows = (scenes / "labels.csv").read_text().split()
     some = [rows[0], *(row for row in rows[1:] if "ring" in row or "cross" in row)]
     (tmp_path / "labels.csv").write_text("\n".join(some))
@@ -339,7 +339,7 @@ def test_a_classifier_with_classes_that_no_picture_has(finished, scenes, tmp_pat
     assert "another number of classes" in capsys.readouterr().err
 
 
-def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp_path, capsys):
+def test_predict_does_not_mix_models_or_overwrite_images(finished, scenes, tmp_path, capsys):
     words = ["predict", "--model", str(finished / "4-segment"), "--images", str(scenes / "images"), "--quiet"]
     out = tmp_path / "out"
 
@@ -386,7 +386,7 @@ def test_a_run_refused_before_its_first_step_gives_way(scenes, tmp_path, capsys)
     assert main(["classify", *fewer[1 : fewer.index("--out")], *kept, "--run", str(tmp_path / "run"), *NETWORK]) == 0
 
 
-def test_nothing_to_score_on_is_not_scored_on_the_training_pictures(scenes, tmp_path, capsys):
+def test_nothing_to_score_on_is_not_scored_on_the_training_images(scenes, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     for name in (data / "eval.txt").read_text().split():

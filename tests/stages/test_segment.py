@@ -330,7 +330,7 @@ def test_masks_of_one_bit_and_ids_that_are_no_class(run, scenes, few, tmp_path, 
     assert "masks hold ids 99, which are no classes of this run and count as background" in capsys.readouterr().err
 
 
-def test_names_that_are_no_pictures_are_listed(run, scenes, few, tmp_path, capsys):
+def test_names_that_are_no_images_are_listed(run, scenes, few, tmp_path, capsys):
     (tmp_path / "list.txt").write_text(few.read_text() + "nobody\n")
     words = ["semi", "--run", str(run), "--pixel-labels", str(tmp_path / "list.txt"), "--masks", str(scenes / "masks"), *SMALL]
     assert main([*words, "--mode", "labelled"]) == 1

@@ -163,7 +163,7 @@ def test_the_page_has_a_table_of_localisation(run, tmp_path):
     assert all(text in page for text in ("MaxBoxAccV2", "32.1", "65.4", "75.0", "by boxes"))
 
 
-def test_pictures_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
+def test_images_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
     masks, names = shutil.copytree(scenes / "masks", tmp_path / "masks"), [f"scene-{at:05d}" for at in range(16, 20)]
     Image.new("P", (10, 10)).save(masks / "scene-00017.png")
     (masks / "scene-00018.png").unlink()
