@@ -65,11 +65,18 @@ def test_the_published_recipe_with_fewer_steps(run):
     assert (made["network"], made["optimizer"], made["lr"], made["balanced"]) == ("deeplabv2", "sgd", 2.5e-4, True)
     assert (made["steps"], made["crop"], made["batch"]) == (2, 64, 8), "an option and flags win over the recipe"
     assert made["predict_scales"] == [0.5, 0.75, 1.0, 1.25, 1.5]
-    before = weights(run / "1-classify")
-    after = weights(run / "4-segment")
-    kept = [n for n in after if "bn" in n and n.startswith("encoder.") and not n.endswith("tracked")]
-    assert kept, "the encoder has BatchNorm"
-    assert before
+
+
+def test_frozen_batch_norm_is_the_classifier_s_to_the_last_bit(run):
+    words = ["--segment-option", "steps=2", "--segment-option", "encoder=''", "--segment-option", "start=classifier"]
+    assert segment(run, "--recipe", "deeplab-v2", *words) == 0
+    before, after = weights(run / "1-classify"), weights(run / "4-segment")
+    norms = {name.removesuffix(".running_mean") for name in before if name.endswith(".running_mean")}
+    equal = {n: torch.equal(after[f"encoder.model.{n}"], v) for n, v in before.items() if f"encoder.model.{n}" in after}
+    frozen = {name: same for name, same in equal.items() if name.rpartition(".")[0] in norms}
+    assert len(frozen) == 5 * len(norms) > 0, "weight, bias, mean, variance and count of each"
+    assert all(frozen.values())
+    assert not any(same for name, same in equal.items() if name not in frozen), "the convolutions were trained"
 
 
 def test_a_recipe_of_ones_own(run, tmp_path, capsys):
