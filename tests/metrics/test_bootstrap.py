@@ -26,7 +26,6 @@ def test_seed_numbers_are_those_of_a_loop_over_draws_and_images():
     confused[:, :, :, 3] = 0  # predicted nowhere, and in two images not there either
     confused[:, :, 3, 1:] = 0
     confused[:2, :, 3] = 0
-    confused = confused * (torch.arange(labels) >= 0)
     true = torch.randint(100, 200, (images, labels))
     true[:, 3] = torch.tensor([0, 0, 9, 9, 0, 9])
     for label in range(labels):  # so that every threshold has the same truth

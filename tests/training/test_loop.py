@@ -207,7 +207,7 @@ def test_tensorboard_logs(tmp_path, views):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_image_that_breaks_on_the_way(tmp_path, views, workers):
+def test_an_image_that_breaks_on_the_way(tmp_path, views, workers):
     """The error is the image's own, from a worker process too."""
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
