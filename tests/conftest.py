@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import socket
 import tempfile
 from pathlib import Path
 
@@ -55,6 +57,24 @@ def photos():
     if not (SHARED / "photos").is_dir():
         pytest.skip(f"{SHARED / 'photos'} is not there: the photographs may not be distributed and lie beside the repository")
     return SHARED / "photos"
+
+
+@pytest.fixture
+def run_code(tmp_path):
+    """Runs code that stands in a document or a message, with names given to it; gives the names that it leaves."""
+
+    def run(code, **given):
+        (tmp_path / "code.py").write_text(code)
+        return runpy.run_path(str(tmp_path / "code.py"), given)
+
+    return run
+
+
+def free_port():
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 class SmallNet(nn.Module):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from advcam.cli import main
 from advcam.store import load_mask, read_json, save_mask, write_json
+from conftest import free_port
 
 SMALL = ["--epochs", "1", "--crop", "64", "--batch", "8", "--workers", "0", "--quiet"]
 
@@ -199,7 +200,7 @@ def test_two_processes_segment(run):
     """The real launcher, the real command: one run, written by the first process, predictions shared out."""
     words = ["--network", "deeplabv2", "--segment-option", "batch_norm=frozen"]
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29514",
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port(),
         "-m", "--", "advcam", "segment", "--run", str(run), "--redo", *SMALL, *words,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
