@@ -4,7 +4,7 @@ That file holds what the authors' code gave on a CPU, in float32, on a small ran
 same names:
 
 * whole: the image, the network's weights, the classes, the pooled scores of every step, the map of all scales;
-* of maps at one scale, the first, 10th, 19th and last step, and their sum over all steps (``single.C.sum``, which is added here);
+* of maps at one scale, the first, 10th, 19th and last step, and their sum over all steps (``single.C.sum``, added here);
 * of pixels after the last step and of the map of all scales at full size, every 6th row and column;
 * of the views at each scale, every 12th row and column.
 

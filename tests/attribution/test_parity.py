@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from cut_parity import CUT, FULL, cut, with_sums
 from torch import nn
 
 import advcam
-from cut_parity import CUT, FULL, cut, with_sums
 
 TOLERANCE = 1e-5  # of the maximum; the issue asks for 1e-4
 
