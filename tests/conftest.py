@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -68,6 +71,13 @@ def run_code(tmp_path):
         return runpy.run_path(str(tmp_path / "code.py"), given)
 
     return run
+
+
+def python(code, environment):
+    """What a Python of its own says, in JSON."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def free_port():

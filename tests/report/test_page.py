@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from advcam.attribution.settings import PRESETS
 from advcam.cli import main
 
 
@@ -95,15 +94,16 @@ def test_its_numbers_are_those_that_were_measured(finished):
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        (PRESETS["default"], "default preset (ours)"),
-        (PRESETS["official"], "published rules"),
-        (PRESETS["paper"], "equations as printed"),
-        (PRESETS["official"] | {"ceiling": 0.25}, "rules of this run's own"),
+        ([], "default preset (ours)"),
+        (["--preset", "official", "--scales", "1"], "published rules"),
+        (["--preset", "paper"], "equations as printed"),
+        (["--preset", "official", "--scales", "1", "--climb-option", "ceiling=0.25"], "rules of this run's own"),
     ],
 )
-def test_it_says_by_whose_rules_the_run_climbed(run, rules, said):
-    changed(run / "run.json", lambda state: state["steps"]["climb"]["settings"].update(rules))
-    read = reported(run)
+def test_it_says_by_whose_rules_the_run_climbed(run, scenes, rules, said):
+    assert main(["climb", "--run", str(run), "--redo", "--steps", "1", *rules, "--quiet"]) == 0
+    assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--quiet"]) == 0
+    read = Read(run / "report.html")
     titles = [row[0] for row in read.rows if row and row[0].startswith("Seed, AdvCAM")]
     assert titles == [f"Seed, AdvCAM, {said}"] * 2  # of all, and by class
     assert read.row(f"AdvCAM, {said}")  # localisation
@@ -112,9 +112,11 @@ def test_it_says_by_whose_rules_the_run_climbed(run, rules, said):
 def test_what_comes_from_files_is_text_and_no_html(finished, tmp_path):
     run = Path(shutil.copytree(finished, tmp_path / "<i>me & 'you'"))
     changed(run / "metrics.json", lambda metrics: metrics["masks"].update(rule='<script>alert("1")</script>'))
-    changed(run / "run.json", lambda state: state["steps"]["climb"]["settings"].update(changes="</pre><iframe>"))
+    changed(run / "data.json", lambda data: data["eval"][0].update(id='"><iframe>'))
+    changed(run / "metrics.json", lambda metrics: metrics["seed_advcam"]["per_class"].update({"<b>cat": 0.5}))
     read = reported(run)
-    assert not {"i", "script", "iframe"} & set(read.tags)
+    assert not {"i", "b", "script", "iframe"} & set(read.tags)
+    assert read.row("IoU per class")[-1] == "<b>cat"
     assert read.words.count("<i>me & 'you'") == 1  # the heading
     assert read.row("Masks")[4].endswith('; <script>alert("1")</script>')
 
