@@ -86,6 +86,7 @@ def begun(scenes, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_step_goes_on_in_the_precision_it_was_begun_in(begun):
     """Half done by a machine with units, taken up by one without."""
     assert (

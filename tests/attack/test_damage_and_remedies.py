@@ -22,13 +22,6 @@ from advcam.store import load_maps, load_mask
 from conftest import arguments
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    """A finished run of one's own to damage."""
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def follow(said):
     """Does what a message advises: deletes what is to be deleted, gives the commands in backticks."""
     if "delete it" in said:

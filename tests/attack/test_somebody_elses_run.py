@@ -28,13 +28,6 @@ RAW = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    """A finished run of one's own to spoil."""
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def verbs(run, scenes):
     """Every verb that reads a run folder."""
     place = ["--run", str(run), "--quiet"]

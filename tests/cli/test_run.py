@@ -433,6 +433,7 @@ def test_evaluate_without_truth(finished, tmp_path, capsys):
     assert "no ground-truth mask for any of 8 images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_is_done(finished, tmp_path):
     """On a real file system of 400 kB: the climb stops with one line, the maps made before are whole, and it goes on."""
     run = tmp_path / "small"

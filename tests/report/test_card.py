@@ -1,8 +1,6 @@
 """The model card beside a trained network."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 
@@ -32,8 +30,7 @@ def test_it_lists_the_classes_with_their_ids_and_how_well_each_is_found(finished
         assert f"| {name} | {shown} |" in card
 
 
-def test_without_ground_truth_it_says_how_to_compare(finished, tmp_path):
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
+def test_without_ground_truth_it_says_how_to_compare(run):
     words = ["--epochs", "1", "--crop", "64", "--batch", "8", "--workers", "0", "--quiet"]
     (run / "metrics.json").unlink()
     assert main(["segment", "--run", str(run), "--redo", *words]) == 0

@@ -60,11 +60,6 @@ def changed(path, change):
     path.write_text(json.dumps(made))
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
 def test_it_is_one_page_that_asks_for_nothing_else(finished):
     read = Read(finished / "report.html")
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(read.tags)

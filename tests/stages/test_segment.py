@@ -21,12 +21,6 @@ from conftest import free_port
 SMALL = ["--epochs", "1", "--crop", "64", "--batch", "8", "--workers", "0", "--quiet"]
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the finished run that can be spoiled."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
 @pytest.fixture(scope="module")
 def few(scenes, tmp_path_factory):
     """A list of four training images, with and without suffix."""
@@ -189,6 +183,7 @@ def test_settings_that_cannot_work(run, words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_segment(run):
     """The real launcher, the real command: one run, written by the first process, predictions shared out."""
     words = ["--network", "deeplabv2", "--segment-option", "batch_norm=frozen"]
