@@ -25,6 +25,7 @@ from advcam.store import atomic, lock, write_bytes
 from advcam.training import loop
 from conftest import NETWORK, arguments
 
+SLOW = pytest.mark.slow
 SLOW_START = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -126,7 +127,7 @@ def test_the_longest_name_that_is_taken_goes_the_whole_way(long_named, tmp_path)
     assert (tmp_path / "run" / "3-refine" / "masks" / f"{'n' * 240}.png").is_file()
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", *(pytest.param(encoding, marks=SLOW) for encoding in ("cp1252", "utf-8"))])
 def test_a_name_that_the_terminal_cannot_print_ends_no_finished_work(encoding, trained, scenes, tmp_path):
     images, out = tmp_path / "images", tmp_path / "Masken 猫 ☃"
     images.mkdir()
@@ -140,7 +141,9 @@ def test_a_name_that_the_terminal_cannot_print_ends_no_finished_work(encoding, t
     assert (out / "猫 ☃.png").is_file()
 
 
-@pytest.mark.parametrize("shell", ["{} | true", "{} >&-", "{} 2>&-", "{} 2>/dev/full", "{} 2>&1 | head -1"])
+@pytest.mark.parametrize(
+    "shell", ["{} | true", *(pytest.param(s, marks=SLOW) for s in ("{} >&-", "{} 2>&-", "{} 2>/dev/full", "{} 2>&1 | head -1"))]
+)
 def test_a_reader_that_goes_away_ends_no_finished_work(shell, trained, scenes, tmp_path):
     words = f"{sys.executable} -m advcam predict --model {trained} --images {scenes / 'images'} --out {tmp_path / 'out'}"
     done = subprocess.run(
