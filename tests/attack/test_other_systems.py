@@ -169,6 +169,7 @@ def test_little_shared_memory_is_no_reason_to_stop(finished, scenes, tmp_path, m
     assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
+@SLOW
 def test_a_small_shared_memory_in_a_container_is_no_reason_to_stop(scenes, tmp_path):
     script = 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"'
     if subprocess.run(["unshare", "-rm", "bash", "-c", script, "-", "true"], capture_output=True, check=False).returncode:

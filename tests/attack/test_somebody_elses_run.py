@@ -94,7 +94,7 @@ def ends_well(command, capsys):
     return status
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [n if "/" not in n else pytest.param(n, marks=pytest.mark.slow) for n in FILES])
 def test_any_edit_of_its_records_ends_in_a_line_of_ours(name, run, scenes, capsys):
     """Each place of each record is taken away, or becomes something else in turn; a verb for each edit, in turn."""
     good = json.loads((run / name).read_text())
