@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
+import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -55,6 +61,31 @@ def photos():
     if not (SHARED / "photos").is_dir():
         pytest.skip(f"{SHARED / 'photos'} is not there: the photographs may not be distributed and lie beside the repository")
     return SHARED / "photos"
+
+
+@pytest.fixture
+def run_code(tmp_path):
+    """Runs code that stands in a document or a message, with names given to it; gives the names that it leaves."""
+
+    def run(code, **given):
+        (tmp_path / "code.py").write_text(code)
+        return runpy.run_path(str(tmp_path / "code.py"), given)
+
+    return run
+
+
+def python(code, environment):
+    """What a Python of its own says, in JSON."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def free_port():
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 class SmallNet(nn.Module):
@@ -143,6 +174,12 @@ def finished(scenes, tmp_path_factory):
     assert main(arguments(scenes, out)) == 0
     assert main(["evaluate", "--run", str(out), "--masks", str(scenes / "masks"), "--quiet"]) == 0
     return out
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the finished run, to be changed and spoiled."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")

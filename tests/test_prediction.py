@@ -102,7 +102,7 @@ def test_the_highest_of_the_views_instead_of_their_mean():
 
 
 @pytest.mark.parametrize("size", [(300, 210), (65, 64), (64, 400)])
-def test_windows_put_the_picture_together_again(size):
+def test_windows_put_the_image_together_again(size):
     """A network that looks at one pixel at a time cannot tell windows from the whole."""
     shown = picture(*size)
     settings = {"scales": (1.0, 1.25), "merge": "max"}
@@ -111,7 +111,7 @@ def test_windows_put_the_picture_together_again(size):
     assert np.array_equal(whole(shown), windows(shown))
 
 
-def test_windows_see_the_picture_at_its_own_size(trained):
+def test_windows_see_the_image_at_its_own_size(trained):
     """Where it fits one window it is the whole image, exactly; where not, no window is larger than asked for."""
     made, shown, seen = Segmenter.load(trained, DEVICE), picture(150, 100), []
     fits = replace(made, window=160)
@@ -258,7 +258,7 @@ def test_other_options_are_refused(trained, pictures, tmp_path, capsys):
     assert "scales must be at least 0.1 and at most 10" in capsys.readouterr().err
 
 
-def test_memory_that_does_not_suffice_for_one_picture(trained, pictures, tmp_path, monkeypatch, capsys):
+def test_memory_that_does_not_suffice_for_one_image(trained, pictures, tmp_path, monkeypatch, capsys):
     """It is named and listed with what to do; the others are made; with windows it goes on."""
     picture(300, 200).save(pictures / "large.png")
     whole = Segmenter._whole
@@ -284,7 +284,7 @@ def test_memory_that_does_not_suffice_for_one_picture(trained, pictures, tmp_pat
     assert not isinstance(other.value, ImageError)
 
 
-def test_a_broken_picture_does_not_stop_the_others(trained, pictures, tmp_path, capsys):
+def test_a_broken_image_does_not_stop_the_others(trained, pictures, tmp_path, capsys):
     (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     assert main(taken(trained, "--images", pictures, "--out", tmp_path / "masks", "--probabilities")) == 1
     assert "1 left out" in capsys.readouterr().out

@@ -1,7 +1,8 @@
 """What a log gets where no bar can be drawn."""
 
-import re
-import time
+import queue
+import threading
+import types
 
 import pytest
 
@@ -9,48 +10,81 @@ from advcam import progress
 from advcam.progress import Reporter
 
 
+class Clock:
+    """Stands for time and for the event that a reporter waits for: it is as late as the test says."""
+
+    def __init__(self):
+        self.now, self.asked, self.answers, self.waits = 0.0, queue.Queue(), queue.Queue(), []
+
+    def wait(self, seconds):
+        self.waits.append(seconds)
+        self.asked.put(seconds)
+        return self.answers.get(timeout=60)
+
+    def set(self):
+        self.answers.put(True)
+
+    def goes_on(self, seconds):
+        """It is so much later, and whoever waited has said what there is to say."""
+        if not self.now:
+            self.asked.get(timeout=60)
+        self.now += seconds
+        self.answers.put(False)
+        self.asked.get(timeout=60)
+
+
 @pytest.fixture
-def often(monkeypatch):
-    monkeypatch.setattr(progress, "EVERY", 0.05)
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(progress, "threading", types.SimpleNamespace(Event=lambda: made, Thread=threading.Thread))
+    return made
 
 
-def test_a_log_gets_a_line_now_and_then(often, capsys):
+def test_a_log_gets_a_line_now_and_then(clock, capsys):
     """Also while a single item takes long."""
     for _ in Reporter().track(range(2), 2, "climb"):
-        time.sleep(0.3)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) >= 4
-    assert lines[0].startswith("climb: 0 of 2 in 0:00")
-    assert re.fullmatch(r"climb: 1 of 2 in 0:0\d, 0:0\d left", lines[-2])
-    assert lines[-1].startswith("climb: 2 of 2 in 0:0")
+        clock.goes_on(20)
+        clock.goes_on(20)
+    assert capsys.readouterr().err.splitlines() == [
+        "climb: 0 of 2 in 0:20",
+        "climb: 0 of 2 in 0:40",
+        "climb: 1 of 2 in 1:00, 1:00 left",
+        "climb: 1 of 2 in 1:20, 1:20 left",
+        "climb: 2 of 2 in 1:20",
+    ]
+    assert set(clock.waits) == {progress.EVERY}
 
 
 def test_half_a_minute_at_most():
     assert progress.EVERY <= 30
 
 
-def test_what_was_done_before_is_counted_but_not_timed(often, capsys):
+def test_what_was_done_before_is_counted_but_not_timed(clock, capsys):
     with Reporter().bar("climb", 10, done=8) as advance:
-        time.sleep(0.2)
+        clock.goes_on(20)
         advance(1)
-        time.sleep(0.2)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "climb: 8 of 10 in 0:00"
-    assert any(re.search(r"9 of 10 in 0:0\d, 0:0\d left", line) for line in lines)
+        clock.goes_on(20)
+    assert capsys.readouterr().err.splitlines() == [
+        "climb: 8 of 10 in 0:20",
+        "climb: 9 of 10 in 0:40, 0:40 left",
+        "climb: 9 of 10 in 0:40, 0:40 left",
+    ]
 
 
-def test_an_error_passes_and_ends_the_lines(often, capsys):
+def test_an_error_passes_and_ends_the_lines(clock, capsys):
+    before = threading.active_count()
     with pytest.raises(ValueError, match="in the middle"), Reporter().bar("climb", 10):
         raise ValueError("in the middle")
-    capsys.readouterr()
-    time.sleep(0.2)
-    assert not capsys.readouterr().err
+    assert capsys.readouterr().err == "climb: 0 of 10 in 0:00\n"
+    assert threading.active_count() == before
 
 
-def test_quiet_says_nothing(often, capsys):
-    for _ in Reporter(quiet=True).track(range(2), 2, "climb"):
-        time.sleep(0.1)
+def test_quiet_says_nothing(clock, capsys):
+    seen = list(Reporter(quiet=True).track(range(2), 2, "climb"))
+    assert seen == [0, 1]
     assert not capsys.readouterr().err
+    assert not clock.waits
 
 
 @pytest.mark.parametrize(("seconds", "clock"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])

@@ -1,10 +1,18 @@
 """What the README says works as it stands there."""
 
+import contextlib
+import functools
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from advcam.cli import main
+
+FLAG = r"(?<![\w-])--[a-z][a-z-]*"
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -17,14 +25,28 @@ def test_the_python_runs():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_option_exists():
-    from advcam.cli.main import _parser
+@functools.cache
+def flags(verb):
+    """What a verb's usage lists."""
+    with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit):
+        main([*verb.split(), "--help"])
+    usage = said.getvalue().partition("\n\n")[0]
+    assert usage.startswith(f"usage: advcam {verb} ")
+    return {"--help", *re.findall(FLAG, usage)}
 
-    known = {
-        word for action in _parser()._subparsers._group_actions[0].choices.values() for word in action._option_string_actions
-    }
-    ours = README.replace("torchrun --nproc_per_node 2 -m --", "")
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours))
+
+COMMANDS = re.findall(r"(?:advcam |`(?=data ))((?:data )?[a-z-]+)( [^`#\n]*--[^`#\n]*)", README)
+
+
+def test_every_command_has_its_verb_s_own_options():
+    assert len({verb for verb, _ in COMMANDS}) >= 10
+    wrong = [(verb, flag) for verb, words in COMMANDS for flag in re.findall(FLAG, words) if flag not in flags(verb)]
+    assert not wrong
+
+
+def test_every_option_that_is_named_by_itself_is_some_verb_s():
+    known = set().union(*(flags(verb) for verb, _ in COMMANDS))
+    used = set(re.findall(FLAG, README.replace("torchrun --nproc_per_node 2 -m --", "")))
     assert used <= known, used - known
 
 

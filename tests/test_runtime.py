@@ -1,19 +1,18 @@
-"""Precision, threads and memory on any processor."""
+"""Precision on any processor."""
 
 import json
 import os
-import platform
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from advcam import process, runtime
+from advcam import runtime
 from advcam.cli import main
 from advcam.errors import AdvcamWarning
-from advcam.runtime import Runtime, resolve_precision
-from conftest import AS_IT_IS, NETWORK
+from advcam.runtime import resolve_precision
+from conftest import AS_IT_IS, NETWORK, python
 
 EMULATED = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
@@ -35,15 +34,9 @@ print(json.dumps({
 """
 
 
-def python(code, environment):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=AS_IT_IS | environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.mark.parametrize("emulated", [{}, *EMULATED.values()], ids=["as it is", *EMULATED])
 def test_auto_takes_16_bits_only_where_there_are_units(emulated):
-    found = python(LOOK, emulated)
+    found = python(LOOK, AS_IT_IS | emulated)
     if emulated:
         assert not found["units"]
     elif os.uname().machine == "x86_64" and not AS_IT_IS.keys() & {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"}:
@@ -93,6 +86,7 @@ def begun(scenes, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_step_goes_on_in_the_precision_it_was_begun_in(begun):
     """Half done by a machine with units, taken up by one without."""
     assert (
@@ -124,55 +118,3 @@ def test_a_folder_of_predictions_goes_on_in_its_precision(trained, scenes, tmp_p
     assert json.loads((tmp_path / "out" / "predict.json").read_text())["precision"] == "bfloat16"
     assert main([*words, "--precision", "float32"]) == 2
     assert "made with other options (precision: bfloat16 -> float32)" in capsys.readouterr().err
-
-
-def test_only_the_command_line_changes_its_process():
-    code = "import advcam, os, json; print(json.dumps(os.environ.get('OMP_WAIT_POLICY')))"
-    plain = {name: value for name, value in AS_IT_IS.items() if name != "OMP_WAIT_POLICY"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=plain)
-    assert json.loads(done.stdout) is None
-    code = f"import sys; sys.argv = ['/usr/bin/advcam', 'demo']; {code}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=plain)
-    assert json.loads(done.stdout) == "passive"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=plain | {"OMP_WAIT_POLICY": "active"}
-    )
-    assert json.loads(done.stdout) == "active"
-
-
-def test_a_quota_bounds_the_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "_CGROUP", tmp_path / "cpu.max")
-    without = process.usable_cores()
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert process.usable_cores() == without
-    (tmp_path / "cpu.max").write_text("50000 100000\n")
-    assert process.usable_cores() == 1
-    assert Runtime().workers == 0
-    threads = torch.get_num_threads()
-    try:
-        runtime.bound_threads()
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)
-
-
-FAULTS = """
-import json, resource, torch
-from advcam import process, runtime
-if {keep}:
-    process.keep_memory()
-for turn in range(12):
-    if turn == 2:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(12_000_000)  # 48 MB, given back at once; up to 32 MB glibc learns to keep
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_memory_is_kept():
-    """Pages of a tensor that is made again and again are cleared by the kernel once, not every time."""
-    without, kept = (python(FAULTS.format(keep=keep), {}) for keep in (False, True))
-    assert without > 20_000  # ten times 48 MB in pages of 4 kB, if they are as small as that
-    assert kept < without / 5  # a single growth of the heap is a tenth
-    assert python(FAULTS.format(keep=True), {"MALLOC_PERTURB_": "0"}) > without / 2  # the environment has the last word

@@ -213,4 +213,5 @@ def _serve(scratch):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore it
     _serve(Path(sys.argv[1]))

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -130,28 +129,29 @@ def test_predictions_are_made_again_for_other_content_alone(trained, scenes, tmp
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from advcam.store import alone
 
 with alone(Path(sys.argv[1])):
     print("in", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 AT_ONCE = """
-import sys, time
+import sys
 from pathlib import Path
 from advcam.errors import RunError
 from advcam.store import alone
 
-time.sleep(max(0, float(sys.argv[2]) - time.time()))
+print("ready", flush=True)
+sys.stdin.readline()
 try:
     with alone(Path(sys.argv[1])):
-        print("in")
-        time.sleep(3)
+        print("in", flush=True)
+        sys.stdin.read()  # until the others have been told
 except RunError:
-    print("out")
+    print("out", flush=True)
 """
 
 
@@ -159,11 +159,12 @@ except RunError:
 def neighbour(tmp_path):
     """A process that works in a run folder."""
     run = tmp_path / "held"
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "in\n"
     yield run, process
     process.kill()
     process.wait()
+    process.stdin.close()
     process.stdout.close()
 
 
@@ -196,12 +197,15 @@ def test_a_stopped_owner_still_holds_its_lock(neighbour):
 
 
 def test_of_many_at_once_one_gets_in(tmp_path):
-    """All wait for the same moment; one works, the others are told."""
-    start = str(time.time() + 4)
-    call = [sys.executable, "-c", AT_ONCE, str(tmp_path / "run"), start]
-    many = [subprocess.Popen(call, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    said = sorted(process.communicate()[0].strip() for process in many)
-    assert said == ["in", "out", "out", "out"]
+    """All begin at the same moment; one works, the others are told while it does."""
+    call = [sys.executable, "-c", AT_ONCE, str(tmp_path / "run")]
+    many = [subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.stdout.readline() for process in many] == ["ready\n"] * 4
+    for process in many:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert sorted(process.stdout.readline() for process in many) == ["in\n", "out\n", "out\n", "out\n"]
+    assert [process.communicate()[0] for process in many] == [""] * 4
     assert not (tmp_path / "run").exists()
 
 

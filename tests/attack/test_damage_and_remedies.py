@@ -22,13 +22,6 @@ from advcam.store import load_maps, load_mask
 from conftest import arguments
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    """A finished run of one's own to damage."""
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def follow(said):
     """Does what a message advises: deletes what is to be deleted, gives the commands in backticks."""
     if "delete it" in said:
@@ -179,7 +172,7 @@ def states(good):
     yield saved(held | {"schedule": {"x": 1}} | {"model": {}})
 
 
-@pytest.mark.parametrize("step", ["1-classify", "4-segment"])
+@pytest.mark.parametrize("step", ["1-classify", pytest.param("4-segment", marks=pytest.mark.slow)])
 def test_a_damaged_training_state_is_named_with_a_remedy_that_works(step, run, capsys):
     path, weights = run / step / "training.pt", run / step / "model.safetensors"
     good, best = path.read_bytes(), weights.read_bytes()
@@ -205,7 +198,7 @@ def test_a_mask_of_more_pixels_than_any_image_is_refused_before_it_is_decoded(ru
     assert "megapixels" in capsys.readouterr().err
     truth = tmp_path / "truth"
     shutil.copytree(scenes / "masks", truth)
-    Image.new("L", (20_000, 20_000)).save(truth / f"{(scenes / 'eval.txt').read_text().split()[0]}.png")
+    Image.new("L", (11_000, 11_000)).save(truth / f"{(scenes / 'eval.txt').read_text().split()[0]}.png")
     assert main(["evaluate", "--run", str(run), "--masks", str(truth), "--quiet"]) == 1
     assert "megapixels" in (run / "skipped-evaluate.csv").read_text()
 
@@ -258,7 +251,10 @@ ENVIRONMENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+SOME = ("a cluster", "dynamo")  # one that trains, one that cannot
+
+
+@pytest.mark.parametrize("name", [n if n in SOME else pytest.param(n, marks=pytest.mark.slow) for n in ENVIRONMENTS])
 def test_an_environment_that_cannot_train_drops_no_network(name, run):
     variables, status = ENVIRONMENTS[name]
     done = subprocess.run(

@@ -112,7 +112,9 @@ def clear(disk):
     (disk / "ballast").write_bytes(bytes(PAGE))  # a size of nothing would be no limit
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [step if step in ("climb", "refine") else pytest.param(step, marks=pytest.mark.slow) for step in STEPS]
+)
 def test_a_full_disk_is_one_line_and_nothing_is_lost(forks, whole, disk, step):
     rng, made = random.Random(step), whole.made[step]
     pages, files = whole.needs(step)
@@ -164,7 +166,7 @@ def test_a_read_only_folder_is_one_line_and_nothing_is_lost(forks, whole, disk, 
     assert not found
 
 
-@pytest.mark.parametrize("step", ["climb", "segment"])
+@pytest.mark.parametrize("step", ["climb", pytest.param("segment", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_stops_a_step_which_goes_on_to_the_same_result(forks, whole, tmp_path, step, number):
     rng, made, run, stopped = random.Random(f"{step} {number}"), whole.made[step], tmp_path / "run", 0
@@ -193,7 +195,8 @@ def test_a_signal_stops_a_step_which_goes_on_to_the_same_result(forks, whole, tm
     assert stopped == 6
 
 
-def test_ctrl_c_at_a_terminal_is_one_line_where_processes_read_pictures(forks, whole, tmp_path):
+@pytest.mark.slow
+def test_ctrl_c_at_a_terminal_is_one_line_where_processes_read_images(forks, whole, tmp_path):
     rng, made, run = random.Random(0), whole.made["segment"], tmp_path / "run"
     for turn in range(6):
         whole.before("segment", run)

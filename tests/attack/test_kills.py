@@ -91,6 +91,7 @@ def killed_and_finished(forks, words, folder, made, rng):
     return kills
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_as_one_that_was_never_killed(scenes, few, tmp_path, forks, never_killed):
     kills, seed = Counter(), 0
     while not seed or kills.total() < KILLS:

@@ -368,7 +368,7 @@ CALLS = {
         {"maps": MAPS, "classes": [1, 2], "truth": TRUTH, "num_classes": 3, "thresholds": (0.0, 0.5), "ignore": 255},
         lambda r, given: (r.result(), r + r),
     ),
-    "label": (
+    "argmax_mask": (
         refinement.argmax_mask,
         {"maps": MAPS, "classes": (7, 9), "threshold": 0.3, "size": (18, 16), "margin": 0.1},
         labels,

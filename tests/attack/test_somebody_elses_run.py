@@ -28,13 +28,6 @@ RAW = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    """A finished run of one's own to spoil."""
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def verbs(run, scenes):
     """Every verb that reads a run folder."""
     place = ["--run", str(run), "--quiet"]
@@ -101,7 +94,7 @@ def ends_well(command, capsys):
     return status
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [n if "/" not in n else pytest.param(n, marks=pytest.mark.slow) for n in FILES])
 def test_any_edit_of_its_records_ends_in_a_line_of_ours(name, run, scenes, capsys):
     """Each place of each record is taken away, or becomes something else in turn; a verb for each edit, in turn."""
     good = json.loads((run / name).read_text())

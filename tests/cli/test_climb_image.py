@@ -62,7 +62,7 @@ def test_the_top_classes_where_none_is_given(image, weights, capsys):
     assert len(load_maps(image.parent / "out" / "beach.npz").classes) == 3
 
 
-def test_a_tiny_picture_is_enlarged_for_the_network(image, weights):
+def test_a_tiny_image_is_enlarged_for_the_network(image, weights):
     Image.new("RGB", (20, 16), "red").save(image)
     assert climbed(image, "--model", "timm:test_resnet", "--weights", weights, "--class", 1, "--steps", 2) == 0
     assert load_maps(image.parent / "out" / "beach.npz").size == (16, 20)
@@ -115,7 +115,7 @@ def test_one_clear_line_and_status_2(image, weights, capsys, given, said):
     assert said in line
 
 
-def test_not_a_picture(tmp_path, weights, capsys):
+def test_not_an_image(tmp_path, weights, capsys):
     (tmp_path / "beach.jpg").write_text("no image")
     assert climbed(tmp_path / "beach.jpg", "--model", "timm:test_resnet", "--weights", weights) == 2
     assert "not an image that Pillow can read" in capsys.readouterr().err

@@ -85,14 +85,6 @@ def test_every_number_says_its_split_and_rule(finished):
     assert len((finished / "per-image.csv").read_text().split()) == 9
 
 
-def test_the_report_is_one_self_contained_page(finished):
-    page = (finished / "report.html").read_text()
-    assert not re.findall(r"(?:src|href)=[\"'](?!data:)", page)
-    assert page.count("data:image/jpeg;base64,") >= 8 * 5
-    for text in ("Seed, AdvCAM, default preset (ours)", "Best by mIoU", "Average precision", "<polyline", "test_resnet"):
-        assert text in page
-
-
 def test_a_finished_run_is_not_done_again(finished, scenes, capsys):
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("*.npz")}
     assert main(arguments(scenes, finished)) == 0
@@ -121,7 +113,7 @@ def test_one_step_again_with_other_settings(finished, scenes, tmp_path, capsys):
 
 
 def test_predict(finished, scenes, tmp_path):
-    images = tmp_path / "pictures"
+    images = tmp_path / "images"
     images.mkdir()
     Image.open(next((scenes / "images").iterdir())).resize((90, 50)).save(images / "größe.png")
     (images / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -179,8 +171,7 @@ def test_killed_in_the_climb_it_ends_with_the_same_result(finished, scenes, tmp_
     words = [sys.executable, "-m", "advcam", "climb", "--run", out, "--steps", "3", "--max-pixels", "8192", "--quiet"]
     running = subprocess.Popen([str(w) for w in words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     maps = out / "2-climb" / "maps"
-    deadline = time.monotonic() + 60
-    while not (maps.is_dir() and len(list(maps.glob("[!.]*.npz"))) >= 2) and time.monotonic() < deadline:
+    while not (maps.is_dir() and len(list(maps.glob("[!.]*.npz"))) >= 2) and running.poll() is None:
         time.sleep(0.005)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
@@ -283,7 +274,7 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     capsys.readouterr()
 
 
-def test_pictures_that_went_away_drop_nothing(finished, scenes, tmp_path, capsys):
+def test_images_that_went_away_drop_nothing(finished, scenes, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
     data = json.loads((tmp_path / "run" / "data.json").read_text())
     data["train"][0]["path"] = "/gone.png"
@@ -312,7 +303,7 @@ def test_the_remedy_of_an_error_is_taken(scenes, tmp_path, capsys):
     assert main(["classify", *arguments(scenes, "")[1:11], "--run", str(tmp_path / "run"), *NETWORK]) == 0
 
 
-def test_one_class_and_a_few_pictures(scenes, tmp_path):
+def test_one_class_and_a_few_images(scenes, tmp_path):
     """A data set of five images and one class, no lists, no class list, in sub-folders, some showing nothing."""
     folder = tmp_path / "images" / "sub"
     folder.mkdir(parents=True)
@@ -329,7 +320,7 @@ def test_one_class_and_a_few_pictures(scenes, tmp_path):
     assert json.loads((out / "run.json").read_text())["classes"] == [{"id": 1, "name": "thing"}]
 
 
-def test_a_classifier_with_classes_that_no_picture_has(finished, scenes, tmp_path, capsys):
+def test_a_classifier_with_classes_that_no_image_has(finished, scenes, tmp_path, capsys):
     rows = (scenes / "labels.csv").read_text().split()
     some = [rows[0], *(row for row in rows[1:] if "ring" in row or "cross" in row)]
     (tmp_path / "labels.csv").write_text("\n".join(some))
@@ -342,7 +333,7 @@ def test_a_classifier_with_classes_that_no_picture_has(finished, scenes, tmp_pat
     assert "or number of classes" in capsys.readouterr().err
 
 
-def test_predict_does_not_mix_models_or_overwrite_pictures(finished, scenes, tmp_path, capsys):
+def test_predict_does_not_mix_models_or_overwrite_images(finished, scenes, tmp_path, capsys):
     words = ["predict", "--model", str(finished / "4-segment"), "--images", str(scenes / "images"), "--quiet"]
     out = tmp_path / "out"
 
@@ -389,7 +380,7 @@ def test_a_run_refused_before_its_first_step_gives_way(scenes, tmp_path, capsys)
     assert main(["classify", *fewer[1 : fewer.index("--out")], *kept, "--run", str(tmp_path / "run"), *NETWORK]) == 0
 
 
-def test_nothing_to_score_on_is_not_scored_on_the_training_pictures(scenes, tmp_path, capsys):
+def test_nothing_to_score_on_is_not_scored_on_the_training_images(scenes, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     for name in (data / "eval.txt").read_text().split():
@@ -445,6 +436,7 @@ def test_evaluate_without_truth(finished, tmp_path, capsys):
     assert "no ground-truth mask for any of 8 images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_is_done(finished, tmp_path):
     """On a real file system of 400 kB: the climb stops with one line, the maps made before are whole, and it goes on."""
     run = tmp_path / "small"

@@ -49,13 +49,12 @@ def theirs():
     return pytest.importorskip("captum.attr", reason="captum is not installed")
 
 
-def run(new_import, **given):
+@pytest.fixture
+def run(run_code):
     """What the example has defined in the end, with its import replaced."""
     old = "from captum.attr import LayerGradCam"
     assert old in EXAMPLE
-    names = dict(given)
-    exec(EXAMPLE.replace(old, new_import or old), names)
-    return names
+    return lambda new_import, **given: run_code(EXAMPLE.replace(old, new_import or old), **given)
 
 
 def close(a, b):
@@ -68,7 +67,7 @@ def state_of(model):
     return modules, {n: (p.requires_grad, p.grad) for n, p in model.named_parameters()}
 
 
-def test_their_example(theirs):
+def test_their_example(theirs, run):
     out = run(OURS, torch=torch, ImageClassifier=ImageClassifier)
     attr, input, net = out["attr"], out["input"], out["net"]
     assert (attr.shape, attr.dtype, attr.requires_grad) == ((2, 1, 8, 8), torch.float32, False)

@@ -90,13 +90,12 @@ def vit():
     return timm.create_model("vit_tiny_patch16_224", img_size=(64, 96), depth=2, num_classes=10).eval()
 
 
-def run(example, new_import, **given):
+@pytest.fixture
+def run(run_code):
     """What an example has defined in the end, with its import replaced."""
     old = "from pytorch_grad_cam import GradCAM"
-    assert old in example
-    names = dict(given)
-    exec(example.replace(old, new_import or old), names)
-    return names
+    assert README.count(old) == TRANSFORMER.count(old) == 1
+    return lambda example, new_import, **given: run_code(example.replace(old, new_import or old), **given)
 
 
 def stretched(maps):
@@ -110,7 +109,7 @@ def state_of(model):
     return modules, {n: (p.requires_grad, p.grad) for n, p in model.named_parameters()}
 
 
-def test_their_readme(theirs, resnet):
+def test_their_readme(theirs, resnet, run):
     given = {"model": resnet, "input_tensor": torch.randn(1, 3, 64, 96), "rgb_img": np.zeros((64, 96, 3), np.float32)}
     with torch.no_grad():
         resnet.fc.weight[281].abs_()  # so that something speaks for it
@@ -129,7 +128,7 @@ def test_their_readme(theirs, resnet):
     assert not np.allclose(plain, cam, atol=1e-3)
 
 
-def test_their_transformer(theirs, vit):
+def test_their_transformer(theirs, vit, run):
     given = {"model": vit, "input_tensor": torch.randn(2, 3, 64, 96)}
     cam = run(TRANSFORMER, OURS, **given)["grayscale_cam"]
     assert cam.shape == (2, 64, 96)

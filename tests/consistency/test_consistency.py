@@ -283,7 +283,7 @@ def test_pseudo_labels_are_the_argmax_and_its_probability():
     assert torch.equal(pseudo_labels(logits).labels, logits.argmax(1))
 
 
-def test_only_confident_pixels_teach_and_all_pixels_of_the_picture_divide():
+def test_only_confident_pixels_teach_and_all_pixels_of_the_image_divide():
     logits = torch.zeros(1, 2, 1, 4, requires_grad=True)
     pseudo = Pseudo(torch.tensor([[[0, 1, 0, IGNORE]]]), torch.tensor([[[0.95, 0.99, 0.94, 1.0]]]))
     loss = confident_cross_entropy(logits, pseudo)

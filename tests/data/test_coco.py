@@ -40,7 +40,7 @@ def test_a_folder_with_its_splits(coco, tmp_path):
     assert data.eval[0].id.startswith("val2014/COCO_val2014_")
 
 
-def test_crowds_count_and_a_picture_without_regions_shows_nothing(file, coco):
+def test_crowds_count_and_an_image_without_regions_shows_nothing(file, coco):
     kept = json.loads(file.read_text())
     crowd = next(a for a in kept["annotations"] if a["iscrowd"])
     change(file, annotations=[crowd])

@@ -83,7 +83,7 @@ def test_hidden_files_and_folders_are_passed_over(folder):
     assert not read(folder, ALL).skipped
 
 
-def test_broken_pictures_are_listed(folder):
+def test_broken_images_are_listed(folder):
     (folder / "images" / "a.png").write_bytes(b"")
     Image.new("RGB", (1, 1)).save(folder / "images" / "d.png")
     data = read(folder, ALL)

@@ -57,7 +57,7 @@ def test_exif_rotation(tmp_path):
     assert read_image(path).size == (24, 32)
 
 
-def test_large_pictures_are_scaled_down():
+def test_large_images_are_scaled_down():
     assert fit_within(Image.new("RGB", (400, 100)), 200).size == (200, 50)
     assert fit_within(Image.new("RGB", (40, 10)), 200).size == (40, 10)
 
@@ -74,7 +74,7 @@ def test_large_pictures_are_scaled_down():
     ],
 )
 def test_unusable(tmp_path, make, message):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     make(path)
     with pytest.raises(ImageError, match=message):
         read_image(path)

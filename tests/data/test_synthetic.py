@@ -37,7 +37,14 @@ def test_two_objects_of_one_class():
     assert {int(made.instances.max()) for made in scenes} == {1, 2}
     for made in scenes:
         assert ((made.instances > 0) == (made.mask > 0)).all()
-    assert np.array_equal(scene(7).image, scene(7, SceneSettings(same=1e-9)).image) or len(scene(7).labels) == 2
+
+
+@pytest.mark.parametrize("seed", [3, 4, 7])
+def test_of_one_object_no_second_can_be_the_same(seed):
+    plain, same = scene(seed), scene(seed, SceneSettings(same=1.0))
+    assert plain.instances.max() == 1
+    assert np.array_equal(plain.image, same.image)
+    assert np.array_equal(plain.instances, same.instances)
 
 
 def test_written_as_a_data_set(scenes):

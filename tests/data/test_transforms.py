@@ -11,7 +11,7 @@ NORMALISE = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize(("crop", "scales"), [(32, (0.5, 1.5)), (96, (0.5, 1.0)), (48, (2.0, 2.0))])
-def test_the_mask_follows_the_picture(crop, scales):
+def test_the_mask_follows_the_image(crop, scales):
     """An image that shows its own mask."""
     ids = np.zeros((40, 60), np.uint8)
     ids[10:30, 20:50] = 1
@@ -37,7 +37,7 @@ def test_views_depend_on_seed_epoch_and_position_alone(scenes):
     assert again[0][1].tolist() == [1.0, 0.0]
 
 
-def test_large_pictures_are_trained_on_at_the_long_side():
+def test_large_images_are_trained_on_at_the_long_side():
     image = Image.new("RGB", (4000, 3000), "white")
     view, _ = Augmentation(64, (1.0, 1.0), 80)(image, None, NORMALISE, np.random.default_rng(0))
     assert int((view[0] != 0).sum()) == 64 * 60  # 80 x 60 cut to 64 x 60

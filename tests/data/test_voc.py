@@ -50,7 +50,7 @@ def test_xml_that_cannot_be_used(voc, text, message):
         load(voc / "JPEGImages", voc)
 
 
-def test_missing_pictures_and_folders(voc, tmp_path):
+def test_missing_images_and_folders(voc, tmp_path):
     (voc / "JPEGImages" / "2007_000002.jpg").unlink()
     assert "2007_000002.xml: there is no such image" in load(voc / "JPEGImages", voc).skipped[0].reason
     for path in (voc / "JPEGImages").iterdir():

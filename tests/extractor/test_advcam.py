@@ -336,7 +336,7 @@ def test_logits_that_are_not_finite_give_maps_of_zeros(images, value, hidden):
     assert torch.isfinite(out.images).all()
 
 
-def test_an_all_negative_map_and_a_constant_picture(images):
+def test_an_all_negative_map_and_a_constant_image(images):
     net = SmallNet()
     with torch.no_grad():
         net.fc.weight[1] = -1.0

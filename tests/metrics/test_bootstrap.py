@@ -8,7 +8,7 @@ from advcam.errors import InputError
 from advcam.metrics import interval, mean_iou, noise, resampled, resampled_mean, resampled_seeds
 
 
-def test_draws_are_of_n_pictures_and_the_same_for_the_same_seed():
+def test_draws_are_of_n_images_and_the_same_for_the_same_seed():
     weights = resampled(7, 50, seed=3)
     assert weights.shape == (51, 7)
     assert (weights[0] == 1).all()
@@ -20,13 +20,12 @@ def test_draws_are_of_n_pictures_and_the_same_for_the_same_seed():
         resampled(0)
 
 
-def test_seed_numbers_are_those_of_a_loop_over_draws_and_pictures():
+def test_seed_numbers_are_those_of_a_loop_over_draws_and_images():
     images, thresholds, labels = 6, 5, 4
     confused = torch.randint(0, 50, (images, thresholds, labels, labels))
     confused[:, :, :, 3] = 0  # predicted nowhere, and in two images not there either
     confused[:, :, 3, 1:] = 0
     confused[:2, :, 3] = 0
-    confused = confused * (torch.arange(labels) >= 0)
     true = torch.randint(100, 200, (images, labels))
     true[:, 3] = torch.tensor([0, 0, 9, 9, 0, 9])
     for label in range(labels):  # so that every threshold has the same truth
@@ -58,7 +57,7 @@ def test_the_interval_is_of_the_draws_alone():
     assert (low < high).all()
 
 
-def test_a_mean_of_equal_pictures_has_no_width():
+def test_a_mean_of_equal_images_has_no_width():
     low, high = interval(resampled_mean(torch.full((9,), 2.5), resampled(9, 40)))
     assert float(low) == float(high) == 2.5
 

@@ -393,7 +393,7 @@ def test_the_thresholds_are_the_published_code_s():
     assert MAP_THRESHOLDS[-1] == 0.999
 
 
-def test_many_contours_do_not_take_long():
+def test_noise_has_many_contours():
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(120, 160, generator=generator)
     largest, every = box_overlaps(noise, boxes((0, 0, 159, 119)))

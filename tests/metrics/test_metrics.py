@@ -65,8 +65,11 @@ def test_by_hand():
 
 
 def test_best_says_where_it_stands():
-    found = advcam.sweep([random_sample(0)], 4)
-    assert found.mean_iou[found.best] == found.mean_iou.max()
+    """An object at .6 beside a stray cell at .4: the thresholds between are right, and the first of them is named."""
+    maps, truth = torch.tensor([[[0.6, 0.6, 0.4, 0.0]]]), torch.tensor([[1, 1, 0, 0]])
+    found = advcam.sweep([(maps, [1], truth)], 2, (0.0, 0.3, 0.5, 0.55, 0.7))
+    assert found.best == 2
+    assert found.mean_iou.tolist() == pytest.approx([7 / 12, 7 / 12, 1, 1, 1 / 4])
 
 
 @pytest.mark.parametrize(

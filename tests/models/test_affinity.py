@@ -62,7 +62,7 @@ def test_displacements_are_zero_on_average_outside_training():
         assert torch.allclose(network.eval()(images)[:, 1:].mean((0, 2, 3)), torch.zeros(2), atol=1e-5)
 
 
-def test_a_padded_picture_has_its_own_grid():
+def test_a_padded_image_has_its_own_grid():
     """What is beyond the image is cut off: a feature lies where its pixels are."""
     image = torch.zeros(1, 1, 40, 50)
     image[..., 24:32, 16:24] = 1

@@ -150,7 +150,16 @@ def assert_promises_are_kept(model: nn.Module, layer: str, linear: bool, size: t
     assert all(p.requires_grad and p.grad is None for p in model.parameters() if p.is_floating_point())
 
 
-@pytest.mark.parametrize("name", TIMM)
+SLOW = {
+    "cait_xxs24_224", "coatnet_nano_rw_224", "convformer_s18", "convit_tiny", "convmixer_768_32", "cspdarknet53", "davit_tiny",
+    "eca_nfnet_l0", "efficientformer_l1", "eva02_tiny_patch14_224", "focalnet_tiny_srf", "gcvit_xxtiny", "inception_v4",
+    "mobileone_s0", "mvitv2_tiny", "repvit_m0_9", "res2net50_14w_8s", "resmlp_12_224", "resnet50_clip", "selecsls42",
+    "swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224", "twins_svt_small", "vgg11", "vit_relpos_small_patch16_224",
+    "xception41",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TIMM])
 def test_timm(name):
     layer, linear, side = TIMM[name]
     assert_promises_are_kept(timm.create_model(name, num_classes=5), layer, linear, (side, side) if side else (96, 128))

@@ -116,21 +116,21 @@ def test_names_of_another_network_are_told(tmp_path, state):
         load_weights(timm.create_model("test_resnet", num_classes=5), few, "few")
 
 
-def test_several_sets_of_tensors_are_told_and_the_advice_works(tmp_path, state, monkeypatch):
+def test_several_sets_of_tensors_are_told_and_the_advice_works(tmp_path, state, monkeypatch, run_code):
     monkeypatch.chdir(tmp_path)
     torch.save({"teacher": others(state), "student": state}, "x.pth")
     with pytest.raises(NetworkError, match=r"several dicts of tensors \('teacher', 'student'\)") as caught:
         load_state(tmp_path / "x.pth")
     advice = re.search(r"e.g. (torch.save\(.*\))", str(caught.value))[1]
-    exec(advice.replace("FILE", "'mine.pth'"), {"torch": torch})
+    run_code(advice.replace("FILE", "'mine.pth'"), torch=torch)
     assert torch.equal(load_state(tmp_path / "mine.pth")["fc.bias"], others(state)["fc.bias"])
 
 
-def test_several_prefixes_are_told_and_the_advice_works(state):
+def test_several_prefixes_are_told_and_the_advice_works(state, run_code):
     both = under("teacher.", others(state)) | under("student.", state)
     with pytest.raises(NetworkError, match="several times, under 'teacher.', 'student.': save one set") as caught:
         without_prefix(both, state, "x.pth")
-    kept = eval(re.search(r"e.g. (\{.*\})", str(caught.value))[1], {"state": both})
+    kept = run_code("kept = " + re.search(r"e.g. (\{.*\})", str(caught.value))[1], state=both)["kept"]
     assert torch.equal(without_prefix(kept, state, "x.pth")["fc.bias"], others(state)["fc.bias"])
 
 

@@ -228,7 +228,7 @@ def test_a_compiled_wrapper_is_not_lost(net, images):
     assert unwrap(torch.compile(wrapper)) is wrapper
 
 
-def test_pictures_that_a_batch_would_mix(images):
+def test_images_that_a_batch_would_mix(images):
     net = trained(SmallNet())
     net.stem[1] = nn.BatchNorm2d(8, track_running_stats=False)
     adv = advcam.AdvCAM(net, steps=2)

@@ -107,6 +107,9 @@ def test_a_hook_that_does_not_is_part_of_the_head(net, images):
     assert find(net, images).head is None
 
 
+SMALL = "test_resnet", "test_vit", "convnext_atto", "mobilenetv3_small_050"
+
+
 class Wrapped(nn.Module):
     def __init__(self, net, end):
         super().__init__()
@@ -120,7 +123,7 @@ class Wrapped(nn.Module):
         return output
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "convnext_atto", "mobilenetv3_small_050", "resnet50_clip"])
+@pytest.mark.parametrize("name", [*SMALL, pytest.param("resnet50_clip", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("classes", [1, 30])
 def test_timm_s_networks(name, classes):
     net = timm.create_model(name, num_classes=classes).eval()

@@ -91,7 +91,10 @@ def test_an_unknown_network_or_option():
 
 
 def test_a_network_that_cannot_change_its_stride():
-    assert Backbone("mobilenetv4_conv_small", output_stride=8).create(num_classes=3) is not None
+    """It keeps its own of 32, where another takes the 8 that are asked for."""
+    for name, cells in (("mobilenetv4_conv_small", 2), ("test_resnet", 8)):
+        network = Backbone(name, output_stride=8).create(num_classes=3).eval()
+        assert network.forward_features(torch.zeros(1, 3, 64, 64)).shape[2:] == (cells, cells)
 
 
 def test_own_network(tmp_path):

@@ -52,7 +52,7 @@ def test_unaries_are_those_of_the_cpp_code(published):
     assert torch.allclose(soft[0], published["soft.unary"], atol=1e-5)
 
 
-def test_a_noisy_picture_is_cleaned():
+def test_a_noisy_image_is_cleaned():
     image = torch.full((1, 3, 40, 50), 60, dtype=torch.uint8)
     image[..., 10:30, 15:40] = 180
     image += torch.randint(0, 12, image.shape, dtype=torch.uint8)
@@ -78,7 +78,7 @@ def test_a_batch_gives_what_one_at_a_time_gives_twice(images):
     assert torch.allclose(together.sum(1), torch.ones(2, 24, 30), atol=1e-5)
 
 
-def test_one_picture_serves_several_unaries(images):
+def test_one_image_serves_several_unaries(images):
     unary = torch.rand(3, 4, 24, 30) * 3
     assert torch.allclose(dense_crf(images[:1], unary), dense_crf(images[:1].expand(3, -1, -1, -1), unary), atol=1e-6)
 

@@ -44,7 +44,7 @@ def test_pamr_equals_a_plain_loop():
     assert torch.allclose(ours, pamr_by_loops(image, maps, 2, (1, 3)), atol=1e-4)
 
 
-def test_pamr_moves_a_map_to_the_edge_of_the_picture():
+def test_pamr_moves_a_map_to_the_edge_of_the_image():
     image = torch.zeros(1, 3, 40, 40)
     image[:, :, :, 20:] = 1
     image += 0.02 * torch.rand(image.shape, generator=torch.Generator().manual_seed(0))

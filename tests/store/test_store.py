@@ -93,7 +93,7 @@ def test_masks_are_palette_pngs_in_voc_colours(tmp_path):
     assert colours[1, 0].tolist() == [224, 224, 192]  # the border
 
 
-def test_a_colour_picture_is_no_mask(tmp_path):
+def test_a_colour_image_is_no_mask(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "m.png")
     with pytest.raises(StoreError, match="palette or greyscale PNG of class ids, this is RGB"):
         load_mask(tmp_path / "m.png")

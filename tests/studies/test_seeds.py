@@ -36,7 +36,7 @@ def test_the_maps_at_every_t_are_those_of_a_climb_of_t_steps(context, form):
     assert torch.equal(at[0].maps, at[-1].plain.maps)
 
 
-def test_scores_are_those_of_the_sweep_over_all_pictures(context, scenes):
+def test_scores_are_those_of_the_sweep_over_all_images(context, scenes):
     climber, classes = Climber(context), context.data.classes
     s, outputs = settings("default", steps=3), len(classes) + 1
     items = list(context.data.eval)[:4]
@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_sweep_over_all_pictures(context, scenes):
             assert float(found.threshold[row]) == whole.thresholds[whole.best]
 
 
-def test_classes_that_a_picture_is_not_said_to_have_still_count(context, scenes):
+def test_classes_that_an_image_is_not_said_to_have_still_count(context, scenes):
     item = next(item for item in context.data.eval if len(item.labels) == 1)
     (own,) = item.labels
     other = dataclasses.replace(item, labels=((own + 1) % 5,))

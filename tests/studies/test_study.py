@@ -138,32 +138,7 @@ def test_a_study_that_was_stopped_goes_on(run, scenes, tmp_path, monkeypatch):
     assert len(climbs) == 17  # other settings, other parts
 
 
-def test_the_page_shows_the_studies_of_its_classifier(run, scenes, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("studies"))
-    assert study(copy, scenes, "restrain", "--values", "0", "--steps", "1") == 0
-    page = (copy / "report.html").read_text()
-    assert "Study: restrain" in page
-    assert (copy / "studies/restrain/paragraph.txt").read_text().split(",")[0] in page
-    assert 'href="studies/restrain/rows.csv"' in page
-    assert "data:image/png;base64," in page
-    path = copy / "studies/restrain/study.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"classifier": "another"}))
-    assert main(["report", "--run", str(copy), "--quiet"]) == 0
-    assert "Study: restrain" not in (copy / "report.html").read_text()
-
-
-def test_the_page_has_a_table_of_localisation(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("studies"))
-    metrics = json.loads((copy / "metrics.json").read_text())
-    one = {"max_box_acc": {"value": 0.5}, "max_box_acc_v2": {"value": 0.321}, "pxap": 0.25, "top1": None}
-    places = {"plain": one, "advcam": one | {"pxap": 0.654, "top1": {"value": 0.75}}, "split": "eval.txt", "rule": "by boxes"}
-    (copy / "metrics.json").write_text(json.dumps(metrics | {"localisation": places}))
-    assert main(["report", "--run", str(copy), "--quiet"]) == 0
-    page = (copy / "report.html").read_text()
-    assert all(text in page for text in ("MaxBoxAccV2", "32.1", "65.4", "75.0", "by boxes"))
-
-
-def test_pictures_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
+def test_images_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
     masks, names = shutil.copytree(scenes / "masks", tmp_path / "masks"), [f"scene-{at:05d}" for at in range(16, 20)]
     Image.new("P", (10, 10)).save(masks / "scene-00017.png")
     (masks / "scene-00018.png").unlink()

@@ -207,7 +207,7 @@ def test_tensorboard_logs(tmp_path, views):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_breaks_on_the_way(tmp_path, views, workers):
+def test_an_image_that_breaks_on_the_way(tmp_path, views, workers):
     """The error is the image's own, from a worker process too."""
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
@@ -217,7 +217,7 @@ def test_a_picture_that_breaks_on_the_way(tmp_path, views, workers):
     assert str(raised.value) == f"{broken}: the file is empty (0 bytes); copy it again"
 
 
-def test_a_single_picture(tmp_path, views):
+def test_a_single_image(tmp_path, views):
     views.items = views.items[:1]
     _, _, history = train(tmp_path, views, epochs=2)
     assert len(history) == 2
@@ -244,13 +244,13 @@ def test_where_nothing_tells_the_last_epoch_is_kept(tmp_path, views):
     assert equal(state, net.state_dict())
 
 
-def test_fewer_pictures_than_a_batch_in_parts(tmp_path, views):
+def test_fewer_images_than_a_batch_in_parts(tmp_path, views):
     views.items = views.items[:7]
     _, _, history = train(tmp_path, views, batch=16, runtime=Runtime("cpu", workers=0, accumulate=2))
     assert len(history) == 4
 
 
-def test_parts_of_one_picture_and_batch_norm(tmp_path, views):
+def test_parts_of_one_image_and_batch_norm(tmp_path, views):
     with pytest.raises(SettingsError, match="multiple of 8, since BatchNorm needs two images a part"):
         train(tmp_path, views, runtime=Runtime("cpu", workers=0, accumulate=4))
     _, _, history = train(tmp_path, views, runtime=Runtime("cpu", workers=0, accumulate=4), batch_norm="frozen")

@@ -74,7 +74,7 @@ def test_several_outputs_are_summed_each_on_its_own_grid(batch):
     torch.testing.assert_close(whole(PixelLoss(), (scores, small), targets), expected)
 
 
-def test_a_loss_of_pictures():
+def test_a_loss_of_images():
     output, targets = torch.randn(6, 4), torch.randint(0, 2, (6, 4)).float()
     objective = ImageLoss(F.multilabel_soft_margin_loss)
     parts = [objective(output[a:b], targets[a:b], torch.tensor([6.0])) for a, b in ((0, 2), (2, 6))]

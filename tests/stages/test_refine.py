@@ -82,7 +82,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("method", ["threshold", "pamr", "crf", "psa", "irn"])
-def test_every_way_makes_masks_of_the_picture_s_classes(run, scenes, method, capsys):
+def test_every_way_makes_masks_of_the_image_s_classes(run, scenes, method, capsys):
     learnt = method in ("psa", "irn")
     assert refine(run, "--method", method, *(options(*SMALL, "log2_steps=1", "radius=2") if learnt else [])) == 0
     assert capsys.readouterr().out.strip() == f"refine: {run / '3-refine'}"
@@ -201,7 +201,7 @@ def test_a_network_of_the_user_s_own(climbed, scenes, tmp_path):
     assert len(masks(run)) == 24
 
 
-def test_pictures_of_any_size(scenes, tmp_path):
+def test_images_of_any_size(scenes, tmp_path):
     """Small, long and large ones, and class ids up to 254: every way, with objects."""
     images = tmp_path / "images"
     images.mkdir()
@@ -352,7 +352,7 @@ def test_one_clear_line_and_status_2(run, words, message, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_maps_of_another_picture(run, capsys):
+def test_maps_of_another_image(run, capsys):
     second = sorted((run / "2-climb" / "maps").iterdir())[1]
     save_maps(second, StoredMaps((1, 2, 3, 4, 5), torch.ones(5, 18, 20), (70, 80)))
     assert refine(run, "--method", "threshold") == 2

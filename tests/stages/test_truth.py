@@ -37,11 +37,6 @@ def empty(mask, named):
     return np.zeros_like(mask)
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -57,8 +57,8 @@ def test_checkpoint_prefix(network, tmp_path, name):
     for key, value in ready.state_dict().items():
         assert torch.equal(value, state[key])
         assert key.startswith("fc.") or torch.equal(started.state_dict()[key], value)
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "picture.png")
-    words = ["climb-image", tmp_path / "picture.png", "--model", "timm:test_resnet", "--class", "1", "--out", tmp_path / "o"]
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "image.png")
+    words = ["climb-image", tmp_path / "image.png", "--model", "timm:test_resnet", "--class", "1", "--out", tmp_path / "o"]
     assert main([*map(str, words), "--weights", str(tmp_path / name), "--steps", "2", "--quiet"]) == 0
 
 
@@ -102,8 +102,8 @@ def test_several_dicts_of_tensors(network, tmp_path):
 
 def test_other_weights_are_named(network, tmp_path, capsys):
     torch.save({"state_dict": {"model.head.weight": torch.ones(5, 3)}}, tmp_path / "other.ckpt")
-    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
-    words = ["climb-image", tmp_path / "picture.png", "--model", "timm:test_resnet", "--out", tmp_path / "o"]
+    Image.new("RGB", (64, 64)).save(tmp_path / "image.png")
+    words = ["climb-image", tmp_path / "image.png", "--model", "timm:test_resnet", "--out", tmp_path / "o"]
     assert main([*map(str, words), "--weights", str(tmp_path / "other.ckpt")]) == 2
     assert "has no fc.weight, so it is no classifier 'test_resnet'; it has 'model.head.weight'" in capsys.readouterr().err
 

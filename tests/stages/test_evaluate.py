@@ -38,7 +38,7 @@ def test_shares_and_thresholds(finished):
     assert found["plain"]["top1"]["images"] == found["advcam"]["top1"]["images"]
 
 
-def test_every_class_of_every_picture_counts_once(finished, scenes):
+def test_every_class_of_every_image_counts_once(finished, scenes):
     """MaxBoxAcc again, from the files."""
     folders = {"plain": finished / "2-climb" / "cam", "advcam": finished / "2-climb" / "maps"}
     names = (scenes / "eval.txt").read_text().split()
@@ -67,7 +67,7 @@ def test_one_line_says_it(finished, scenes, tmp_path, capsys):
     assert "chosen with the ground truth" in line
 
 
-def test_without_the_pictures_there_is_no_top_1(finished, scenes, tmp_path, capsys):
+def test_without_the_images_there_is_no_top_1(finished, scenes, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     about = json.loads((run / "data.json").read_text())

@@ -805,7 +805,7 @@ def grey(path, values):
     Image.fromarray(values).save(path)
 
 
-def test_pictures_12_bit(tmp_path, capsys):
+def test_images_12_bit(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     ramp = np.linspace(0, 3776, 64 * 48).reshape(48, 64)
     for name in "abc":
@@ -880,7 +880,7 @@ def test_netpbm_of_16_bits(tmp_path, kind, channels, most, dark):
     assert not dark or said.startswith("16-bit image")
 
 
-def test_pictures_avif_jfif(tmp_path, capsys):
+def test_images_avif_jfif(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     names = ["a.avif", "b.jfif", "c.jpg", "d.JPE", "e.pgm", "f.tga", "g.WebP", "h.jp2", "i.dib"]
     for name in names:
