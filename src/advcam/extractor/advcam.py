@@ -1,4 +1,4 @@
-"""``AdvCAM(model)(images, targets)``: the climb on any classifier, in three lines."""
+"""``AdvCAM(model)(images, targets)``: the climb on any classifier."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from .memory import Budget
 
 
 class AdvCAM:
-    """Anti-adversarial climbing on any classifier, post hoc: the model is used as it is and given back as it was.
+    """Anti-adversarial climbing on any trained classifier, which is left unchanged.
 
     ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx`` (Lee, Kim, Yoon, CVPR 2021, equations 3-7).
-    Preset ``default`` cuts later maps off and weights them cell by cell (settings ``ceiling``, ``emphasis``).
+    Preset ``default`` clips later maps and weights them cell by cell (settings ``ceiling``, ``emphasis``).
 
-    Whatever happens, a result is defined: where a network gives NaN or infinity the map is 0 there and a warning says so; a
-    gradient of zero, or an image of one colour, stays where it is, so every step sees the same features; a map without a
-    positive cell is a map of zeros, and stays that when normalised.
+    The result is always defined: where a network returns NaN or infinity the map is 0, with a warning; where the gradient is
+    zero, or the image is of one colour, the pixels do not move, so every step has the same features; a map without a positive
+    cell is zero, also when normalised.
 
     Args:
         model: any module that returns logits [N, K], or an object that has them as ``.logits``: convolutional networks,
-            transformers over patches, with any head. ``DataParallel`` and ``torch.compile`` are taken off. Safe from threads.
+            vision transformers, with any head. ``DataParallel`` and ``torch.compile`` are unwrapped. Thread-safe.
         preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
-        max_pixels: most pixels (views included) in one forward pass; bounds memory; changes results by rounding alone. None is
-            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. Halves itself where memory runs out.
+        max_pixels: most pixels (views included) in one forward pass; bounds memory; results change by rounding only. None is
+            400,000 on a CPU, whose caches are small, and 2^22 elsewhere. Halved where memory runs out.
         changes: settings to change, such as ``steps`` or ``method``, see :class:`~advcam.attribution.ClimbSettings`.
 
     Raises:
         SettingsError: an unknown preset or setting, or a value out of range.
-        NetworkError: at a call, a network without a feature map, or whatever the network itself raises.
+        NetworkError: at a call, a network without a feature map, or any error of the network itself.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
@@ -100,15 +100,15 @@ class AdvCAM:
         Args:
             images: float [N, 3, H, W], normalised as the model wants them; or a list of [3, H, W] of several sizes.
             targets: for each image a list of class ids, or a 0/1 tensor [N, K], or None: the classes that the model
-                itself finds (its highest logit, and every positive one with at least a tenth of the softmax).
+                predicts (the highest logit, and every positive one with a softmax of at least 0.1).
             record: also keep every step's map and scores and the final pixels; one scale only.
 
         Returns:
-            The maps; of a list, a list with the maps of each image.
+            The maps; for a list of images, a list with the maps of each.
 
         Raises:
-            InputError: images or targets of another form, or a class the model does not have; too little memory for one image.
-            NetworkError: a network without a feature map; whatever the network raises, as the cause.
+            InputError: wrong images or targets, a class that the model does not have, or too little memory for one image.
+            NetworkError: a network without a feature map; an error of the network, as the cause.
             SettingsError: ``record`` with several scales.
         """
         if record := check_flag("record", record):
@@ -121,14 +121,14 @@ class AdvCAM:
         return job.maps(grids, first, recorded[0])
 
     def scores(self, images: Tensor) -> Float[Tensor, "n k"]:
-        """The model's logits of the images, as it gives them in eval mode; memory is bounded as in a call.
+        """The model's logits for the images in eval mode; memory is bounded as in a call.
 
         Args:
             images: float [N, 3, H, W].
 
         Raises:
-            InputError: images of another form, or too little memory for one.
-            NetworkError: a model without logits; whatever it raises, as the cause.
+            InputError: wrong images, or too little memory for one.
+            NetworkError: a model without logits; its own error, as the cause.
         """
         model, images = unwrap(self.model), check_images(images, self.settings.bounds)
         check_fits(model, images)
@@ -147,9 +147,9 @@ class AdvCAM:
     def iterate(self, images: Tensor, targets: Targets = None) -> Iterator[Maps]:
         """The same climb, one step at a time: yields the sum so far T times.
 
-        Each has of its own step ``steps`` [M, 1, h, w], ``scores`` [M, 1, K] and ``images``, the pixels that the step saw.
-        Stop whenever you like; the model is not held between steps. Memory for T steps is that for one; where it runs out in
-        the first step, ``max_pixels`` is halved.
+        Each has the ``steps`` [M, 1, h, w] and ``scores`` [M, 1, K] of its own step, and ``images``, the pixels before it.
+        Iteration may stop at any step; the model is not locked between steps. T steps need the memory of one; where it runs
+        out in the first, ``max_pixels`` is halved.
 
         Args:
             images: float [N, 3, H, W].
@@ -180,7 +180,7 @@ class AdvCAM:
             yield job.maps((total,), (first,), recorded)
 
     def _start(self, images: object, targets: Targets) -> Job:
-        """Everything checked, the network found, and made fast where it runs more than once."""
+        """Checks the input, finds the network, and makes a fast copy where it runs more than once."""
         s = self.settings
         with undisturbed():
             images = check_images(images, s.bounds).detach().clone()
@@ -200,19 +200,19 @@ class AdvCAM:
         return "float32" if own else resolve_precision(self.settings.precision, images.device)
 
     def _found(self, images: Tensor) -> list[list[int]]:
-        """The classes that the model itself finds in each image."""
+        """The classes that the model predicts for each image."""
         logits = self.scores(images)
         likely = (logits > 0) & (logits.softmax(1) >= 0.1)
         likely.scatter_(1, logits.argmax(1, keepdim=True), True)
         return [row.nonzero()[:, 0].tolist() for row in likely]
 
     def _several_sizes(self, images: list[Tensor], targets: Targets, record: bool) -> list[Maps]:
-        """Images of one size go together; the results come back in the order of the images."""
+        """Runs images of one size together; returns the results in the order of the images."""
         lists: list[list[int]] | None = None
         if targets is not None:
             classes = self._classes(images[0][None]) if images else 0
             lists = as_lists(targets, len(images), classes)
-            flatten_targets(lists, torch.device("cpu"))  # a class at all
+            flatten_targets(lists, torch.device("cpu"))  # raises where no class is named
         out: dict[int, Maps] = {}
         for size in dict.fromkeys(image.shape for image in images):
             rows = [row for row, image in enumerate(images) if image.shape == size]

@@ -1,4 +1,4 @@
-"""What a call of :class:`~advcam.AdvCAM` gives."""
+"""The result of :class:`~advcam.AdvCAM`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Maps:
     Args:
         maps: [M, h, w], the un-normalised sum over steps and mirror; on the feature map's grid for one scale, at stride 4
             for several. float32, or float64 where the images are.
-        image: int64 [M], row of the images given.
+        image: int64 [M], row in the batch of images.
         target: int64 [M], class id.
-        grids: the same sum for each scale by itself, on that scale's own grid.
-        first: the map of the first step for each scale: the plain map's ``grids``.
-        size: (H, W) of the images given.
+        grids: the sum of each scale, on that scale's own grid.
+        first: the first step's map of each scale: the plain map's ``grids``.
+        size: (H, W) of the images.
         grid: see :class:`~advcam.attribution.ClimbSettings`.
-        layer: what the maps were made of, in words.
-        steps: [M, T, h, w] the map of every step as it counts in the sum (cut off and weighted where the settings say so), with
+        layer: description of the layer and head that the maps come from.
+        steps: [M, T, h, w] the map of every step as it enters the sum (clipped and weighted by the settings), with
             ``record=True``.
         scores: [M, T, K] every class's score at every step, with ``record=True``.
         images: the pixels after the last step, with ``record=True``: [M, 3, H, W], or [M, 2, 3, H, W] (image, mirror
@@ -52,7 +52,7 @@ class Maps:
 
     @classmethod
     def of(cls, grids: Sequence[Tensor], size: tuple[int, int], **rest: Any) -> Maps:
-        """The maps whose sum at each scale is given; ``rest`` as in the class."""
+        """Maps from the sum at each scale; ``rest`` are further fields."""
         maps = grids[0] if len(grids) == 1 else fuse_scales(grids, strided_size(size))
         return cls(maps, grids=tuple(grids), size=size, **rest)
 
@@ -62,7 +62,7 @@ class Maps:
 
     @property
     def plain(self) -> Maps:
-        """The plain class activation maps of the same views: what ``steps=1`` gives, at no further cost."""
+        """The plain class activation maps of the same views: equal to ``steps=1``, at no further cost."""
         kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         gone = ("maps", "grids", "steps", "scores", "images")
         return Maps.of(self.first, **{name: value for name, value in kept.items() if name not in gone})
@@ -74,7 +74,7 @@ class Maps:
             size: (H, W) to resize to first, from each scale's own grid; None leaves them on the grid of ``maps``.
 
         Raises:
-            InputError: a size that is no (H, W), or maps larger than memory.
+            InputError: a size that is not (H, W), or maps larger than memory.
         """
         if size is None:
             return normalise(self.maps)
@@ -91,10 +91,10 @@ class Maps:
             ) from error
 
     def of_image(self, row: int) -> Maps:
-        """The pairs of one image alone, as if it had been the only one.
+        """The pairs of one image, as if it had been the only one.
 
         Raises:
-            InputError: a row that is no whole number of at least 0.
+            InputError: a row that is not a whole number of at least 0.
         """
         row = expect_whole(row, "row", 0)
         mine = self.image == row

@@ -17,12 +17,12 @@ def cam(model: nn.Module, images: Tensor, targets: Targets = None, **options: An
 @overload
 def cam(model: nn.Module, images: Sequence[Tensor], targets: Targets = None, **options: Any) -> list[Maps]: ...
 def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) -> Any:
-    """The plain class activation map ``ReLU(sum_d w_c[d] f_d)``: what :class:`AdvCAM` gives with one step.
+    """The plain class activation map ``ReLU(sum_d w_c[d] f_d)``: equal to :class:`AdvCAM` with one step.
 
     Args:
         model: as for :class:`AdvCAM`.
         images: as for :class:`AdvCAM`.
         targets: as for :class:`AdvCAM`.
-        options: as for :class:`AdvCAM`; precision is float32 unless it is said.
+        options: as for :class:`AdvCAM`; precision is float32 unless given.
     """
     return AdvCAM(model, **({"precision": "float32"} | options | {"steps": 1}))(images, targets)
