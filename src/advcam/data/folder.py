@@ -73,12 +73,12 @@ def load(
     learnt = {label for key in trained if key in items for label in items[key].labels}
     if not learnt:
         raise DataError(f"{labels}: no usable image to train on has a label" + (f" ({broken[0].reason})" if broken else ""))
-    nobody = [Skip(name, "class: no image to train on has it") for at, name in enumerate(table.names) if at not in learnt]
+    unused = [Skip(name, "class: no image to train on has it") for at, name in enumerate(table.names) if at not in learnt]
     return Dataset(
         table,
         tuple(items[key] for key in sorted(trained) if key in items),
         tuple(items[key] for key in sorted(scored) if key in items),
-        tuple(missing + broken + nobody),
+        tuple(missing + broken + unused),
         tuple(odd + dark),
         tuple(key for key in files if key not in found),
     )

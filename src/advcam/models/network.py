@@ -32,7 +32,7 @@ class Network:
         classes: K.
         head: name of the linear or 1x1 module that takes the features' mean over cells; None for any other head.
         foldable: pairs (convolution, BatchNorm after it) that can be folded into one, see :func:`~advcam.models.fused`.
-        precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
+        precision: of the arithmetic, ``float32`` (the model's own type) or ``bfloat16``.
         channels_last: whether the model accepts the channels-last memory format, which is faster.
         mixes: whether images of one batch influence each other (BatchNorm without running statistics).
         draws: whether the model draws random numbers.

@@ -42,7 +42,7 @@ def usable_workers(wanted: int, views: Views, batch: int, reporter: Reporter) ->
 
 
 def step_batches(views: Views, order: list[int], batch: int, parts: int, workers: int) -> Iterator[list[Any]]:
-    """The batches of each step, in parts; errors of ours are raised here.
+    """The batches of each step, in parts; errors of the workers are raised here.
 
     Args:
         views: what is trained on.
@@ -79,7 +79,7 @@ def _together(loader: Iterable[Any], parts: int) -> Iterator[list[Any]]:
 
 
 class _WithErrors(Dataset[Any]):
-    """Views in an order. An error of ours is returned, so that it leaves a worker process without a worker's traceback."""
+    """Views in an order. An AdvcamError is returned as a value, so that it leaves a worker without its traceback."""
 
     def __init__(self, views: Views, order: list[int]) -> None:
         self.views, self.order = views, order

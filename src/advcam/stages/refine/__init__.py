@@ -1,4 +1,4 @@
-"""Maps -> masks."""
+"""The refine step: maps to masks."""
 
 from .learnt import try_network
 from .settings import MAPS, METHODS, RefineConfig

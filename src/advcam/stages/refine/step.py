@@ -1,4 +1,4 @@
-"""The step itself: every image's mask, and what is to be said of them."""
+"""The step: writes every image's mask, and warns of odd ones."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
 
 
 def run(context: Context, config: RefineConfig, source: MapSource | None = None) -> None:
-    """Writes masks/ID.png for every image; one that is there is not made again.
+    """Writes masks/ID.png for every image that has none yet.
 
-    An image whose classes are found nowhere gets a mask of 255, nobody knows, and stands in empty.csv. IRN and PSA first
-    train their network on confident/ID.png of the training images. IRN writes, where asked, instances/ID.png and ID.json.
+    An image where none of its classes is found gets a mask of 255 (unknown) and is listed in empty.csv. IRN and PSA first
+    train their network on confident/ID.png of the training images. With ``instances``, IRN writes instances/ID.png and
+    ID.json.
 
     Args:
         context: the run.
-        config: how.
-        source: where maps come from, where not from the climb's files.
+        config: method and settings.
+        source: of the maps; None reads the climb's files.
 
     Raises:
-        RunError: maps that are missing, damaged or another image's, or nothing to learn from.
+        RunError: missing, damaged or foreign maps, or nothing to learn from.
     """
     asked = config.record().get("precision")
-    if asked:  # of the methods that learn
+    if asked:  # of the methods that train a network
         config = replace(config, changes=config.changes | {"precision": context.precision("refine", asked)})
     everything = context.data.items
     with context.step("refine", config.record(), [context.run.mask(item.id) for item in everything]) as todo:
@@ -50,11 +51,11 @@ def run(context: Context, config: RefineConfig, source: MapSource | None = None)
                     _write_instances(context, item, found.instances)
                 save_mask(context.run.mask(item.id), ids)
                 advance(1)
-        _say_what_is_odd(context)
+        _report_odd_masks(context)
 
 
 def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Refiner:
-    """The way of the config; what it has to learn is learnt first, or read from the step's folder."""
+    """The config's method; its network, if any, is trained first or loaded from the step's folder."""
     settings = config.settings()
     ways: dict[str, Any] = {
         "threshold": lambda: by_threshold(settings),
@@ -70,7 +71,7 @@ def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Ref
 def refine(
     context: Context, config: RefineConfig, refiner: Refiner, item: Item, stored: StoredMaps
 ) -> tuple[np.ndarray[Any, Any], Found | None]:
-    """The mask of one image, class ids uint8 [H, W], and what it was made of; None for an image that shows no class."""
+    """The mask of one image, class ids uint8 [H, W], and its refined maps; None for an image without classes."""
     if not stored.classes:
         return np.zeros(item.size, dtype=np.uint8), None
     image = fit_within(item.read(), config.long_side)
@@ -85,7 +86,7 @@ def refine(
 
 
 def _write_instances(context: Context, item: Item, found: Instances) -> None:
-    """The objects as a mask of their numbers (the surest on top), and a list of their classes and scores."""
+    """Writes the objects as a mask of their numbers (the highest score on top), and a list of their classes and scores."""
     numbers = np.zeros(item.size, dtype=np.uint8)
     for number in reversed(range(len(found.scores))):
         mask = torch.nn.functional.interpolate(found.masks[number][None, None].float(), size=item.size, mode="nearest")[0, 0]
@@ -96,17 +97,17 @@ def _write_instances(context: Context, item: Item, found: Instances) -> None:
     save_mask(path, numbers)
 
 
-def _say_what_is_odd(context: Context) -> None:
-    """Lists images whose classes were found nowhere, and warns of masks that hold one value only."""
+def _report_odd_masks(context: Context) -> None:
+    """Lists images where no class was found, and warns if all masks hold one value."""
     run = context.run
     labelled = [item for item in context.data.items if item.labels]
     empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
     listed = run.folder("refine") / "empty.csv"
-    list_skips(listed, [Skip(name, "none of its classes was found anywhere; its mask is 255") for name in empty])
+    list_skips(listed, [Skip(name, "none of its classes was found; its mask is 255") for name in empty])
     if empty:
         context.reporter.say(f"refine: {len(empty)} of {len(labelled)} images show none of their classes, listed in {listed}")
     value = only_value(run.mask(item.id) for item in labelled)
     if value is not None:
         context.reporter.warn(
-            f"{listed.parent / 'masks'}: all masks hold {value} alone; a network would learn nothing from them"
+            f"{listed.parent / 'masks'}: all masks hold only {value}; a network would learn nothing from them"
         )
