@@ -369,7 +369,7 @@ CALLS = {
         lambda r, given: (r.result(), r + r),
     ),
     "label": (
-        refinement.label,
+        refinement.argmax_mask,
         {"maps": MAPS, "classes": (7, 9), "threshold": 0.3, "size": (18, 16), "margin": 0.1},
         labels,
     ),
