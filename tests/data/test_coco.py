@@ -116,13 +116,13 @@ def test_a_polygon_holds_the_pixels_whose_centres_it_holds():
         ({"size": [5, 6], "counts": [10.5, 19.5]}, "run lengths are whole numbers, got"),
         ({"size": [5, 6], "counts": [-10, 40]}, "run lengths are 0 to 30, got -10"),
         ({"size": [5, 6], "counts": [2**62] * 4 + [30]}, "run lengths are whole numbers|must add up"),
-        ({"size": [5, 6], "counts": "o" * 100_000}, "a run length that no image can have"),
+        ({"size": [5, 6], "counts": "o" * 100_000}, "a run length larger than any image"),
         ({"size": None, "counts": [30]}, r"expected run lengths of \(height, width\) \(5, 6\), got None"),
         ([[1, 2, 3, 4]], "a polygon is x, y of three points or more"),
         ({"size": [4, 5], "counts": [1]}, r"expected run lengths of \(height, width\) \(5, 6\), got \[4, 5\]"),
         ({"size": [5, 6], "counts": [10, 10]}, "must add up to 5 x 6 pixels, got 20"),
         ({"size": [5, 6], "counts": "a b"}, "' ' is no character of COCO's run lengths"),
-        ({"size": [5, 6], "counts": "P"}, "the string of run lengths breaks off"),
+        ({"size": [5, 6], "counts": "P"}, "the string of run lengths is truncated"),
     ],
 )
 def test_regions_that_cannot_be_drawn(segmentation, message):

@@ -98,7 +98,7 @@ def test_csv_labels_with_other_separators(images, cell, capsys):
     path = labels(images.parent / "labels.csv", f"image,labels\na.jpg,{cell}\nb.jpg,dog\nc.jpg,cat\n")
     assert check(path, images.parent) == 1
     (reason,) = reasons(images.parent / "problems.csv")
-    assert f"class {cell.strip(chr(34))!r} is made of the names of other classes; labels are separated by ';'" in reason
+    assert f"class {cell.strip(chr(34))!r} consists of names of other classes; labels are separated by ';'" in reason
     assert check(labels(path, path.read_text().replace(cell, "cat;dog")), images.parent) == 0  # the remedy
 
 
@@ -134,8 +134,8 @@ def test_what_spreadsheets_write_before_the_header(images, head, encoding, capsy
         ("l.csv", "image,labels,labels\na,cat,dog\n", "l.csv:1: there are 2 columns 'labels'; keep one"),
         ("l.csv", "sep=;\n", "there is no column 'image'"),
         ("l.json", '{"a": [' + "1" * 5000 + "]}", "l.json: holds a number of thousands of digits"),
-        ("l.json", '{"a": ["c\\ud800t"]}', "the name 'c\\ud800t' is no text; rename it"),
-        ("l.json", '{"\\ud800": ["cat"]}', "the name '\\ud800' is no text; rename it"),
+        ("l.json", '{"a": ["c\\ud800t"]}', "the name 'c\\ud800t' is not valid Unicode; rename it"),
+        ("l.json", '{"\\ud800": ["cat"]}', "the name '\\ud800' is not valid Unicode; rename it"),
     ],
 )
 def test_labels_that_no_one_can_read(images, name, text, said, capsys):
@@ -186,9 +186,9 @@ def test_names_with_folder(images, capsys):
         (".\\\\train\\\\d.jpg", "did you mean 'train/d.jpg'? write / between folders"),
         (
             "D:\\\\x\\\\train\\\\d.jpg",
-            "did you mean 'train/d.jpg'? the names begin with 'D:\\\\\\\\x\\\\\\\\': leave that out, and write /",
+            "did you mean 'train/d.jpg'? the names begin with 'D:\\\\\\\\x\\\\\\\\': remove that, and write /",
         ),
-        ("../images/train/d.jpg", "did you mean 'train/d.jpg'? the names begin with '../images/': leave that out"),
+        ("../images/train/d.jpg", "did you mean 'train/d.jpg'? the names begin with '../images/': remove that"),
         ("d.jpg", "did you mean 'train/d.jpg'?"),
         ("a.png", "did you mean 'a.jpg'?"),
         ("A.JPG", "did you mean 'a.jpg'?"),
@@ -225,7 +225,7 @@ def test_a_folder_of_files_that_are_not_read_says_which(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.HEIC").write_bytes(b"some bytes")
     assert check(labels(tmp_path / "labels.csv", "image,labels\na,cat\n"), tmp_path) == 2
-    assert "no image in it, but files that are not read: 1 of suffix .heic; known suffixes: .avif" in capsys.readouterr().err
+    assert "no image in it, but other files: 1 of suffix .heic; known suffixes: .avif" in capsys.readouterr().err
 
 
 def voc(folder, second=b"<annotation><object><name>dog</name></object></annotation>"):
@@ -299,7 +299,7 @@ def test_voc_gb2312(tmp_path, capsys):
         root = voc(tmp_path / name, (head.format(name) + body).encode(name))
         assert load(root / "JPEGImages", root).classes.names == ("cat", "狗")
     for name, said in (("klingon", "encoding klingon is not known; save it as UTF-8"),
-                       ("big5", "encoding big5, but byte 34 is none of it; save it as UTF-8")):  # fmt: skip
+                       ("big5", "encoding big5, but byte 34 is invalid in it; save it as UTF-8")):  # fmt: skip
         root = voc(tmp_path / f"bad {name}", (head.format(name) + "<annotation>").encode() + b"\xff\xff</annotation>")
         assert main(["data", "check", "--labels", str(root), "--out", str(tmp_path / "p.csv")]) == 2
         told = capsys.readouterr().err
@@ -377,7 +377,7 @@ CVAT = '<?xml version="1.0"?><annotations><image id="0" name="a.jpg"><tag label=
         ("ls.json", '[{"id": 1, "image": "/data/upload/1/0a-a.jpg", "choice": "dog"}]', "Label Studio's JSON"),
         ("ls.json", '[{"id": 1, "data": {"image": "a.jpg"}, "annotations": []}]', "Label Studio's JSON"),
         ("cvat.xml", CVAT, "CVAT's XML"),
-        ("long.csv", "image,labels\na.jpg,cat\na.jpg,dog\nb.jpg,dog\n", "one row for each label"),
+        ("long.csv", "image,labels\na.jpg,cat\na.jpg,dog\nb.jpg,dog\n", "one row per label"),
         ("metadata.jsonl", '{"file_name": "a.jpg", "label": "cat"}\n{"file_name": "b.jpg", "label": "dog"}\n', "JSON lines"),
         ("metadata.json", '{"file_name": "a.jpg"}\n{"file_name": "b.jpg"}\n', "JSON lines"),
         ("other.json", '[{"name": "a.jpg", "kind": "cat"}]', "objects with kind, name"),
@@ -778,7 +778,7 @@ def test_most_of_these_names_survive(tmp_path):
         (("x" * 238 + ".jpg", "a.jpg"), "is a name too long for a file"),
         (("\ufeffa.jpg", "b.jpg"), "cannot stand in a list"),
         ((".", "a.jpg"), "image 1 has the file_name '.'; expected a name below the folder of images"),
-        (("a\0.jpg", "b.jpg"), "can be no file's; rename it"),
+        (("a\0.jpg", "b.jpg"), "is not a valid file name; rename it"),
     ],
 )
 def test_names_of_images_that_cannot_be_written_are_refused_before(tmp_path, names, said, capsys):
@@ -829,9 +829,9 @@ def test_images_12_bit(tmp_path, capsys):
         (np.full((48, 64), 16000, np.uint16), "16-bit image whose largest value is 16000: read as 62 of 255; rescale it"),
         (
             np.full((48, 64), 70_000, np.int32),
-            "32-bit image with values from 70000 to 70000: what is beyond 0 to 65535 is cut off",
+            "32-bit image with values from 70000 to 70000: values outside 0 to 65535 are clipped",
         ),
-        (np.full((48, 64), -5, np.int32), "with values from -5 to -5: what is beyond 0 to 65535 is cut off"),
+        (np.full((48, 64), -5, np.int32), "with values from -5 to -5: values outside 0 to 65535 are clipped"),
     ],
 )
 def test_other_ranges(tmp_path, values, said):

@@ -114,8 +114,8 @@ def test_names_beyond_ascii_composed_or_not(folder):
         ("image,label\na,cat\n", r"labels.csv:1: expected the columns image,labels; there is no column 'labels', but 'label'"),
         ("image|labels\na|cat\n", "no column 'image'"),
         ("image,labels\na,cat,dog\n", r"labels.csv:2: expected 2 cells, got 3; labels are separated by ';'"),
-        ("image,labels\na,cat\nb,dog\na,dog\n", r"labels.csv:4: image 'a' was given already at .*labels.csv:2"),
-        ("image,labels\na,cat\na.png,dog\n", r"labels.csv:3: 'a.png' is the image given already"),
+        ("image,labels\na,cat\nb,dog\na,dog\n", r"labels.csv:4: image 'a' was already given at .*labels.csv:2"),
+        ("image,labels\na,cat\na.png,dog\n", r"labels.csv:3: 'a.png' is the same image as at"),
         ("image,labels\n,cat\n", r"labels.csv:2: the image name is empty"),
         ("image,labels\nghost,cat\n", "none of its 1 images is in"),
         ("image,labels\na,\nb,\n", "no image has a label"),
@@ -135,7 +135,7 @@ def test_labels_that_cannot_be_used(folder, text, message):
         ('{"a": [true]}', "image 'a': expected a list of names or ids"),
         ('{"a": ["cat"],\n "b" }', r"labels.json:2: not valid JSON"),
         ('[["a", "cat"]]', "expected a JSON object"),
-        ('{"a": ["cat"], "a": ["dog"]}', "was given already"),
+        ('{"a": ["cat"], "a": ["dog"]}', "was already given"),
     ],
 )
 def test_json_that_cannot_be_used(folder, text, message):
@@ -147,7 +147,7 @@ def test_json_that_cannot_be_used(folder, text, message):
     ("text", "message"),
     [
         ("id,name\n8,cat\n", r"labels.csv:3: no class is called 'dog'; .*known: cat"),
-        ("id,name\n8,cat\n8,dog\n", "classes.csv:3: id 8 or name 'dog' is empty or was given already"),
+        ("id,name\n8,cat\n8,dog\n", "classes.csv:3: id 8 or name 'dog' is empty or a duplicate"),
         ("id,name\n255,cat\n", "classes.csv:2: id 255 is out of range; 1 to 254"),
         ("id,name\ncat,8\n", "classes.csv:2: an id is a whole number, got 'cat'"),
         ("id,name\n", "names no class"),

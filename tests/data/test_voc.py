@@ -59,7 +59,7 @@ def test_missing_images_and_folders(voc, tmp_path):
     with pytest.raises(DataError, match=r"JPEGImages: there is no such folder of images"):
         load(images_of(None, voc), voc)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"there is neither Annotations/\*.xml nor annotations/instances_\*.json in it"):
+    with pytest.raises(DataError, match=r"it has neither Annotations/\*.xml nor annotations/instances_\*.json"):
         load(voc, tmp_path / "empty")
 
 

@@ -329,7 +329,7 @@ def test_logits_that_are_not_finite_give_maps_of_zeros(images, value, hidden):
     adv(images, [[0]] * 3)
     with torch.no_grad():
         net.fc.weight[2] = value
-    with pytest.warns(RuntimeWarning, match=r"logits of 3 of 3 \(image, class\) pairs are NaN or infinite; what is not finite"):
+    with pytest.warns(RuntimeWarning, match=r"logits of 3 of 3 \(image, class\) pairs are NaN or infinite; their maps are 0"):
         out = adv(images, [[2], [0], [1]], record=True)
     assert torch.isfinite(out.maps).all()
     assert not out.maps[0].any() or value == float("inf")

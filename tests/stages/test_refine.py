@@ -320,7 +320,7 @@ def test_masks_of_one_value_are_warned_of(run, capsys):
         stored = load_maps(path)
         save_maps(path, StoredMaps(stored.classes, stored.maps * 0, stored.size))
     assert refine(run, "--method", "threshold") == 0
-    assert "all masks hold 255 alone" in capsys.readouterr().err
+    assert "all masks hold only 255" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,9 @@ def test_examples_are_looked_at_beside_the_weights(run):
     [
         (lambda masks: masks[0].unlink(), r"1 of 16 images have no mask, the first is scene-"),
         (lambda masks: save_mask(masks[0], np.zeros((32, 64), np.uint8)), "is 64x32, its image 64x64"),
-        (lambda masks: save_mask(masks[0], np.full((64, 64), 77, np.uint8)), "holds id 77, which is no class of this run"),
-        (lambda masks: [save_mask(m, np.full((64, 64), 255, np.uint8)) for m in masks], "nothing but 255, ignored"),
-        (lambda masks: [save_mask(m, np.zeros((64, 64), np.uint8)) for m in masks], "nothing but background"),
+        (lambda masks: save_mask(masks[0], np.full((64, 64), 77, np.uint8)), "holds id 77, which is not a class of this run"),
+        (lambda masks: [save_mask(m, np.full((64, 64), 255, np.uint8)) for m in masks], "hold only 255, ignored"),
+        (lambda masks: [save_mask(m, np.zeros((64, 64), np.uint8)) for m in masks], "hold only background"),
         (lambda masks: masks[0].write_bytes(b"no image"), "cannot be read as a mask"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_batch_in_parts_trains_to_the_same_weights(tmp_path, pixel_views, bala
 
 def test_a_batch_that_cannot_be_shared_out(tmp_path, views):
     with pytest.raises(
-        SettingsError, match=r"a batch of 4 cannot be shared out over 1 processes in 3 parts .* multiple of 6, since"
+        SettingsError, match=r"a batch of 4 cannot be divided over 1 processes in 3 parts .* multiple of 6, since"
     ):
         train(tmp_path, views, runtime=Runtime("cpu", workers=0, accumulate=3))
 
@@ -175,7 +175,7 @@ def test_groups_of_the_published_optimizer():
 
 def test_the_state_of_another_network(tmp_path, views):
     train(tmp_path, views, epochs=1)
-    with pytest.raises(RunError, match=r"training.pt: the state of another network .*this training then starts anew"):
+    with pytest.raises(RunError, match=r"training.pt: the state of another network .*this training then starts again"):
         train(tmp_path, views, net=Tiny)
 
 

@@ -1,4 +1,4 @@
-"""Images and what is known of them: folders with labels, and scenes made on the spot."""
+"""Images with labels: folders, VOC, COCO, and synthetic scenes."""
 
 from advcam.limits import IGNORE
 

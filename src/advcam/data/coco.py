@@ -1,4 +1,4 @@
-"""COCO annotation files as they are: images, categories, and the regions of objects."""
+"""COCO annotation files: images, categories, and the regions of objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CocoRegion:
         id: its own id, for messages.
         category: id of its category.
         segmentation: polygons [[x, y, x, y, ...], ...] or run lengths {"counts", "size"}, as the file has it.
-        area: in pixels; 0 where the file does not say it.
+        area: in pixels; 0 if not given.
         box: [x, y, width, height], as the file has it.
     """
 
@@ -36,7 +36,7 @@ class CocoRegion:
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image: its name below the folder of images, size (height, width; zeros where the file does not say), regions."""
+    """One image: its name below the folder of images, size (height, width; zeros if not given), regions."""
 
     name: str
     size: tuple[int, int]
@@ -49,7 +49,7 @@ class Coco:
 
     Args:
         path: of the file.
-        images: what it names, in its order.
+        images: in the order of the file.
         names: of the categories, by id.
     """
 
@@ -63,7 +63,7 @@ class Coco:
         return self.path.resolve().parent.name if self.path.name == ROBOFLOW else self.path.stem.removeprefix("instances_")
 
     def rows(self) -> list[Row]:
-        """What each image shows: every category that it has a region of, crowds too. No region: none of the classes."""
+        """The labels of each image: the categories of all its regions, crowds included; none without a region."""
         return [
             Row(image.name, tuple(dict.fromkeys(self.names[r.category] for r in image.regions)), f"{self.path} ({image.name})")
             for image in self.images
@@ -79,7 +79,7 @@ def coco_files(folder: Path) -> list[Path]:
 
 
 def is_coco(value: Any) -> bool:
-    """Whether JSON is a COCO annotation file, by what it holds."""
+    """Whether JSON is a COCO annotation file, by its keys."""
     return isinstance(value, dict) and {"images", "annotations"} <= value.keys()
 
 
@@ -91,7 +91,7 @@ def read_coco(path: Path, folder: Path | None = None) -> Coco:
         folder: a COCO folder; images then lie in its folder of the split's name (``train2014``), if there is one.
 
     Raises:
-        DataError: not such a file, or an entry in it that lacks something.
+        DataError: another kind of file, or an incomplete entry.
     """
     return coco_of(path, read_json_file(path, "COCO annotation file"), folder)
 
@@ -102,7 +102,7 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
         raise DataError(f"{path}: expected a COCO annotation file with images, annotations and categories")
     parts = {name: value.get(name) for name in ("images", "annotations", "categories")}
     for name, part in parts.items():
-        some = part or name == "annotations"  # of images that all show nothing
+        some = part or name == "annotations"  # empty where no image shows anything
         if not (isinstance(part, list) and some and all(isinstance(entry, dict) for entry in part)):
             raise DataError(
                 f"{path}: expected a list of objects under {name!r}, got {_kind(part)}; is it COCO's instances file?"
@@ -137,7 +137,7 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
 
 
 def _names(path: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
-    """The categories' names by id; an entry that stands there twice is one."""
+    """The categories' names by id; repeated entries are merged."""
     names: dict[int, str] = {}
     for at, entry in enumerate(categories, 1):
         number, name = _category(path, "categories", at, entry, "id"), entry.get("name")
@@ -159,7 +159,7 @@ def _merged(
     files: dict[str, list[tuple[int | str, tuple[int, int]]]],
     regions: dict[int | str, list[CocoRegion]],
 ) -> tuple[CocoImage, ...]:
-    """The images; one that stands in the file several times has the regions of all its ids, and the size that any says."""
+    """The images; one listed several times gets the regions of all its ids, and the size given by any."""
     images = []
     for name, entries in files.items():
         said = [entry for entry in entries if entry[1] != (0, 0)] or entries
@@ -179,7 +179,7 @@ def joined(files: Iterable[Coco]) -> list[Row]:
     """The rows of several annotation files of one data set.
 
     Raises:
-        DataError: categories that are not the same in all.
+        DataError: categories that differ between files.
     """
     rows, first = list[Row](), dict[int, str]()
     for file in files:
@@ -191,7 +191,7 @@ def joined(files: Iterable[Coco]) -> list[Row]:
 
 
 def coco_classes(files: Iterable[Coco]) -> ClassTable:
-    """The categories with their own ids; those that no mask can hold are left out where no region has them.
+    """The categories with their own ids, without unused ones whose ids do not fit into a mask.
 
     Raises:
         DataError: a region whose category has an id outside 1 to 254, or two categories of one name.
@@ -215,7 +215,7 @@ def coco_classes(files: Iterable[Coco]) -> ClassTable:
 
 
 def by_name(rows: list[Row], classes: ClassTable) -> list[Row]:
-    """The rows of annotation files, whose categories are all seen to be called as a class is: no name of theirs is an id.
+    """The rows of annotation files, whose categories are checked to be names of classes (and not ids).
 
     Raises:
         DataError: a category of some region that the class list does not name.
@@ -228,16 +228,16 @@ def by_name(rows: list[Row], classes: ClassTable) -> list[Row]:
 
 
 def number_of(value: Any) -> float | None:
-    """A finite number, such as JSON may hold it; None for anything else."""
+    """A finite number from JSON; None for anything else."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if number and abs(value) < MAX_NUMBER else None
 
 
 def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int | str:
-    """An id, a whole number from 0: also one that was written with a fraction of zero, or as text; other text is as it is."""
+    """An id: a whole number from 0, also if written as 1.0 or as text; other text is kept."""
     value = entry.get(key)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value  # of any size: a float would round it
+        return value  # not through float, which would round it
     number = number_of(value)
     if isinstance(value, float) and number is not None and number == int(number) >= 0:
         return int(number)
@@ -268,11 +268,11 @@ def _file_name(path: Path, at: int, entry: dict[str, Any]) -> str:
 
 def _of_file(where: str, name: str) -> None:
     if "\0" in written(where, name):
-        raise DataError(f"{where}: the name {name!a} can be no file's; rename it")
+        raise DataError(f"{where}: the name {name!a} is not a valid file name; rename it")
 
 
 def _size(entry: dict[str, Any]) -> tuple[int, int]:
-    """Height and width; zeros where the file does not say them."""
+    """Height and width; zeros if not given."""
     sides = []
     for key in ("height", "width"):
         value = entry.get(key)
@@ -283,12 +283,12 @@ def _size(entry: dict[str, Any]) -> tuple[int, int]:
 
 
 def plain(value: Any) -> str:
-    """An id as a message shows it: short, on one line, and text whatever it is."""
+    """An id for a message: short text on one line."""
     return str(value) if isinstance(value, int) and abs(value) < MAX_NUMBER else shown(value)
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it."""
+    """A value for a message, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

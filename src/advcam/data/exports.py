@@ -1,4 +1,4 @@
-"""Labels as other tools export them: seen by what a file or folder holds, and named with the way to what is read here."""
+"""Recognises label exports of other tools by content, and says how to convert them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROW = "write CSV with the columns image,labels, one row for each image"
 
 
 def of_text(text: str) -> str:
-    """What a text that is no CSV looks like; empty where it looks like none of these."""
+    """What a text that is not CSV looks like; empty if unknown."""
     start = text.lstrip()
     if start.startswith("<"):
         if re.search(r"<annotations\b", start) and re.search(r"<image\b", start):
@@ -32,7 +32,7 @@ def of_text(text: str) -> str:
 
 
 def of_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """What a CSV with other columns looks like; empty where it looks like none of these."""
+    """What a CSV with other columns looks like; empty if unknown."""
     if len(LABEL_STUDIO & set(header)) > 1:
         choices = "choice" if "choice" in header else "the question's name"
         return (
@@ -52,7 +52,7 @@ def of_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def of_json(value: Any) -> str:
-    """What JSON of another form looks like; empty where it looks like none of these."""
+    """What JSON of another structure looks like; empty if unknown."""
     if not (isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value)):
         return ""
     keys = set().union(*value)
@@ -62,7 +62,7 @@ def of_json(value: Any) -> str:
 
 
 def of_folder(folder: Path, suffixes: frozenset[str]) -> str:
-    """What a folder given as labels looks like, and which JSON lies in it."""
+    """What a folder given as labels looks like, and the JSON files in it."""
     below = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     below = [path for path in below if not any(part.startswith(".") for part in path.parts)]
     json_files = [path.as_posix() for path in below if path.suffix.lower() == ".json"]
@@ -80,7 +80,7 @@ def of_folder(folder: Path, suffixes: frozenset[str]) -> str:
 
 
 LABEL_STUDIO = {"annotator", "annotation_id", "lead_time", "choice", "created_at", "updated_at"}
-"""Columns that Label Studio writes beside the labels."""
+"""Columns of Label Studio's exports beside the labels."""
 
 NO_CLASS = r"(jpeg|png)?images?|labels?|masks?|annotations?|(train|val|valid|validation|test|trainval)\w*|segmentation\w*|data"
 """Names of folders that hold images of all classes, or no images."""
@@ -91,7 +91,7 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 
 def _are_flags(cells: Sequence[str]) -> bool:
-    """Whether all that stands in a column says yes or no."""
+    """Whether all cells of a column mean yes or no."""
     words = {cell.strip().lower() for cell in cells} - {""}
     return bool(words) and words <= {"0", "1", "-1", "0.0", "1.0", "-1.0", "true", "false", "yes", "no", "x"}
 

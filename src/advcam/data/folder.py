@@ -1,4 +1,4 @@
-"""A folder of images and the labels of it as one data set, looked at before hours are spent on it."""
+"""A folder of images and its labels as one data set, checked before any long computation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load(
     eval_list: Path | None = None,
     track: Track = lambda items, _total, _what: items,
 ) -> Dataset:
-    """Reads labels and lists, opens every image once, and leaves out, with a reason, what cannot be used.
+    """Reads labels and lists, opens every image once, and leaves out what cannot be used, with the reason.
 
     Without lists every labelled image is trained on; with a list for scoring only, all others are.
 
@@ -38,7 +38,7 @@ def load(
         track: shows progress.
 
     Raises:
-        DataError: a file that cannot be used, or nothing usable at all.
+        DataError: a file that cannot be used, or no usable image.
     """
     files = list_images(images)
     rows, table, several = read_labels(labels, read_classes(classes) if classes else None)
@@ -67,25 +67,25 @@ def load(
 
     used = sorted(scored | trained)
     items, broken, dark = open_all([(key, files[key], found[key][1]) for key in used], track)
-    odd = [Skip(name, f"class {name!r} is made of the names of other classes; labels are separated by ';'") for name in several]
+    odd = [Skip(name, f"class {name!r} consists of names of other classes; labels are separated by ';'") for name in several]
     if scored and not scored & items.keys():
         raise DataError(f"{eval_list}: none of its images can be opened ({broken[0].reason})")
     learnt = {label for key in trained if key in items for label in items[key].labels}
     if not learnt:
         raise DataError(f"{labels}: no usable image to train on has a label" + (f" ({broken[0].reason})" if broken else ""))
-    nobody = [Skip(name, "class: no image to train on has it") for at, name in enumerate(table.names) if at not in learnt]
+    unused = [Skip(name, "class: no image to train on has it") for at, name in enumerate(table.names) if at not in learnt]
     return Dataset(
         table,
         tuple(items[key] for key in sorted(trained) if key in items),
         tuple(items[key] for key in sorted(scored) if key in items),
-        tuple(missing + broken + nobody),
+        tuple(missing + broken + unused),
         tuple(odd + dark),
         tuple(key for key in files if key not in found),
     )
 
 
 def listed(path: Path, items: Iterable[Item]) -> tuple[list[Item], list[Skip]]:
-    """The images that a list names, one a line, with or without suffix; and names that are none of them.
+    """The images that a list names, one a line, with or without suffix; and names that match none.
 
     Raises:
         DataError: a file that cannot be read, or that names none of them.
@@ -104,7 +104,7 @@ def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
         if key is None:
             continue
         if key in first:
-            raise DataError(f"{row.where}: {row.name!r} is the image given already at {first[key]}; put its labels in one row")
+            raise DataError(f"{row.where}: {row.name!r} is the same image as at {first[key]}; put its labels in one row")
         first[key] = row.where
         matched.append((row, key))
     return matched
@@ -114,7 +114,7 @@ def _read_list(path: Path, near: Near, labelled: dict[str, Any]) -> tuple[list[s
     """The ids that a list names, one a line, and names that cannot be used.
 
     A line may have more columns, as ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png`` and VOC's ``ID -1``: the first is the
-    image; its path may begin at the folder around that of the images. Columns are also separated by a comma or semicolon.
+    image, also relative to the parent of the images' folder. Columns are separated by blanks, commas or semicolons.
     """
     keys, skipped = [], []
     files, images = near.files, near.images

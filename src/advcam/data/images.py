@@ -1,4 +1,4 @@
-"""Reading one image of whatever kind people have, as 8-bit RGB."""
+"""Reading an image file of any common format as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ FORMATS = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "TGA": (".tga",),
 }
-"""What is read, by Pillow's names: pixels alone. Others (PostScript among them) would start another program."""
+"""The formats that are read, by Pillow's names: raster formats only. Others, such as PostScript, would run a program."""
 
 NEEDS = {"JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}
-"""What Pillow must have been built with to read a format."""
+"""The Pillow feature that a format needs."""
 
 Image.init()
 READ = tuple(name for name in FORMATS if name in Image.OPEN and (name not in NEEDS or features.check(NEEDS[name])))
 SUFFIXES = frozenset(suffix for name in READ for suffix in FORMATS[name])
-DARK = 64  # of 255: an image of more than 8 bits that is read as less is hardly what its camera saw
+DARK = 64  # of 255: an image of more than 8 bits whose maximum is below has probably another range
 
 
 def open_image(file: Path | io.BytesIO) -> Image.Image:
-    """An image file of one of the :data:`FORMATS`, by what it holds, whatever its name; not yet decoded."""
+    """Opens an image file of one of the :data:`FORMATS`, recognised by content and not by name, without decoding it."""
     return Image.open(file, formats=READ)
 
 
 def read_image(path: Path, content: str | None = None) -> Image.Image:
-    """The image as 8-bit RGB, the way a viewer shows it.
+    """The image as 8-bit RGB, as a viewer shows it.
 
-    EXIF rotation is applied; palettes, greyscale and CMYK are converted; 16-bit grey is divided by 257; transparency
-    goes on white; of an animation the first frame is taken.
+    EXIF rotation is applied; palettes, greyscale and CMYK are converted; 16-bit grey is divided by 257; transparent
+    pixels are blended with white; of an animation the first frame is taken.
 
     Args:
         path: of the file.
-        content: what :func:`content_of` gave of it before; another content is refused.
+        content: the expected :func:`content_of`; another raises.
 
     Raises:
         ImageError: missing, empty, not an image, truncated, float pixels, under 16 pixels a side or over 100 megapixels, or
@@ -61,18 +61,18 @@ def read_image(path: Path, content: str | None = None) -> Image.Image:
     """
     data = _bytes(path)
     if content is not None and _hash(data) != content:
-        raise ImageError(f"{path}: has changed since this run looked at it; put the image back that was there")
+        raise ImageError(f"{path}: has changed since this run first read it; put the original image back")
     return _decoded(path, data)[0]
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is to be known of an image file before it is used.
+    """What is known of an image file after it was checked.
 
     Args:
         size: (H, W) in pixels, as a viewer shows it.
         content: of the file; see :func:`content_of`.
-        doubt: what is to be said where the range of its values makes it nearly black or cuts it off.
+        doubt: a warning where its range of values is clipped or makes it nearly black.
     """
 
     size: tuple[int, int]
@@ -81,7 +81,7 @@ class Look:
 
 
 def look_at(path: Path) -> Look:
-    """Decodes an image once, so that what cannot be used is known before hours are spent.
+    """Decodes an image once, so that unusable ones are found before any long computation.
 
     Raises:
         ImageError: as :func:`read_image`.
@@ -92,7 +92,7 @@ def look_at(path: Path) -> Look:
 
 
 def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
-    """The image, and what is to be said where the range of its values makes it nearly black or cuts it off.
+    """The image, and a warning where its range of values is clipped or makes it nearly black.
 
     Raises:
         ImageError: as :func:`read_image`.
@@ -101,7 +101,7 @@ def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
 
 
 def content_of(path: Path) -> str:
-    """A hash of an image file's bytes, whatever its name and time stamp.
+    """A hash of an image file's bytes.
 
     Raises:
         ImageError: it cannot be read.
@@ -114,13 +114,13 @@ def _hash(data: bytes) -> str:
 
 
 def pixels_of(path: Path) -> int:
-    """How many pixels an image says it has, without decoding it; 0 where it cannot be read."""
+    """The number of pixels by the image's header; 0 where it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with open_image(path) as image:
                 return image.width * image.height
-    except Exception:  # whatever is wrong is said where the image is read
+    except Exception:  # the error is raised where the image is read
         return 0
 
 
@@ -139,7 +139,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _decoded(path: Path, data: bytes) -> tuple[Image.Image, str | None]:
-    """The image, and what is to be said of its range."""
+    """The image, and a warning about its range of values."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -154,7 +154,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Image.Image, str | None]:
         raise ImageError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first") from None
     except ImageError:
         raise
-    except Exception as error:  # a damaged file makes Pillow raise anything, struct.error and TypeError among it
+    except Exception as error:  # Pillow may raise anything on a damaged file, such as struct.error or TypeError
         raise ImageError(f"{path}: damaged or truncated ({error}); copy it again") from None
 
 
@@ -167,7 +167,7 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
 
 
 def _bits(image: Image.Image) -> int:
-    """8, 16 or 32, of an opened file: of grey, which Pillow keeps so, and of colour, which it reads as 8."""
+    """8, 16 or 32 bits of an opened file; Pillow keeps these of grey images and reads colour as 8."""
     if image.mode == "I" and image.format != "PPM":
         return 32
     deep = image.mode.startswith("I") or any(
@@ -178,12 +178,12 @@ def _bits(image: Image.Image) -> int:
 
 
 def _doubt(image: Image.Image, bits: int) -> str | None:
-    """What is odd about the range of an image of more than 8 bits; how opaque it is does not count."""
+    """A warning about the range of values of an image of more than 8 bits, alpha aside."""
     grey = image.mode.startswith("I")
     low, high = image.getextrema() if grey else (0, _brightest(image))
     remedy = "rescale it to the whole range of 16 bits, 0 to 65535, or to 8 bits"
     if grey and (high > 65535 or low < 0):  # type: ignore[operator]
-        return f"{bits}-bit image with values from {low} to {high}: what is beyond 0 to 65535 is cut off; {remedy}"
+        return f"{bits}-bit image with values from {low} to {high}: values outside 0 to 65535 are clipped; {remedy}"
     seen = int(high) // 257 if grey else int(high)  # type: ignore[arg-type]
     if seen >= DARK:
         return None
@@ -192,7 +192,7 @@ def _doubt(image: Image.Image, bits: int) -> str | None:
 
 
 def _brightest(image: Image.Image) -> int:
-    """The largest value of any channel but the opaqueness, 0 to 255."""
+    """The largest value of any channel except alpha, 0 to 255."""
     colours = image.convert("L" if image.mode in ("L", "LA") else "RGB")
     return max(colours.getextrema()) if colours.mode == "L" else max(high for _, high in colours.getextrema())  # type: ignore
 

@@ -1,4 +1,4 @@
-"""What a data set holds: images with labels, and what was left out."""
+"""A data set: images with labels, and what was left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Item:
         path: of the file.
         labels: class positions.
         size: (H, W) in pixels.
-        content: hash of the file when it was looked at; None is not known.
+        content: hash of the file when it was first read; None if unknown.
     """
 
     id: str
@@ -33,14 +33,14 @@ class Item:
         """The image as 8-bit RGB; see :func:`~advcam.data.images.read_image`.
 
         Raises:
-            ImageError: it cannot be read, or is not the image any more that was looked at.
+            ImageError: it cannot be read, or has changed since it was first read.
         """
         return read_image(self.path, self.content)
 
 
 @dataclass(frozen=True)
 class Skip:
-    """One thing left out, and why."""
+    """An image, name or class that was left out or looks wrong, and why."""
 
     image: str
     reason: str
@@ -48,15 +48,15 @@ class Skip:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run works on.
+    """The images and classes of a run.
 
     Args:
         classes: the classes of the class list, or those that some image has.
         train: images to train on.
-        eval: images to score on; empty where no list named them.
+        eval: images to score on; empty without a list.
         skipped: what was left out, and why.
-        doubts: what is used and looks wrong, and why.
-        unlabelled: images in the folder that the labels do not name; no fault, they are no part of the data set.
+        doubts: what is used although it looks wrong, and why.
+        unlabelled: images in the folder that the labels do not name and that are therefore not part of the data set.
     """
 
     classes: ClassTable

@@ -1,4 +1,4 @@
-"""Image-level labels and class lists from files; every complaint names file and line."""
+"""Image-level labels and class lists from files; errors name file and line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ClassTable:
         return len(self.ids)
 
     def positions(self, others: int) -> NDArray[np.uint8]:
-        """[256]: where each id of a mask stands among a network's outputs, background first; ``others`` for ids not listed."""
+        """[256]: the output position of each mask id, background first; ``others`` for ids not in the list."""
         table: NDArray[np.uint8] = np.full(256, others, dtype=np.uint8)
         table[[0, *self.ids, IGNORE]] = [*range(len(self) + 1), IGNORE]
         return table
@@ -56,7 +56,7 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class Row:
-    """What a labels file says of one image, and where."""
+    """One image of a labels file, its labels, and the place in the file."""
 
     name: str
     labels: tuple[str, ...]
@@ -64,20 +64,20 @@ class Row:
 
 
 def normal(name: str) -> str:
-    """A name as it is compared: stripped, Unicode composed (macOS decomposes file names)."""
+    """A name in the form that is compared: stripped and NFC-normalised (macOS decomposes file names)."""
     return unicodedata.normalize("NFC", name.strip())
 
 
 def written(where: str, name: str) -> str:
-    """A name that JSON gave, if a file could hold it.
+    """A name from JSON, checked to be encodable.
 
     Raises:
-        DataError: half a character, which JSON's escapes allow.
+        DataError: a lone surrogate, which JSON's escapes allow.
     """
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where}: the name {name!a} is no text; rename it") from None
+        raise DataError(f"{where}: the name {name!a} is not valid Unicode; rename it") from None
     return name
 
 
@@ -85,7 +85,7 @@ WIDE = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-"""Byte order marks, the longer first, and what they say."""
+"""Byte order marks and their encodings, longer marks first."""
 
 
 def read_text(path: Path, what: str) -> str:
@@ -112,7 +112,7 @@ def read_text(path: Path, what: str) -> str:
 
 
 def unique(path: Path, rows: list[Row]) -> list[Row]:
-    """The rows of a labels file, each seen to have a name, and one of its own.
+    """The rows of a labels file, checked to have unique, non-empty names.
 
     Raises:
         DataError: no row, a row without a name, an image given twice.
@@ -124,21 +124,19 @@ def unique(path: Path, rows: list[Row]) -> list[Row]:
         if not row.name:
             raise DataError(f"{row.where}: the image name is empty")
         if row.name in seen:
-            hint = " (this looks like one row for each label)" if all(len(row.labels) < 2 for row in rows) else ""
-            already = f"{row.where}: image {row.name!r} was given already at {seen[row.name]}"
+            hint = " (this looks like one row per label)" if all(len(row.labels) < 2 for row in rows) else ""
+            already = f"{row.where}: image {row.name!r} was already given at {seen[row.name]}"
             raise DataError(f"{already}; put its labels in one row, separated by ';'{hint}")
         seen[row.name] = row.where
     return rows
 
 
 SEPARATORS = {",": ";", ";": ",|", "\t": ";,|"}
-"""What separates the cells of a CSV, seen in its header, and what then separates the labels in a cell."""
+"""Separators of the cells of a CSV, detected from its header, each with those of the labels in a cell."""
 
 
 def _start(text: str, columns: tuple[str, ...]) -> tuple[str, int, str]:
-    """A CSV from its header on, how many lines stand before (blank ones, and ``sep=;``, which spreadsheets write), and what
-    separates cells.
-    """
+    """A CSV from its header on, the number of lines before (blank, or ``sep=;`` from spreadsheets), and its separator."""
     before = re.match(r"(?:[ \t]*\r?\n)*(?:sep=([,;\t])[ \t]*\r?\n)?(?:[ \t]*\r?\n)*", text)
     start = before[0] if before else ""
     body = text[len(start) :]
@@ -150,10 +148,10 @@ def _start(text: str, columns: tuple[str, ...]) -> tuple[str, int, str]:
 
 
 def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[tuple[int, dict[str, str]]], str]:
-    """Line and cells of each row, and what separates labels.
+    """Line and cells of each row, and the separators of labels.
 
     Raises:
-        DataError: a column that is not there, or there twice, a malformed row.
+        DataError: a missing or duplicate column, a malformed row.
     """
     body, line, cells = _start(text, columns)
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=cells, strict=True)
@@ -185,15 +183,15 @@ def _csv_table(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[tu
 
 
 def csv_rows(path: Path, text: str | None = None) -> list[Row]:
-    """The rows of a CSV with columns ``image,labels``: cells separated by commas and labels by ``;``; where the header has
-    ``image;labels``, as some spreadsheets write it, or tabs, by what :data:`SEPARATORS` says.
+    """The rows of a CSV with columns ``image,labels``: cells separated by commas and labels by ``;``; or, where the
+    header is separated by semicolons or tabs, as in :data:`SEPARATORS`.
 
     Args:
         path: of the file.
-        text: what it holds, where that is known already.
+        text: its content, if already read.
 
     Raises:
-        DataError: missing, empty, a column that is not there, a malformed row.
+        DataError: missing, empty, a missing column, a malformed row.
     """
     text = read_text(path, "labels file") if text is None else text
     if seen := of_text(text):
@@ -208,17 +206,17 @@ def _split(cell: str, between: str) -> tuple[str, ...]:
 
 
 def joined_names(names: Iterable[str]) -> list[str]:
-    """The names that are made of other names, with a comma, a bar, a slash or blanks between: several labels read as one."""
+    """The names that consist of other names joined by a comma, bar, slash or blanks: several labels read as one."""
     every = set(names)
     return [name for name in sorted(every) if len(parts := re.split(r"[,|/;\s]+", name)) > 1 and set(parts) <= every - {name}]
 
 
 class _Doubled(list[tuple[str, Any]]):
-    """A JSON object with a key given twice, as pairs."""
+    """A JSON object with duplicate keys, as pairs."""
 
 
 def read_json_file(path: Path, what: str) -> Any:
-    """JSON, in which an object with a key given twice is a list of pairs.
+    """Reads JSON; an object with duplicate keys becomes a list of pairs.
 
     Raises:
         DataError: as :func:`read_text`, or not JSON; says the line.
@@ -235,7 +233,7 @@ def read_json_file(path: Path, what: str) -> Any:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}). {of_text(text)}".rstrip()) from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply to be labels") from None
-    except ValueError:  # more digits than Python reads
+    except ValueError:  # more digits than Python converts
         raise DataError(f"{path}: holds a number of thousands of digits; expected ids, names and coordinates") from None
 
 
@@ -243,7 +241,7 @@ def json_rows(path: Path, value: Any) -> list[Row]:
     """The rows of a JSON object {image: [labels]}.
 
     Raises:
-        DataError: something else.
+        DataError: another structure.
     """
     if not isinstance(value, (dict, _Doubled)):
         raise DataError(
@@ -271,10 +269,10 @@ def read_classes(path: Path, text: str | None = None) -> ClassTable:
 
     Args:
         path: of the file.
-        text: what it holds, where that is known already.
+        text: its content, if already read.
 
     Raises:
-        DataError: malformed, an id outside 1 to 254, an id or name given twice.
+        DataError: malformed, an id outside 1 to 254, a duplicate id or name.
     """
     ids: dict[int, int] = {}
     names: dict[str, int] = {}
@@ -290,7 +288,7 @@ def read_classes(path: Path, text: str | None = None) -> ClassTable:
         if not 1 <= number < IGNORE:
             raise DataError(f"{path}:{line}: id {number} is out of range; 1 to 254 (0 is background, 255 is ignored)")
         if number in ids or name in names or not name:
-            raise DataError(f"{path}:{line}: id {number} or name {name!r} is empty or was given already")
+            raise DataError(f"{path}:{line}: id {number} or name {name!r} is empty or a duplicate")
         ids[number] = names[name] = line
     if not ids:
         raise DataError(f"{path}: the class list names no class")
@@ -313,10 +311,10 @@ def classes_of(rows: list[Row]) -> ClassTable:
 
 
 def class_indices(row: Row, classes: ClassTable) -> tuple[int, ...]:
-    """The row's labels as positions in the class table; a label is a name or an id.
+    """The row's labels, each a name or an id, as positions in the class table.
 
     Raises:
-        DataError: a label that is neither.
+        DataError: an unknown label.
     """
     positions = {str(number): at for at, number in enumerate(classes.ids)} | {name: at for at, name in enumerate(classes.names)}
     for label in row.labels:

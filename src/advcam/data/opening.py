@@ -1,4 +1,4 @@
-"""Every image of a data set opened once, several at a time, as many pixels as memory admits."""
+"""Opening every image of a data set once, in threads and within a limit of pixels in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 class _Room:
-    """So many pixels may be decoded at once; an image that alone has more waits for all others to be done."""
+    """A limit on the pixels decoded at once; a larger image is decoded alone."""
 
     def __init__(self, pixels: int) -> None:
         self.pixels = self.free = pixels
@@ -41,7 +41,7 @@ class _Room:
 
 
 def open_all(named: list[tuple[str, Path, tuple[int, ...]]], track: Track) -> tuple[dict[str, Item], list[Skip], list[Skip]]:
-    """Opens every image; the ones that cannot be read become skips, and what is odd about the others doubts."""
+    """Opens every image; returns the usable ones, skips for those that cannot be read, and warnings about the others."""
 
     def look(entry: tuple[str, Path, tuple[int, ...]]) -> tuple[Item | Skip, Skip | None]:
         key, path, labels = entry

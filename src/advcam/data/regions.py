@@ -1,4 +1,4 @@
-"""COCO's regions, polygons and run lengths, as pixels."""
+"""Rasterises COCO's regions: polygons and run lengths."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from advcam.limits import IGNORE, MAX_PIXELS
 
 from .coco import CocoImage, number_of, shown
 
-AT_ONCE = 2**24  # pairs of a row and an edge that are looked at together
-FAR = 1e7  # pixels: no point of an image lies so far outside
+AT_ONCE = 2**24  # pairs of a row and an edge that are processed at once
+FAR = 1e7  # pixels: larger coordinates are invalid
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the regions of an image say.
+    """The mask of an image's regions.
 
     Args:
-        ids: class ids [H, W], 0 background, 255 where nobody knows; None where nothing is known of any pixel.
-        faults: what was wrong with regions, and what became of them.
+        ids: class ids [H, W], 0 background, 255 unknown; None if every pixel is unknown.
+        faults: what was wrong with regions, and what was done about it.
     """
 
     ids: NDArray[np.uint8] | None
@@ -32,17 +32,17 @@ class Drawn:
 
 
 def draw(image: CocoImage, ids: Mapping[int, int] | None = None) -> Drawn:
-    """The regions of an image as a mask; of two that overlap the smaller lies on top.
+    """The regions of an image as a mask; smaller regions are drawn over larger ones.
 
-    A region that cannot be drawn costs no other: the pixels of its box become 255 where no region lies; without a box, all
-    pixels where no region lies.
+    Where a region cannot be drawn, the pixels of its box that no other region covers become 255; without a box, all pixels
+    that no region covers.
 
     Args:
         image: with its regions.
         ids: the id in the mask of each category; None is the category's own.
 
     Raises:
-        DataError: an image whose size is not known, or beyond all measure.
+        DataError: an image of unknown size, or too large.
     """
     if min(image.size) < 1:
         raise DataError(f"{image.name}: the annotation file does not say its height and width")
@@ -62,7 +62,7 @@ def draw(image: CocoImage, ids: Mapping[int, int] | None = None) -> Drawn:
             faults += [f"annotation {made.id}: {fault}" for fault in odd]
             value = made.category if ids is None else ids[made.category]
             drawn = float(place.sum())
-            area = made.area if 0 < made.area <= place.size else drawn  # one that no image has is none
+            area = made.area if 0 < made.area <= place.size else drawn  # else the stated area is impossible
             places.append((area, value, np.packbits(place)))  # an eighth of the memory
     mask: NDArray[np.uint8] = np.zeros(image.size, dtype=np.uint8)
     for _, value, packed in sorted(places, key=lambda entry: -entry[0]):
@@ -76,7 +76,7 @@ Box = tuple[slice, slice]
 
 
 def box_of(box: Any, size: tuple[int, int]) -> Box | None:
-    """The pixels that a box [x, y, width, height] touches; None where it is no box, or touches none."""
+    """The pixels that a box [x, y, width, height] touches; None if it is not a box, or touches none."""
     if not isinstance(box, (list, tuple)) or len(box) != 4 or None in (numbers := [number_of(side) for side in box]):
         return None
     x, y, width, height = (float(side or 0) for side in numbers)
@@ -88,11 +88,10 @@ def box_of(box: Any, size: tuple[int, int]) -> Box | None:
 
 
 def region(segmentation: Any, size: tuple[int, int]) -> tuple[NDArray[np.bool_], list[str]]:
-    """Where a region is, [H, W], and what of it was left out: polygons (any of them), or run lengths, as numbers or in COCO's
-    string.
+    """A region's pixels [H, W], and what of it was left out: polygons, or run lengths as numbers or COCO's string.
 
     Raises:
-        DataError: neither of these, or nothing of it can be drawn.
+        DataError: another form, or nothing that can be drawn.
     """
     if isinstance(segmentation, dict) and segmentation.get("counts") and "size" in segmentation:
         place = _of_runs(segmentation["counts"], segmentation["size"], size)
@@ -143,7 +142,7 @@ def _of_runs(counts: Any, there: Any, size: tuple[int, int]) -> NDArray[np.bool_
 
 
 def inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels whose centres lie in a polygon of points (x, y), [H, W]: an odd number of its edges is left of them."""
+    """The pixels [H, W] whose centres lie in a polygon of points (x, y), by the even-odd rule."""
     (x0, y0), (x1, y1) = points.T, np.roll(points, -1, axis=0).T
     left, top = np.floor(points.min(0)).clip(0, size[::-1]).astype(int)
     right, bottom = np.ceil(points.max(0)).clip(0, size[::-1]).astype(int)
@@ -164,7 +163,7 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]
     """Run lengths as pixels [H, W]: outside, inside, outside, ..., down the columns.
 
     Raises:
-        DataError: they do not add up to the image.
+        DataError: they do not add up to the image's pixels.
     """
     pixels = size[0] * size[1]
     odd = next((count for count in counts if not 0 <= count <= pixels), None)
@@ -178,11 +177,11 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]
 
 
 def runs(text: str) -> list[int]:
-    """The run lengths in COCO's string: five bits a character, the lowest first, a sixth for "more follow"; from the fourth
-    length on the difference to the one two before.
+    """Decodes COCO's string of run lengths: five bits a character, lowest first, a sixth bit for continuation; from the fourth
+    length on, differences to the length two before.
 
     Raises:
-        DataError: a character that COCO does not use, or a string that breaks off.
+        DataError: a character that COCO does not use, or a truncated string.
     """
     counts: list[int] = []
     value = shift = 0
@@ -194,12 +193,12 @@ def runs(text: str) -> list[int]:
         shift += 5
         if bits & 0x20:
             if shift > 60:
-                raise DataError("a run length that no image can have")
+                raise DataError("a run length larger than any image")
             continue
         if bits & 0x10:
             value -= 1 << shift
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
         value = shift = 0
     if shift:
-        raise DataError("the string of run lengths breaks off")
+        raise DataError("the string of run lengths is truncated")
     return counts

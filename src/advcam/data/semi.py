@@ -1,4 +1,4 @@
-"""Views for training with few masks: an image that has one, beside one that has not."""
+"""Views for training with few masks: pairs of an image with a mask and one without."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 from .transforms import Normalisation, TrainingViews
 
 UNKNOWN = 254
-"""Of a mask of the others: nobody knows, but the pixel is the image's; 255 is beside it."""
+"""Unknown pixels in masks of the other images; 255 is padding outside the image."""
 
 
 class SemiViews(Dataset[Any]):
-    """Pairs of views: one of an image with a mask, and, weakly and strongly changed, one of another image.
+    """Pairs of views: one of an image with a mask, and weakly and strongly augmented views of another image.
 
     The strong views are the weak one with brightness, contrast, saturation (0.5 each) and hue (0.25) shifted with probability
     0.8, grey with 0.2, blurred (sigma 0.1 to 2) with 0.5.
@@ -24,10 +24,10 @@ class SemiViews(Dataset[Any]):
     Source: Yang et al., CVPR 2023 (arXiv 2208.09910); LiheYoung/UniMatch, ``dataset/semi.py``.
 
     Args:
-        labelled: views of the images with masks; as many positions as there are pairs.
-        others: views of the other images, at least as many. None gives ``labelled`` alone.
+        labelled: views of the images with masks, one for each pair.
+        others: views of the other images, at least as many. None returns ``labelled`` only.
         normalise: of the network.
-        strong: how many strong views.
+        strong: number of strong views.
     """
 
     def __init__(self, labelled: TrainingViews, others: TrainingViews | None, normalise: Normalisation, strong: int) -> None:
@@ -38,7 +38,7 @@ class SemiViews(Dataset[Any]):
         return len(self.labelled)
 
     def __getitem__(self, at: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Inputs by name, and the position (nothing is left to compare with: the targets are inputs too)."""
+        """Inputs by name, targets among them, and the position."""
         self.labelled.epoch = self.epoch
         image, mask = self.labelled[at]
         inputs = {"image": image, "mask": mask}

@@ -1,4 +1,4 @@
-"""Where labels come from: a CSV or JSON file, a PASCAL VOC folder, a COCO annotation file or folder. Seen by what is there."""
+"""Where labels come from: a CSV or JSON file, a PASCAL VOC folder, a COCO annotation file or folder, recognised by content."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .voc import read_voc, voc_files, voc_root
 
 
 def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
-    """What each image shows, and the classes; see :func:`read_labels`."""
+    """The labels of each image, and the classes; see :func:`read_labels`."""
     return read_labels(path, classes)[:2]
 
 
 def read_labels(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable, list[str]]:
-    """What each image shows, the classes, and, where labels alone name these, those whose name looks like several labels.
+    """The labels of each image, the classes, and those class names, if taken from the labels, that look like several labels.
 
     * CSV with columns ``image,labels`` (labels separated by ``;``, see :func:`~advcam.data.labels.csv_rows`), or JSON
       ``{image: [labels]}``
@@ -27,14 +27,14 @@ def read_labels(path: Path, classes: ClassTable | None = None) -> tuple[list[Row
     * a COCO annotation file (``instances_train2014.json``), or the folder of ``annotations``, ``train2014``, ``val2014``; a
       folder of Roboflow's (``train/_annotations.coco.json`` beside the images)
 
-    No label at all says that an image shows none of the classes.
+    An image without labels shows none of the classes.
 
     Args:
         path: one of these.
-        classes: to be used instead of the source's own: VOC's 20, COCO's categories, or those that some image has.
+        classes: to be used in place of the source's own: VOC's 20, COCO's categories, or those in the labels.
 
     Raises:
-        DataError: none of these, or something in it cannot be used; says file and line.
+        DataError: another kind of source, or unusable content; names file and line.
     """
     files, own, odd = list[Coco](), classes, list[str]()
     root = voc_root(path) if path.is_dir() else None
@@ -46,8 +46,8 @@ def read_labels(path: Path, classes: ClassTable | None = None) -> tuple[list[Row
         files = [read_coco(file, path) for file in coco_files(path)]
         if not files:
             raise DataError(
-                f"{path}: expected a labels file, or a folder of VOC or COCO; there is neither Annotations/*.xml nor"
-                f" annotations/instances_*.json in it. {of_folder(path, SUFFIXES)}".rstrip()
+                f"{path}: expected a labels file, or a folder of VOC or COCO; it has neither Annotations/*.xml nor"
+                f" annotations/instances_*.json. {of_folder(path, SUFFIXES)}".rstrip()
             )
     elif is_coco(value):
         files = [coco_of(path, value)]
@@ -69,7 +69,7 @@ def source_files(path: Path) -> list[Path]:
 
 
 def images_of(images: Path | None, labels: Path) -> Path:
-    """The folder of images: as given, or that of a VOC or COCO folder of labels. Of a VOC folder it is ``JPEGImages``.
+    """The folder of images: the given one, or that of the labels' VOC or COCO folder; ``JPEGImages`` in a VOC folder.
 
     Raises:
         DataError: none given, and the labels are a file.

@@ -1,10 +1,10 @@
-"""Scenes made on the spot: a classifier can learn them in a minute, and looks at them as it looks at photographs.
+"""Synthetic scenes that a classifier learns in a minute and on which its maps behave as on photographs.
 
-Every object is a body with a small part. The part is black and white and tells the class for certain; the body carries
-a class texture that is faint on most objects and strong on a few, and is another class's now and then. So a classifier
-learns the part first and the body a little, and its plain map covers the part. The backgrounds are patches of the same
-faint textures, and of others; nothing is trivially separable. The pixels of the part lie at the ends of the range and
-those of the body do not, so a climb has room where the object is not found yet.
+Every object is a body with a small part. The part is black and white and identifies the class; the body has a class texture
+that is faint on most objects, strong on a few, and sometimes another class's. So a classifier learns mainly the part, and its
+plain map covers the part. Backgrounds are patches of the same and of other faint textures, so that nothing is trivially
+separable. The pixels of the part lie at the ends of the range and those of the body do not, so a climb can still change the
+body.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from PIL import Image, ImageDraw
 from advcam.errors import SettingsError
 
 NAMES = ("cross", "dots", "quarters", "ring", "triangle")
-Picture = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and all that is true of it.
+    """One image with its ground truth.
 
     Args:
         image: uint8 [n, n, 3].
         mask: uint8 [n, n], class id 1 to 5 of the object, 0 background.
-        part: uint8 [n, n], the same for the telling parts alone.
+        part: uint8 [n, n], the same for the parts only.
         instances: uint8 [n, n], number 1, 2 of the object, 0 background.
         labels: class ids, ascending.
     """
@@ -48,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What scenes look like; lengths are shares of the side, contrasts of the pixel range.
+    """The look of scenes; lengths are shares of the side, contrasts of the pixel range.
 
     Args:
         size: side of the image, pixels.
@@ -120,11 +120,11 @@ def write_dataset(
     """Writes scenes as a data set: images/, masks/, parts/, instances/, labels.csv, classes.csv, train.txt and eval.txt.
 
     Args:
-        folder: is made; what is there already is written anew, equal for equal arguments.
+        folder: created if missing; existing files are overwritten.
         train: scenes in train.txt.
         score: scenes in eval.txt.
         seed: of the scenes.
-        s: what they look like.
+        s: their look.
         track: shows progress.
     """
     for name in ("images", "masks", "parts", "instances"):
@@ -149,19 +149,19 @@ def _csv(header: tuple[str, str], rows: list[tuple[Any, Any]]) -> str:
     return text.getvalue()
 
 
-def _smooth(rng: Generator, n: int, cells: int) -> Picture:
+def _smooth(rng: Generator, n: int, cells: int) -> Floats:
     """A smooth random field in about [0, 1], of so many cells a side."""
     field = Image.fromarray(rng.random((cells, cells)).astype(np.float32))
     return np.asarray(field.resize((n, n), Image.Resampling.BICUBIC))
 
 
-def _grid(n: int) -> tuple[Picture, Picture]:
+def _grid(n: int) -> tuple[Floats, Floats]:
     y, x = np.mgrid[:n, :n].astype(np.float32)
     return y, x
 
 
-def _texture(rng: Generator, kind: int, contrast: tuple[float, float], n: int) -> Picture:
-    """Waves in a random colour, alike in the mirror. Kinds 0 to 4 are the classes'; 5 to 9 the same, wider, and no class's.
+def _texture(rng: Generator, kind: int, contrast: tuple[float, float], n: int) -> Floats:
+    """Waves in a random colour, mirror-symmetric. Kinds 0 to 4 are the classes'; 5 to 9 are wider and no class's.
 
     Stripes upright, level, or aslant to either side; checks upright or aslant.
     """
@@ -175,12 +175,12 @@ def _texture(rng: Generator, kind: int, contrast: tuple[float, float], n: int) -
         wave = wave * np.sin(across * 2 * np.pi / period + rng.uniform(0, 2 * np.pi)) * 1.4
     colour, tint = rng.uniform(0.35, 0.65, 3), 1 + rng.normal(0, 0.2, 3)
     shade = 0.06 * (_smooth(rng, n, 8) - 0.5)
-    stripes: Picture = (colour + wave[..., None] * rng.uniform(*contrast) * tint + shade[..., None]).astype(np.float32)
+    stripes: Floats = (colour + wave[..., None] * rng.uniform(*contrast) * tint + shade[..., None]).astype(np.float32)
     return stripes
 
 
-def _background(rng: Generator, s: SceneSettings) -> Picture:
-    def patch() -> Picture:
+def _background(rng: Generator, s: SceneSettings) -> Floats:
+    def patch() -> Floats:
         kind = int(rng.integers(5)) + 5 * int(rng.random() < s.other)
         return _texture(rng, kind, s.faint, s.size)
 
@@ -202,10 +202,10 @@ def _free_place(rng: Generator, taken: list[tuple[float, float]], s: SceneSettin
 
 
 def _draw_object(
-    rng: Generator, kind: int, centre: tuple[float, float], image: Picture,
+    rng: Generator, kind: int, centre: tuple[float, float], image: Floats,
     mask: NDArray[np.uint8], part: NDArray[np.uint8], s: SceneSettings,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Draws a body and its part into the image and its truth, over what is there; returns where it is."""
+    """Draws a body and its part into the image and its ground truth; returns its pixels."""
     n = s.size
     y, x = _grid(n)
     length, turn = rng.uniform(*s.radius) * n, rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""Images to tensors, and the random views that networks train on."""
+"""Images as tensors, and random training views."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Normalisation:
     std: tuple[float, float, float]
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 y x"]:
-        """The image as the network wants it."""
+        """The normalised image."""
         pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         return (pixels - mean) / std
@@ -42,7 +42,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """An image as a classifier takes it, in training aside: at its own size, within limits, and normalised.
+    """A classifier's input outside of training: the image at its own size, within limits, and normalised.
 
     Args:
         mean: of the input's channels.
@@ -120,7 +120,7 @@ class Augmentation:
 
 
 class Views(Protocol):
-    """Random views to train on; the same for the same (seed, epoch, position), whoever reads them."""
+    """Random training views that depend on (seed, epoch, position) only."""
 
     seed: int
     epoch: int
@@ -132,17 +132,17 @@ class Views(Protocol):
 
 
 class TrainingViews(Dataset[Any]):
-    """Random views of images with their targets; the same for the same (seed, epoch, position), whoever reads them.
+    """Random views of images with their targets, which depend on (seed, epoch, position) only.
 
     Args:
         items: the images.
         augment: how a view is taken.
         normalise: of the network.
         seed: of the views; set ``epoch`` before every pass.
-        masks: a PNG of ids for each image, None for one that is background throughout; without, the target is the image's
+        masks: a PNG of ids for each image, None for an image of background only; without masks, the target is the image's
             labels, 0/1 [classes].
-        remap: [256] the class position that each id becomes.
-        classes: how many.
+        remap: [256] the class position of each id.
+        classes: number of classes.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class TrainingViews(Dataset[Any]):
         mask, path = None, self.masks[at] if self.masks is not None else None
         if path is not None:
             with open_image(path) as stored:
-                ids = np.asarray(stored).astype(np.uint8)  # of one bit too
+                ids = np.asarray(stored).astype(np.uint8)  # 1-bit masks too
             mask = Image.fromarray(self.remap[ids] if self.remap is not None else ids)
         elif self.masks is not None:
             mask = Image.new("L", (item.size[1], item.size[0]))

@@ -1,4 +1,4 @@
-"""PASCAL VOC folders as they are: images, objects in XML, lists."""
+"""PASCAL VOC folders: images, objects in XML, lists."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SIGNS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
 )  # fmt: skip
-"""What a file begins with, and the encoding that this says, whatever the declaration says."""
+"""First bytes of a file and the encoding that they imply, whatever the XML declaration says."""
 
 WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932", "euc-kr": "cp949"}
-"""Encodings that are declared where one that holds more was written."""
+"""Declared encodings, and the superset that is usually meant."""
 
 CLASSES = ClassTable(tuple(range(1, len(NAMES) + 1)), NAMES)
 
@@ -47,18 +47,18 @@ def voc_files(root: Path) -> list[Path]:
 
 
 def voc_lists(root: Path) -> list[Path]:
-    """The lists for segmentation, whatever there is: train.txt, val.txt, trainval.txt, trainaug.txt."""
+    """The lists for segmentation that exist: train.txt, val.txt, trainval.txt, trainaug.txt."""
     return sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
 
 
 def read_voc(root: Path) -> tuple[list[Row], ClassTable | None]:
-    """What each image shows: all its objects, the difficult ones too, as IRN and AdvCAM count them.
+    """The labels of each image: all its objects, difficult ones included, as in IRN and AdvCAM.
 
     Returns:
-        A row for each XML file, and VOC's classes; None for the classes where a name is none of VOC's.
+        A row for each XML file, and VOC's classes; None for the classes if a name is not VOC's.
 
     Raises:
-        DataError: a file that is not such XML; says file and line.
+        DataError: a file that is not VOC's XML; names file and line.
     """
     rows = [Row(normal(written(str(root), path.stem)), _objects(path), str(path)) for path in voc_files(root)]
     ours = {label for row in rows for label in row.labels} <= set(NAMES)
@@ -66,10 +66,10 @@ def read_voc(root: Path) -> tuple[list[Row], ClassTable | None]:
 
 
 def _text(path: Path, data: bytes) -> str:
-    """XML as text, without its declaration: by its first bytes, by the encoding that it declares, or UTF-8.
+    """XML as text without its declaration, decoded by its first bytes, its declared encoding, or as UTF-8.
 
     Raises:
-        DataError: an encoding that nobody knows or that the file is not in, or a document type, which could hold anything.
+        DataError: an unknown or wrong encoding, or a document type, which could define anything.
     """
     said = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"'>]*)[\"']", data)
     declared = said[1].decode("ascii", "backslashreplace") if said else "utf-8"
@@ -77,12 +77,12 @@ def _text(path: Path, data: bytes) -> str:
     try:
         text = data.decode(name)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: encoding {declared}, but byte {error.start} is none of it; save it as UTF-8") from None
+        raise DataError(f"{path}: encoding {declared}, but byte {error.start} is invalid in it; save it as UTF-8") from None
     except (LookupError, ValueError):
         raise DataError(f"{path}: encoding {name:.40} is not known; save it as UTF-8") from None
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError(f"{path}: has a document type (<!DOCTYPE ...>), which annotations do not need; remove it")
-    return re.sub(r"^\s*<\?xml[^>]*\?>", lambda found: "\n" * found[0].count("\n"), text)  # lines keep their numbers
+    return re.sub(r"^\s*<\?xml[^>]*\?>", lambda found: "\n" * found[0].count("\n"), text)  # keeps the line numbers
 
 
 def _objects(path: Path) -> tuple[str, ...]:

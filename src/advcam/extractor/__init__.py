@@ -1,4 +1,4 @@
-"""``AdvCAM(model)(images, targets)``: network found, climb called, model given back."""
+"""``AdvCAM(model)(images, targets)``: the climb on any classifier."""
 
 from .advcam import AdvCAM
 from .inputs import check_flag, check_images

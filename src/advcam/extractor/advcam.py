@@ -1,4 +1,4 @@
-"""``AdvCAM(model)(images, targets)``: the climb on any classifier, in three lines."""
+"""``AdvCAM(model)(images, targets)``: the climb on any classifier."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class AdvCAM:
             yield job.maps((total,), (first,), recorded)
 
     def _start(self, images: object, targets: Targets) -> Job:
-        """Everything checked, the network found, and made fast where it runs more than once."""
+        """Checks the input, finds the network, and makes a fast copy where it runs more than once."""
         s = self.settings
         with undisturbed():
             images = check_images(images, s.bounds).detach().clone()
@@ -205,19 +205,19 @@ class AdvCAM:
         return "float32" if own else resolve_precision(self.settings.precision, images.device)
 
     def _found(self, images: Tensor) -> list[list[int]]:
-        """The classes that the model itself finds in each image."""
+        """The classes that the model predicts for each image."""
         logits = self.scores(images)
         likely = (logits > 0) & (logits.softmax(1) >= 0.1)
         likely.scatter_(1, logits.argmax(1, keepdim=True), True)
         return [row.nonzero()[:, 0].tolist() for row in likely]
 
     def _several_sizes(self, images: list[Tensor], targets: Targets, record: bool) -> list[Maps]:
-        """Images of one size go together; the results come back in the order of the images."""
+        """Runs images of one size together; returns the results in the order of the images."""
         lists: list[list[int]] | None = None
         if targets is not None:
             classes = self._classes(images[0][None]) if images else 0
             lists = as_lists(targets, len(images), classes)
-            flatten_targets(lists, torch.device("cpu"))  # a class at all
+            flatten_targets(lists, torch.device("cpu"))  # raises where no class is named
         out: dict[int, Maps] = {}
         for size in dict.fromkeys(image.shape for image in images):
             rows = [row for row, image in enumerate(images) if image.shape == size]

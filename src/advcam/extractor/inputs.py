@@ -1,4 +1,4 @@
-"""What a user gives, checked: images, and the classes to look at in each."""
+"""Checks of what a user passes: images, and the classes of each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Targets = Sequence[Sequence[int]] | Tensor | None
 
 
 def check_images(images: object, bounds: tuple[float, float] | None) -> Tensor:
-    """The images [N, 3, H, W], if they are what they must be.
+    """The images, checked to be finite floats [N, 3, H, W] within the bounds.
 
     Raises:
-        InputError: another form, no image, pixels that are not finite or outside the bounds.
+        InputError: another shape or type, no image, pixels that are not finite or outside the bounds.
     """
     form = "float tensor [N, 3, H, W], normalised as the model wants it, or a list of such [3, H, W]"
     if not _dense(images) or images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
@@ -30,15 +30,15 @@ def check_images(images: object, bounds: tuple[float, float] | None) -> Tensor:
     if images.is_meta:
         raise InputError("images are on the meta device, where there are no pixels: give them on the device of the model")
     if images.dtype not in _TYPES:
-        raise InputError(f"images are {images.dtype}, in which networks do not compute: convert them, images.float()")
+        raise InputError(f"images are {images.dtype}, which networks do not compute in: convert them, images.float()")
     if not images.numel():
         raise InputError(f"images must hold at least one image of at least one pixel; got none: {tuple(images.shape)}")
     if not torch.isfinite(images).all():
-        raise InputError("images hold NaN or infinite pixels; look at how they were normalised")
+        raise InputError("images hold NaN or infinite pixels; check how they were normalised")
     if bounds is not None and (images.min() < bounds[0] or images.max() > bounds[1]):
         raise InputError(
-            f"images have values from {images.min():.4g} to {images.max():.4g}, outside the bounds {bounds} that were set:"
-            " give the bounds of normalised pixels, or none (then each climb keeps to its own image's range)"
+            f"images have values from {images.min():.4g} to {images.max():.4g}, outside the bounds {bounds}:"
+            " give the bounds of normalised pixels, or none (then each climb stays within its own image's range)"
         )
     return images
 
@@ -47,7 +47,7 @@ def check_list(images: Sequence[object]) -> list[Tensor]:
     """Images of several sizes, each [3, H, W].
 
     Raises:
-        InputError: an entry of another form.
+        InputError: an entry of another shape or type.
     """
     for at, image in enumerate(images):
         if not _dense(image) or image.ndim != 3:
@@ -71,10 +71,10 @@ def _came(value: object) -> str:
 
 
 def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: int) -> list[list[int]]:
-    """The class ids of each image, of lists of ids or of a 0/1 table (a tensor, or a two-dimensional array).
+    """The class ids of each image, from lists of ids or a 0/1 table (a tensor, or a two-dimensional array).
 
     Raises:
-        InputError: another form, another number of images, or a class that the model does not have.
+        InputError: another type, another number of images, or a class that the model does not have.
     """
     try:
         if not isinstance(targets, Tensor) and getattr(targets, "ndim", 0) == 2:
@@ -91,7 +91,7 @@ def as_lists(targets: Sequence[Sequence[int]] | Tensor, images: int, classes: in
             lists = [[_id(name, row, classes) for name in names] for row, names in enumerate(targets)]
     except InputError:
         raise
-    except Exception:  # whatever another's objects raise where they are no ids
+    except Exception:  # foreign objects may raise anything
         raise InputError(
             f"targets must be a list of class ids for each image, e.g. [[0, 2], [1]]; got {describe_value(targets)}"
         ) from None
@@ -109,10 +109,10 @@ def _id(name: object, row: int, classes: int) -> int:
 
 
 def check_flag(name: str, value: object) -> bool:
-    """True or False, or what Python takes for it.
+    """The truth value of an argument.
 
     Raises:
-        InputError: an array of several.
+        InputError: an array of several values.
     """
     try:
         return bool(value)
@@ -134,10 +134,10 @@ def flatten_targets(lists: list[list[int]], device: torch.device) -> tuple[Tenso
 
 
 def check_scales(images: Tensor, scales: tuple[float, ...]) -> None:
-    """That no scale leaves less than a pixel of the images [N, 3, H, W].
+    """Checks that no scale leaves less than a pixel of the images [N, 3, H, W].
 
     Raises:
-        InputError: one does.
+        InputError: a scale that does.
     """
     least = 1 / min(images.shape[2:])
     if min(scales) < least:
@@ -148,16 +148,16 @@ def check_scales(images: Tensor, scales: tuple[float, ...]) -> None:
 
 
 def read_settings(preset: str, changes: dict[str, Any]) -> ClimbSettings:
-    """A preset's settings with some of them changed, whatever the values are.
+    """A preset's settings with some of them changed.
 
     Raises:
-        SettingsError: as :func:`advcam.attribution.settings`, or values that cannot even be compared with what there is.
+        SettingsError: as :func:`advcam.attribution.settings`, also for values that cannot be compared.
     """
     try:
         return settings(preset, **changes)
     except AdvcamError:
         raise
-    except Exception as error:  # arrays and other objects that cannot be compared with what there is
+    except Exception as error:  # arrays and other objects that cannot be compared
         came = ", ".join(f"{name}={describe_value(value)}" for name, value in {"preset": preset, **changes}.items())
         raise SettingsError(
             f"preset must be the name of one and settings plain numbers, words or tuples ({describe_error(error)}); got {came}"

@@ -19,12 +19,12 @@ from .maps import Maps
 from .memory import Budget
 
 CLASSES_AT_ONCE = 8
-"""Of one image, where its features are computed only once."""
+"""Classes of one image that cost as much as one where its features are computed only once."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call: its settings, the images, the network (and the same, made fast), and image and class of each of M pairs."""
+    """One call: settings, images, the network and its fast copy, and image and class of each of M pairs."""
 
     settings: ClimbSettings
     budget: Budget
@@ -35,7 +35,7 @@ class Job:
     target: Int[Tensor, " m"]
 
     def climb(self, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Every pair at one scale: the sum of its maps, the first of them, and what was recorded on the way."""
+        """Climbs every pair at one scale: the sum of its maps, the first map, and what was recorded."""
 
         def one(rows: slice) -> dict[str, Tensor]:
             steps = self.steps(rows, scale, move_last=record)
@@ -60,7 +60,7 @@ class Job:
         return joined.pop("sum"), joined.pop("first"), joined
 
     def begin(self, scale: float) -> tuple[list[Iterator[Step]], list[Step]]:
-        """All climbs, in chunks that memory admits, and the first step of each."""
+        """All climbs, in chunks that fit memory, and the first step of each."""
         while True:
             chunks = list(self._chunks(scale))
             running = [self.steps(rows, scale) for rows in chunks]
@@ -71,7 +71,7 @@ class Job:
                 self.budget.halve(error, self.images, scale, min(self._room(scale), longest))
 
     def steps(self, rows: slice, scale: float, *, move_last: bool = False) -> Iterator[Step]:
-        """The climbs of some pairs, whose images are looked at once each."""
+        """The climbs of some pairs; each image has one first forward pass."""
         s = self.settings
         with undisturbed():
             own, image = self.image[rows].unique(return_inverse=True)
@@ -96,11 +96,11 @@ class Job:
         )  # fmt: skip
 
     def pixels(self, views: Float[Tensor, "c v 3 y x"]) -> Tensor:
-        """The views as they are handed out: the image alone where there is no mirror image."""
+        """The views in the form of :class:`Maps`: without their axis where there is no mirror image."""
         return views if self.settings.mirror else torch.squeeze(views, 1)
 
     def _in_chunks(self, scale: float, one: Callable[[slice], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """``one`` for all pairs, as many at once as memory admits: where it runs out, ``max_pixels`` is halved."""
+        """``one`` for all pairs, chunk by chunk; where memory runs out, ``max_pixels`` is halved."""
         done: list[dict[str, Tensor]] = []
         start = 0
         while start < len(self.image):
@@ -113,9 +113,9 @@ class Job:
         return done
 
     def _chunks(self, scale: float, start: int = 0) -> Iterator[slice]:
-        """Slices of the pairs, as many as ``max_pixels`` admits and at least one; an image's pairs together where they fit.
+        """Slices of the pairs, as many as ``max_pixels`` allows and at least one; an image's pairs together where they fit.
 
-        A single step looks at each image once, for up to eight classes at the cost of one.
+        A single step computes an image's features once, so up to eight classes cost as much as one.
         """
         each = CLASSES_AT_ONCE if self.settings.steps_at(scale) == 1 else 1
         room = self._room(scale)
@@ -141,7 +141,7 @@ class Job:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Neither the caller's inference mode nor their autocast reaches inside."""
+    """Turns the caller's inference mode and autocast off inside."""
     with torch.inference_mode(False), contextlib.ExitStack() as stack:
         for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(kind, enabled=False))
@@ -157,8 +157,8 @@ def warn_not_finite(strange: Tensor) -> None:
     """Warns where the scores of any climb are NaN or infinite."""
     if count := int(strange.sum()):
         warnings.warn(
-            f"the logits of {count} of {len(strange)} (image, class) pairs are NaN or infinite; what is not finite of their"
-            " maps is 0. Look at the model's weights and at how images are normalised",
+            f"the logits of {count} of {len(strange)} (image, class) pairs are NaN or infinite; their maps are 0 where they"
+            " are not finite. Check the model's weights and how images are normalised",
             RuntimeWarning,
             stacklevel=4,
         )

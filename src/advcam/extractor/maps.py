@@ -1,4 +1,4 @@
-"""What a call of :class:`~advcam.AdvCAM` gives."""
+"""The result of :class:`~advcam.AdvCAM`."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Maps:
             [M, H, W] in [0, 1].
 
         Raises:
-            InputError: a size that is no (H, W), or maps larger than memory.
+            InputError: a size that is not (H, W), or maps larger than memory.
         """
         if size is None:
             return normalise(self.maps)
@@ -111,7 +111,7 @@ class Maps:
             ) from error
 
     def of_image(self, row: int) -> Maps:
-        """The pairs of one image alone, as if it had been the only one.
+        """The pairs of one image, as if it had been the only one.
 
         Args:
             row: of the image, from 0; one without a pair gives no maps.
@@ -120,7 +120,7 @@ class Maps:
             Maps with ``image`` all 0.
 
         Raises:
-            InputError: a row that is no whole number of at least 0.
+            InputError: a row that is not a whole number of at least 0.
         """
         row = expect_whole(row, "row", 0)
         mine = self.image == row

@@ -1,4 +1,4 @@
-"""How much goes through a network at once: as many pixels as memory admits, half of it where that runs out."""
+"""How many pixels go through a network at once, halved where memory runs out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Budget:
         return max(1, limit // self._pixels_of(images, scale))
 
     def halve(self, error: Exception, images: Tensor, scale: float, at_once: int) -> None:
-        """Halves ``max_pixels`` where memory ran out with so many at once; another error, or one alone, is raised."""
+        """Halves ``max_pixels`` where memory ran out; raises any other error, and where a single image does not fit."""
         if isinstance(error, AdvcamError) or not out_of_memory(error):
             raise error
         if at_once == 1:

@@ -17,7 +17,7 @@ def cam(model: nn.Module, images: Tensor, targets: Targets = None, **options: An
 @overload
 def cam(model: nn.Module, images: Sequence[Tensor], targets: Targets = None, **options: Any) -> list[Maps]: ...
 def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) -> Any:
-    """The plain class activation map ``ReLU(sum_d w_c[d] f_d)``: what :class:`AdvCAM` gives with one step.
+    """The plain class activation map ``ReLU(sum_d w_c[d] f_d)``: equal to :class:`AdvCAM` with one step.
 
     Args:
         model: any module that returns logits [N, K], as for :class:`AdvCAM`.

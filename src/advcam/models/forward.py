@@ -95,7 +95,7 @@ def renew(model: nn.Module) -> None:
 
 
 def checked_forward(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits [N, K] of images [N, 3, H, W]; any exception of the model becomes an error of ours.
+    """The logits [N, K] of images [N, 3, H, W]; any exception of the model becomes a NetworkError.
 
     Out-of-memory errors pass unchanged, for the caller to halve its batch.
 
@@ -115,9 +115,9 @@ def checked_forward(model: nn.Module, images: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def as_network_errors(model: nn.Module, does: str, refuses: str = "") -> Iterator[None]:
-    """Turns any exception of a foreign model into an error of ours, with the original as its cause.
+    """Turns any exception of a foreign model into a NetworkError, with the original as its cause.
 
-    Errors of ours, out-of-memory errors, and warnings turned into errors pass unchanged.
+    Errors of advcam, out-of-memory errors, and warnings turned into errors pass unchanged.
 
     Args:
         model: whose errors they are.

@@ -113,8 +113,8 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, O, H', W'] as the convolution gives it."""
         outputs = [(length + 2 * self.padding - self.kernel) // 2 + 1 for length in x.shape[2:]]
-        behind = [2 * n + self.kernel - 1 - length - self.padding for n, length in zip(outputs, x.shape[2:], strict=True)]
-        padded = F.pad(x, (self.padding, behind[1], self.padding, behind[0]))
+        after = [2 * n + self.kernel - 1 - length - self.padding for n, length in zip(outputs, x.shape[2:], strict=True)]
+        padded = F.pad(x, (self.padding, after[1], self.padding, after[0]))
         blocks = F.pixel_unshuffle(padded, 2).contiguous(memory_format=torch.channels_last)
         return F.conv2d(blocks, self.weight, self.bias)
 

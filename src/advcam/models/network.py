@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from advcam.errors import InputError, NetworkError
 
 from .forward import checked_forward, evaluating, renew
 from .layout import Layout
-from .trace import first_of, with_first
+from .trace import first_of, hooked, with_first
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Network:
         classes: K.
         head: name of the linear or 1x1 module that takes the features' mean over cells; None for any other head.
         foldable: pairs (convolution, BatchNorm after it) that can be folded into one, see :func:`~advcam.models.fused`.
-        precision: of the arithmetic, ``float32`` (whatever the model has) or ``bfloat16``.
+        precision: of the arithmetic, ``float32`` (the model's own type) or ``bfloat16``.
         channels_last: whether the model accepts the channels-last memory format, which is faster.
         mixes: whether images of one batch influence each other (BatchNorm without running statistics).
         draws: whether the model draws random numbers.
@@ -75,12 +74,10 @@ class Network:
         """
         size = (images.shape[2], images.shape[3])
         seen: list[Tensor] = []
-        calls, mine = 0, threading.get_ident()
+        calls = 0
 
         def watch(values: Any) -> Any:
             nonlocal calls
-            if threading.get_ident() != mine:  # another thread is running the same model
-                return None
             calls += 1
             if calls - 1 != self.nth:
                 return None
@@ -97,11 +94,7 @@ class Network:
             torch.enable_grad(),
             bfloat16,
         ):
-            module = self.model.get_submodule(self.layer)
-            if self.side == "output":
-                hook = module.register_forward_hook(lambda _module, _inputs, output: watch(output))
-            else:
-                hook = module.register_forward_pre_hook(lambda _module, inputs: watch(inputs))
+            hook = hooked(self.model.get_submodule(self.layer), self.side, watch)
             try:
                 logits = checked_forward(self.model, images.contiguous(memory_format=form))
             finally:

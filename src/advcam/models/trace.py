@@ -127,8 +127,11 @@ class Trace:
             value = first_of(values)
             seen[at] = value.clone() if isinstance(value, Tensor) else None
 
-        hooks = [self._hook(place[0], swap)]
-        hooks += [self._hook(call, partial(keep, at)) for at, call in enumerate(others)]
+        does: list[tuple[Call, Callable[[Any], Any]]] = [
+            (place[0], swap),
+            *((call, partial(keep, at)) for at, call in enumerate(others)),
+        ]
+        hooks = [hooked(self._model.get_submodule(call.name), call.side, act) for call, act in does]
         try:
             with evaluating(self._model, draws=False), torch.no_grad():
                 return logits_of(self._model(self._image.clone())), seen
@@ -136,16 +139,17 @@ class Trace:
             for hook in hooks:
                 hook.remove()
 
-    def _hook(self, call: Call, does: Callable[[Any], Any]) -> RemovableHandle:
-        """Hooks the input or output of a call's module, in this thread only."""
-        module, mine = self._model.get_submodule(call.name), threading.get_ident()
 
-        def here(values: Any) -> Any:
-            return does(values) if threading.get_ident() == mine else None
+def hooked(module: nn.Module, side: str, does: Callable[[Any], Any]) -> RemovableHandle:
+    """Calls a function on the input or output of a module, in this thread only; what it returns, unless None, replaces that."""
+    mine = threading.get_ident()
 
-        if call.side == "input":
-            return module.register_forward_pre_hook(lambda _module, inputs: here(inputs))
-        return module.register_forward_hook(lambda _module, _inputs, output: here(output))
+    def here(values: Any) -> Any:
+        return does(values) if threading.get_ident() == mine else None
+
+    if side == "input":
+        return module.register_forward_pre_hook(lambda _module, inputs: here(inputs))
+    return module.register_forward_hook(lambda _module, _inputs, output: here(output))
 
 
 def first_of(values: Any) -> Any:
@@ -216,21 +220,19 @@ def _watched(model: nn.Module) -> Iterator[list[Call]]:
     """Records every module input and output that depends on the pixels, in order."""
     calls: list[Call] = []
     counts: Counter[str] = Counter()
-    hooks = []
-    mine = threading.get_ident()
 
     def note(name: str, side: str, value: object) -> None:
-        if threading.get_ident() != mine:  # another thread is running the same model
-            return
         value = first_of(value)
         if isinstance(value, Tensor) and value.grad_fn is not None:
             calls.append(Call(name, side, counts[name], value, (value.grad_fn, value.output_nr), value._version))
         if side == "output":
             counts[name] += 1
 
-    for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda _m, i, name=name: note(name, "input", i)))
-        hooks.append(module.register_forward_hook(lambda _m, _i, o, name=name: note(name, "output", o)))
+    hooks = [
+        hooked(module, side, partial(note, name, side))
+        for name, module in model.named_modules()
+        for side in ("input", "output")
+    ]
     try:
         yield calls
     finally:

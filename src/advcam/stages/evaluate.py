@@ -1,4 +1,4 @@
-"""What a run made, against ground truth: the only place that reads any."""
+"""Evaluation of a run against ground truth; no other step reads any."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .scores import Scores
 from .truth import look_at_truth, read_truth
 
 TRUTH = "masks as given: ids of no class count as background, 255 is not scored; doubtful masks are counted by kind, and scored"
-"""How ground truth is taken, beside the numbers."""
+"""How ground truth is read, for the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ class EvaluateConfig(Config):
 
 
 def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
-    """Scores seeds (plain maps and AdvCAMs, every threshold; also where they say that objects are), masks and predictions of
-    the images for scoring, or of all where no list names them; writes metrics.json and per-image.csv.
+    """Scores seeds (plain maps and AdvCAMs at every threshold, and their localisation), masks and predictions of the images for
+    scoring, or of all without a list; writes metrics.json and per-image.csv.
 
     An object's class is that of most of its pixels in the masks.
 
@@ -53,8 +53,8 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
         Images left out, with the reason.
 
     Raises:
-        DataError: no folder of masks, none of the images has one, or masks that cannot be these images' ground truth.
-        RunError: the run was not climbed yet, or has no objects where they are to be scored.
+        DataError: no folder of masks, no image with a mask, or masks that cannot be the ground truth of these images.
+        RunError: the run has no maps, or no objects where these are to be scored.
     """
     if not context.run.done("climb"):
         raise RunError(f"{context.run.root}: has no maps yet; `advcam climb --run {context.run.root}` makes them")
@@ -92,10 +92,10 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
 
 
 def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool], list[Skip]]:
-    """Of each image with exactly one class, whether the classifier's highest logit is that class; and the images that are not
-    what the run was made of any more.
+    """For each image with exactly one class, whether the classifier's highest logit is that class; and images that have
+    changed since.
 
-    For none of them where the classifier, or an image, is gone.
+    Empty where the classifier, or an image, is gone.
     """
     found, skipped = dict[str, bool](), list[Skip]()
     single = [item for item in items if len(item.labels) == 1]
@@ -110,7 +110,7 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
                 image = prepare(item.read())[None]
             except ImageError as error:
                 if not item.path.is_file():
-                    raise  # all of them have moved, more likely than not
+                    raise  # probably all of them have moved
                 skipped.append(Skip(item.id, f"top-1: {error}"))
                 continue
             found[item.id] = int(classifier.scores(image.to(device))[0].argmax()) == item.labels[0]

@@ -1,4 +1,4 @@
-"""A segmentation network: which, how it is trained, where its encoder starts from, and its files."""
+"""A segmentation network: its config, its encoder's initial weights, its training, and its files."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class NetworkConfig(NetworkTraining):
 
 
 def check_classes(context: Context) -> ClassifierRecord:
-    """The record of the run's classifier, whose classes must be the run's.
+    """The record of the run's classifier, checked to have the run's classes.
 
     Raises:
-        RunError: the class list is another one since.
+        RunError: the class list has changed since.
     """
     made = classifier_record(context.run)
     now = context.data.classes.record()
@@ -141,12 +141,12 @@ def encoder_of(context: Context, config: NetworkConfig, start: Start | None = No
 
 
 def has_network(folder: Path) -> bool:
-    """Whether a training in this folder is done."""
+    """Whether the folder has all files of a trained network."""
     return all((folder / name).is_file() for name in FILES)
 
 
 def network_files(context: Context, step: str) -> list[Path]:
-    """The files that a step that trains a network leaves; predictions unless some could not be made."""
+    """The files of a step that trains a network; predictions only if all could be made."""
     run, folder = context.run, context.run.folder(step)
     wanted = [] if (folder / "skipped.csv").is_file() else context.data.eval or context.data.items
     return [*(folder / name for name in FILES), *(run.prediction(item.id, step) for item in wanted)]
@@ -167,7 +167,7 @@ def train(
     """Trains a network as its config says; see :func:`advcam.training.fit`.
 
     Args:
-        untrained: whether its encoder starts from nothing.
+        untrained: whether its encoder starts from random weights.
     """
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     encoding = {id(p) for p in encoder.parameters()}
@@ -177,7 +177,7 @@ def train(
 
 
 def save_network(context: Context, folder: Path, record: NetworkRecord, metrics: dict[str, Any], state: State) -> None:
-    """Writes a trained network's files, its weights last; the first of several processes does."""
+    """Writes a trained network's files, weights last, in the first process."""
     if context.runtime.first:
         write_json(folder / "model.json", asdict(record))
         write_json(folder / "metrics.json", metrics)

@@ -1,4 +1,4 @@
-"""What a step's trained network says of the images."""
+"""Predictions of a step's trained network."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .context import Context, list_skips
 
 
 def predict(context: Context, step: str, precision: str) -> list[Skip]:
-    """Writes predictions/ID.png of the images for scoring (of all, where no list names them); each process its share.
+    """Writes predictions/ID.png of the images for scoring, or of all without a list; each process writes its share.
 
     Returns:
-        Images that memory did not suffice for, also in skipped.csv of the step's folder.
+        Images that did not fit into memory, also in skipped.csv of the step's folder.
     """
     segmenter = Segmenter.load(context.run.folder(step), context.runtime.torch_device(), precision)
     everything = list(context.data.eval or context.data.items)
@@ -32,7 +32,7 @@ def predict(context: Context, step: str, precision: str) -> list[Skip]:
             advance(1)
     context.runtime.wait()
     without = [item.id for item in everything if not context.run.prediction(item.id, step).is_file()]
-    skips = [Skip(name, "memory did not suffice; advcam predict takes it in windows (--window 512)") for name in without]
+    skips = [Skip(name, "not enough memory; advcam predict --window 512 predicts it in windows") for name in without]
     if context.runtime.first:
         list_skips(context.run.folder(step) / "skipped.csv", skips)
     return skips

@@ -1,4 +1,4 @@
-"""A network in training, tried on some images: its mIoU against their masks, and look.png."""
+"""Previews of a network in training: its mIoU on some images, and look.png."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .context import Context
 from .networks import NetworkConfig
 
 LOOK = 4
-"""Images in the early look."""
+"""Images in look.png."""
 
 
 def against_masks(
     context: Context, config: NetworkConfig, held: Sequence[Item], mask: Callable[[str], Path],
     positions: np.ndarray[Any, Any], folder: Path, normalise: Normalisation, name: str,
 ) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
-    """A look at a network in training: its mIoU against the masks of some images, and folder/look.png, where some
-    of them stand in rows: image, mask, prediction.
+    """A function that evaluates a network in training: its mIoU against the masks of some images, and folder/look.png with
+    image, mask and prediction of some in rows.
     """
     outputs = len(context.data.classes) + 1
     ids = np.array([0, *context.data.classes.ids], dtype=np.uint8)
@@ -44,8 +44,10 @@ def against_masks(
             image, target = item.read(), load_mask(mask(item.id), item.size)
             try:
                 predicted = segmenter(image)
-            except ImageError:  # what was trained is worth more than a look
-                context.reporter.warn(f"{item.path}: memory does not suffice to look at it; a smaller long_side would help")
+            except ImageError:  # a failed preview must not end the training
+                context.reporter.warn(
+                    f"{item.path}: not enough memory to predict it after the epoch; a smaller long_side would help"
+                )
                 continue
             counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
             if len(rows) < LOOK:

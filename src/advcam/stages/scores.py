@@ -1,4 +1,4 @@
-"""Counts of what a run made against ground truth, image by image, and the numbers that they give."""
+"""Counts of a run's maps, masks and predictions against ground truth, and the scores from them."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ PLACES = (
     " pxap: all pixels but 255, no threshold; top1: images with exactly one class, max_box_acc where the classifier's highest"
     " logit (single view, whole image) is that class"
 )
-"""How localisation is measured, beside the numbers."""
+"""How localisation is measured, for the record."""
 
 
 class Places:
-    """Where maps say that objects are: one count for each class of an image that the truth shows."""
+    """Localisation by maps: counts for each class of an image that its ground truth shows."""
 
     def __init__(self) -> None:
         self.boxes: BoxCounts | None = None
@@ -64,7 +64,7 @@ class Places:
             maps: [k, H, W].
             classes: the k positions in the truth.
             truth: [H, W].
-            classified: whether the classifier has found its only class; None where it has several, or nobody knows.
+            classified: whether the classifier predicts its only class; None if it has several, or if unknown.
         """
         there = [(one, truth == c) for one, c in zip(maps, classes, strict=True) if bool((truth == c).any())]
         for one, mask in there:
@@ -79,7 +79,7 @@ class Places:
         self.images += bool(there)
 
     def numbers(self, boxes: BoxCounts, pixels: PixelCounts) -> dict[str, Any]:
-        """What was counted, as plain data."""
+        """The scores, as plain data."""
 
         def plain(best: Best) -> dict[str, float]:
             return {"value": best.value, "threshold": round(best.threshold, 3)}
@@ -98,7 +98,7 @@ class Places:
 
 
 class Scores:
-    """Counts over images; of each image by itself only its mIoU is kept."""
+    """Counts over images, and the mIoU of each image."""
 
     def __init__(self, context: Context, outputs: int) -> None:
         self.context, self.outputs = context, outputs
@@ -134,7 +134,7 @@ class Scores:
                 continue
             if path.is_file():
                 ids = load_mask(path, item.size)
-                ours = torch.from_numpy(np.where(ids == IGNORE, 0, positions[ids]))  # left open counts as background
+                ours = torch.from_numpy(np.where(ids == IGNORE, 0, positions[ids]))  # undecided pixels count as background
                 confused = confusion(ours, truth, self.outputs)
                 self.counts[name] = self.counts.get(name, torch.zeros_like(confused)) + confused
                 self.images[name] += 1
@@ -142,7 +142,7 @@ class Scores:
         self.rows.append(row)
 
     def add_objects(self, item: Item, truth: Tensor, numbers: Tensor, positions: np.ndarray[Any, Any]) -> None:
-        """Matches the objects found in an image with those that are there."""
+        """Matches the objects found in an image with the true ones."""
         path = self.context.run.instances(item.id)
         found = load_mask(path, item.size) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
         remedy = redo(self.context.run, "refine")
@@ -151,7 +151,7 @@ class Scores:
         known = truth != IGNORE
         ids = [number for number in numbers[known].unique().tolist() if number not in (0, IGNORE)]
         of_class = {number: int(truth[(numbers == number) & known].mode().values) for number in ids}
-        there = [number for number in ids if of_class[number]]  # the others are of no class of the run
+        there = [number for number in ids if of_class[number]]  # the others are not of the run's classes
         counts = match_instances(
             torch.stack([ours == one["id"] for one in listed]) if listed else torch.zeros(0, *item.size, dtype=torch.bool),
             torch.tensor([int(positions[one["class"]]) for one in listed], dtype=torch.long),
@@ -164,7 +164,7 @@ class Scores:
         self.with_objects += 1
 
     def numbers(self, split: str, wanted: int) -> dict[str, Any]:
-        """Everything measured, each with its split and the rule it was measured by."""
+        """All scores, each with its split and rule."""
         names = ("background", *self.context.data.classes.names)
         numbers: dict[str, Any] = {}
 

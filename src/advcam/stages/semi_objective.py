@@ -1,4 +1,4 @@
-"""What the training with few masks minimises: CCT's loss, or UniMatch's."""
+"""The objective of the training with few masks: the loss of CCT or UniMatch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SemiObjective:
-    """What is minimised: the method's loss of a batch of pairs; see :class:`advcam.consistency.CctLoss` and UniMatchLoss."""
+    """The method's loss of a batch of pairs; see :class:`advcam.consistency.CctLoss` and ``UniMatchLoss``."""
 
     config: SemiConfig
 
@@ -44,7 +44,7 @@ class SemiObjective:
         return of(model, inputs, ramp)
 
     def counts(self, output: Tensor, targets: Tensor) -> Tensor:
-        """How many pairs."""
+        """The number of pairs."""
         return torch.tensor([float(len(targets))])
 
     def __call__(self, output: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
@@ -67,10 +67,10 @@ class SemiObjective:
         return total
 
     def _unimatch(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
-        """``(labelled + strong1 / 4 + strong2 / 4 + feature / 2) / 2 + ramp w_w masks``; a single strong view counts for both.
+        """``(labelled + strong1 / 4 + strong2 / 4 + feature / 2) / 2 + ramp w_w masks``; a single strong view counts twice.
 
-        In ``weak``, what the weak view says is looked for among the classes that the image shows, and the first strong view
-        also learns the run's masks.
+        In mode ``weak``, pseudo labels are restricted to the image's classes, and the first strong view also learns the run's
+        masks.
         """
         if self.config.mode == "labelled":
             alone: Tensor = cross_entropy(model(inputs["image"]).float(), inputs["mask"])
@@ -100,13 +100,13 @@ class SemiObjective:
 
 
 def _masks(inputs: dict[str, Tensor]) -> Tensor:
-    """The run's masks of the other images, 255 where nobody knows or beside the image."""
+    """The run's masks of the other images, 255 where unknown or padded."""
     return inputs["known"].masked_fill(inputs["known"] == UNKNOWN, IGNORE)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards every part as it was."""
+    """The model in eval mode; restores the mode of every module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -118,7 +118,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _dropped_features(model: nn.Module, rate: float = 0.5) -> Iterator[None]:
-    """Every feature map that leaves the encoder loses channels: UniMatch's perturbation of features."""
+    """Drops channels of every feature map of the encoder: UniMatch's perturbation of features."""
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     hook = encoder.register_forward_hook(
         lambda _module, _inputs, features: [F.dropout2d(each, rate) if each.numel() else each for each in features]

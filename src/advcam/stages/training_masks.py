@@ -14,17 +14,17 @@ from advcam.store import load_mask
 
 
 def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: np.ndarray[Any, Any], remedy: str) -> set[int]:
-    """Looks at every mask before hours are spent on them; returns the ids that they hold.
+    """Checks every mask before the training; returns the ids that they hold.
 
     Args:
         items: the images.
-        mask: where the mask of each is, by its id.
-        positions: [256] what each id becomes; ids that become 255 and are not 255 are refused.
+        mask: path of the mask of an image's id.
+        positions: [256] the class position of each id; other ids than 255 at position 255 are unknown.
         remedy: what to do, for the message.
 
     Raises:
-        RunError: masks that are missing, of another size than their image, or hold ids that are no class; masks that
-            together hold nothing but 255, or nothing but background.
+        RunError: missing masks, masks of another size than their image or with unknown ids, or masks that all hold only 255
+            or background.
     """
     folder = mask(items[0].id).parent
     missing = [item.id for item in items if not mask(item.id).is_file()]
@@ -40,12 +40,12 @@ def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: n
         odd = np.flatnonzero(here & (positions == IGNORE) & (np.arange(256) != IGNORE))
         if len(odd):
             raise RunError(
-                f"{mask(item.id)}: holds id {odd[0]}, which is no class of this run (0 background, classes"
+                f"{mask(item.id)}: holds id {odd[0]}, which is not a class of this run (0 background, classes"
                 f" {', '.join(str(i) for i in np.flatnonzero(positions != IGNORE)[1:])}, 255 ignored); {remedy}"
             )
         held |= here
     known = {int(positions[i]) for i in np.flatnonzero(held)} - {IGNORE}
     if known <= {0}:
         only = "background" if known else "255, ignored"
-        raise RunError(f"{folder}: all {len(items)} masks hold nothing but {only}: there is nothing to learn; {remedy}")
+        raise RunError(f"{folder}: all {len(items)} masks hold only {only}: there is nothing to learn; {remedy}")
     return {int(i) for i in np.flatnonzero(held)}

@@ -1,4 +1,4 @@
-"""Ground-truth masks as they are read, and whether what they hold can be what a score is measured against."""
+"""Reading ground-truth masks, and checking that their ids can be ground truth of the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = {
     "lacking": "lack some of the classes that the image's labels name",
     "unnamed": "hold a class that the image's labels do not name",
 }
-"""What can be doubtful about a mask, as a total says it."""
+"""Kinds of doubts about a mask, as they are worded in totals."""
 
 
 def read_truth(folder: Path, item: Item) -> NDArray[np.uint8]:
@@ -35,7 +35,7 @@ def read_truth(folder: Path, item: Item) -> NDArray[np.uint8]:
 
 @dataclass
 class TruthCheck:
-    """Looks at the ground truth of one image after the other, and says what is doubtful about it, of each and of all.
+    """Checks the ground truth of images one by one, and collects what is doubtful.
 
     Args:
         folder: of the masks ID.png.
@@ -52,11 +52,11 @@ class TruthCheck:
 
     @property
     def doubts(self) -> list[Skip]:
-        """What is doubtful about the masks seen so far, a line each."""
+        """What is doubtful about the masks checked so far, one line each."""
         return [doubt for doubts in self.found.values() for doubt in doubts]
 
     def look(self, item: Item, ids: NDArray[np.uint8]) -> None:
-        """Takes one image's class ids [H, W] into account."""
+        """Checks one image's class ids [H, W]."""
         count = np.bincount(ids.ravel(), minlength=IGNORE + 1)
         self.masks += 1
         self.pixels += count
@@ -79,10 +79,10 @@ class TruthCheck:
             self._doubt(item, "unnamed", f"holds {self._names(there - named)}, which its labels do not name")
 
     def must_be_truth(self) -> None:
-        """Sees that the masks can be ground truth at all.
+        """Checks that the masks can be ground truth.
 
         Raises:
-            DataError: images with labels, and no mask of any of them holds a pixel of a class that they name.
+            DataError: no mask of an image with labels holds a pixel of its classes.
         """
         if not self._labelled or self._shown:
             return
@@ -101,7 +101,7 @@ class TruthCheck:
         raise DataError(f"{there} name, so there is nothing to compare with: {what}")
 
     def totals(self) -> list[str]:
-        """A line for each kind of doubt: how many masks, and the first of them."""
+        """A line for each kind of doubt: the number of masks, and the first."""
         return [
             f"{len(doubts)} of {self.masks} ground-truth masks {KINDS[kind]} (the first: {doubts[0].image})"
             for kind, doubts in self.found.items()
@@ -109,7 +109,7 @@ class TruthCheck:
         ]
 
     def record(self) -> dict[str, int]:
-        """How many masks were looked at, and how many of each kind are doubtful: plain data, for a file."""
+        """The numbers of masks checked and of doubtful ones by kind, as plain data."""
         return {"masks": self.masks} | {kind: len(doubts) for kind, doubts in self.found.items()}
 
     def _doubt(self, item: Item, kind: str, reason: str) -> None:
@@ -129,10 +129,10 @@ def _listed(ids: set[int]) -> str:
 def look_at_truth(
     folder: Path, items: Sequence[Item], classes: ClassTable, reporter: Reporter
 ) -> tuple[TruthCheck, list[Item], list[Skip]]:
-    """Looks at the ground truth of images before anything is measured against it.
+    """Checks the ground truth of images before anything is scored.
 
     Returns:
-        What was seen, the images that have a mask, and those that have none, each with the reason.
+        The check, the images with a usable mask, and the others with the reason.
 
     Raises:
         DataError: no folder, or no mask of any of the images.

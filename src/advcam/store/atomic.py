@@ -74,7 +74,7 @@ def sweep(folder: Path) -> None:
 
 
 def _remove_if_left(path: Path) -> None:
-    """Removes a file that nobody holds a lock on."""
+    """Removes a file that no process has locked."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDWR)
         try:
@@ -85,7 +85,7 @@ def _remove_if_left(path: Path) -> None:
 
 
 def refused(path: Path, error: OSError) -> StoreError:
-    """The error of ours for a failed write, with its remedy."""
+    """The StoreError for a failed write, with its remedy."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     what = "the disk is full" if full else (error.strerror or str(error))
     remedies = {errno.ENAMETOOLONG: "shorten the name"}

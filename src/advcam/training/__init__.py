@@ -1,4 +1,4 @@
-"""One plain loop for every training, its plan and its losses."""
+"""The training loop, its plan and its losses."""
 
 from .loop import accelerate, fit
 from .losses import KINDS, ImageLoss, Objective, PixelLoss

@@ -1,4 +1,4 @@
-"""The batches of a training: read in processes of their own, errors among them raised here."""
+"""The batches of a training, read by worker processes whose errors are raised here."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from advcam.errors import AdvcamError
 from advcam.progress import Reporter
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Where processes leave batches for one another; Docker gives it 64 MB."""
+"""Shared memory, through which workers pass batches; 64 MB in Docker by default."""
 
 AHEAD = 3
-"""Batches of each worker that lie there at once: two that it prepares, and one that is taken."""
+"""Batches of each worker in shared memory at once: two prefetched and one in use."""
 
 
 def usable_workers(wanted: int, views: Views, batch: int, reporter: Reporter) -> int:
-    """So many processes as are wanted, or none where shared memory has no room for the batches that they would leave there."""
+    """The number of workers: as many as wanted, or none where their batches do not fit into shared memory."""
     if not wanted or not SHARED_MEMORY.is_dir():
         return wanted
     try:
         shown = views[0]
-    except (AdvcamError, RuntimeError, MemoryError):  # said where the images are read in earnest
+    except (AdvcamError, RuntimeError, MemoryError):  # raised again when training reads the images
         return wanted
     values = [value for part in shown for value in (part.values() if isinstance(part, dict) else [part])]
     each = batch * sum(value.nbytes for value in values)
@@ -42,24 +42,24 @@ def usable_workers(wanted: int, views: Views, batch: int, reporter: Reporter) ->
 
 
 def step_batches(views: Views, order: list[int], batch: int, parts: int, workers: int) -> Iterator[list[Any]]:
-    """The batches of one step after the other, so many together; an error of ours is raised.
+    """The batches of each step, in parts; errors of the workers are raised here.
 
     Args:
         views: what is trained on.
-        order: the positions that are taken.
+        order: positions of the views.
         batch: views in a part.
         parts: of a step.
-        workers: processes that read; 0 reads in this one.
+        workers: processes that read; 0 reads in this process.
     """
     ordered = _WithErrors(views, order)
     return _together(_started(DataLoader(ordered, batch, num_workers=workers, collate_fn=ordered.collate)), parts)
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches; the processes that read them leave Ctrl-C, which a terminal sends to all, to this one."""
+    """Starts the loader with SIGINT blocked in its workers, so that only this process handles Ctrl-C."""
     if not hasattr(signal, "pthread_sigmask"):
         return iter(loader)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started now keeps it blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers started now inherit the mask
     try:
         return iter(loader)
     finally:
@@ -67,7 +67,7 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _together(loader: Iterable[Any], parts: int) -> Iterator[list[Any]]:
-    """The batches that belong to one step, together; an error is raised."""
+    """Groups the batches of each step; raises errors of workers."""
     taken: list[Any] = []
     for batch in loader:
         if isinstance(batch, AdvcamError):
@@ -79,7 +79,7 @@ def _together(loader: Iterable[Any], parts: int) -> Iterator[list[Any]]:
 
 
 class _WithErrors(Dataset[Any]):
-    """Views in an order. An error of ours comes out of a worker process as itself, not as a worker's traceback."""
+    """Views in an order. An AdvcamError is returned as a value, so that it leaves a worker without its traceback."""
 
     def __init__(self, views: Views, order: list[int]) -> None:
         self.views, self.order = views, order

@@ -1,4 +1,4 @@
-"""Train, look, save, epoch by epoch; killed at any moment it resumes to the same weights."""
+"""The training loop: trains, evaluates and saves each epoch; resumes to the same weights after a kill."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAUNCHERS = (
     "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     *(f"{mpi}_{what}" for mpi in ("OMPI_COMM_WORLD", "MV2_COMM_WORLD", "PMI") for what in _WHAT),
 )  # fmt: skip
-"""Variables by which launchers tell processes of one another."""
+"""Environment variables of distributed launchers."""
 
 Look = Callable[[nn.Module], dict[str, Any]]
 
@@ -54,29 +54,29 @@ def fit(
     """Trains a network and returns the weights of its best (or last) epoch with the history of all.
 
     After every epoch model, optimizer, moving average, best weights and history are written to ``folder/training.pt``. A
-    run that finds the file goes on behind it; views and dropout depend on seed and epoch alone, so it ends with the same
-    weights. Of several processes each takes its share of every batch, and takes that in ``machine.accumulate`` parts: up to
-    rounding the weights are those of one process and one part, but for BatchNorm that trains and for dropout.
+    run that finds the file resumes from it; views and dropout depend on seed and epoch only, so it ends with the same
+    weights. Each of several processes takes its share of every batch, in ``runtime.accumulate`` parts: the weights equal those
+    of one process and one part up to rounding, except with trained BatchNorm and dropout.
 
     Args:
-        model: is trained in place.
-        body: the part whose BatchNorm ``plan.batch_norm`` is about; None is the whole model.
-        head: parameters that train at ``plan.head_lr``.
+        model: trained in place.
+        body: the part whose BatchNorm follows ``plan.batch_norm``; None is the whole model.
+        head: parameters with learning rate ``plan.head_lr``.
         views: what to train on.
         objective: the loss.
         plan: how.
-        look: called with the model (its moving average where there is one) in eval mode after every epoch, in the first
-            process; its numbers go into the history.
-        best_by: the number of ``look`` that decides which epoch is best (higher; the first on ties); None takes the last.
-        folder: where the state is kept.
-        runtime: what to run on.
+        look: evaluates the model (its moving average if there is one) in eval mode after every epoch, in the first process;
+            its numbers go into the history.
+        best_by: the number of ``look`` by which the best epoch is chosen (the highest; the first on ties); None takes the last.
+        folder: of the state.
+        runtime: device, workers and limits.
         reporter: shows progress.
         what: the name on the bar.
 
     Raises:
-        SettingsError: a batch that cannot be shared out, a loss that is not finite, or too little memory; what is done is
+        SettingsError: a batch that cannot be divided, a loss that is not finite, or too little memory; finished epochs are
             kept.
-        RunError: a state that is another network's.
+        RunError: a state of another network.
     """
     accelerator = accelerate(runtime)
     precision = resolve_precision(plan.precision, accelerator.device)
@@ -92,7 +92,7 @@ def fit(
     few = batch // shares < 2 and any(module.training for module in batch_norms(model))
     if batch % shares or few:
         raise SettingsError(
-            f"{what}: a batch of {batch} cannot be shared out over {accelerator.num_processes} processes in"
+            f"{what}: a batch of {batch} cannot be divided over {accelerator.num_processes} processes in"
             f" {runtime.accumulate} parts each; choose a --batch that is a multiple of {shares if not few else 2 * shares}"
             + (", since BatchNorm needs two images a part" if few else "")
         )
@@ -153,19 +153,19 @@ def fit(
 
 
 def accelerate(runtime: Runtime) -> Accelerator:
-    """What trains on this machine; variables of a launcher that did not start this process are not shown to it.
+    """The accelerator; environment variables of a launcher that did not start this process are hidden from it.
 
     Raises:
-        SettingsError: the environment says what cannot be.
+        SettingsError: invalid environment variables.
     """
     hidden = {} if is_distributed() else {name: os.environ.pop(name) for name in LAUNCHERS if name in os.environ}
     try:
         return Accelerator(cpu=runtime.torch_device().type == "cpu")
-    except Exception as error:  # whatever it makes of the environment
+    except Exception as error:  # it may raise anything on wrong environment variables
         said = {name: value for name, value in os.environ.items() if name.startswith(("ACCELERATE_", "FORK_LAUNCHED"))}
         raise SettingsError(
-            f"accelerate cannot start here ({type(error).__name__}: {error}); unset what the environment says of it:"
-            f" {', '.join(said) or 'what a launcher has set'}"
+            f"accelerate cannot start here ({type(error).__name__}: {error}); unset its environment variables:"
+            f" {', '.join(said) or 'those of a launcher'}"
         ) from None
     finally:
         os.environ.update(hidden)
@@ -174,7 +174,7 @@ def accelerate(runtime: Runtime) -> Accelerator:
 def _step(
     accelerator: Accelerator, model: nn.Module, objective: Objective, taken: list[Any], share: float, precision: str
 ) -> float:
-    """The gradient of one step, added up over its parts; returns the loss of the whole batch."""
+    """Accumulates the gradient of one step over its parts; returns the loss of the whole batch."""
     counts: Tensor | None = None
     total = torch.zeros((), device=accelerator.device)
     taken = send_to_device(taken, accelerator.device)
@@ -194,7 +194,7 @@ def _step(
 
 
 def _remedy(batch: int, processes: int, parts: int) -> str:
-    """What to do where memory ran out: more parts, each of two images at least; else smaller crops."""
+    """What to do where memory ran out: more parts of at least two images each, else smaller crops."""
     more = [n for n in range(parts + 1, batch // (2 * processes) + 1) if batch % (n * processes) == 0]
     smaller = "give --redo and a smaller --crop"
     return f"give the same command, without --redo, with --accumulate {more[0]}; or {smaller}" if more else smaller
@@ -206,6 +206,6 @@ def _channels_last(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, weight: float) -> None:
-    """Moves the average towards the model; what is not a float is copied."""
+    """Updates the moving average; integers are copied."""
     for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         kept.lerp_(now, weight) if kept.is_floating_point() else kept.copy_(now)

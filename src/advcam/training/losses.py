@@ -1,4 +1,4 @@
-"""Losses whose parts, taken one after the other or in several processes, add up to that of the whole batch."""
+"""Losses whose parts, computed one after the other or in several processes, add up to the loss of the whole batch."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from advcam.limits import IGNORE
 
 
 class Objective(Protocol):
-    """What is minimised. A batch may come in parts; each is told what all of them count."""
+    """The training objective. A batch may come in parts, each of which gets the counts of the whole batch."""
 
     def forward(self, model: nn.Module, inputs: Any, share: float) -> Any:
-        """The model's output for the inputs of a part, at a share of the training's steps in [0, 1)."""
+        """The model's output for the inputs of a part; ``share`` of the training's steps is done, in [0, 1)."""
 
     def counts(self, output: Any, targets: Any) -> Tensor:
-        """What a part counts, to be added over parts; of ``output``, which may be another part's, only the shape is used."""
+        """The counts of a part, which are summed over parts; only the shape of ``output`` is used."""
 
     def __call__(self, output: Any, targets: Any, counts: Tensor) -> Tensor:
-        """A part's share of the loss of the whole, a scalar."""
+        """A part's share of the batch's loss, a scalar."""
 
 
 @dataclass(frozen=True)
 class ImageLoss:
-    """A loss that is a mean over the images of a batch; a part weighs what its images are of all."""
+    """A mean over the images of a batch; a part is weighted by its share of the images."""
 
     loss: Callable[[Any, Any], Tensor]
 
@@ -39,7 +39,7 @@ class ImageLoss:
         return model(inputs)
 
     def counts(self, output: Any, targets: Any) -> Tensor:
-        """How many images."""
+        """The number of images."""
         return torch.tensor([float(len(targets))])
 
     def __call__(self, output: Any, targets: Any, counts: Tensor) -> Tensor:
@@ -49,22 +49,22 @@ class ImageLoss:
 
 @dataclass(frozen=True)
 class PixelLoss:
-    """A loss of every pixel, averaged over all that are not 255; of several outputs (scales) the sum over them.
+    """A loss averaged over all pixels that are not 255, and summed over outputs (scales).
 
     With z the target's one-hot code, p the softmax:
 
     * ``cross_entropy``: ``- sum z log p``;
-    * ``bootstrapped``: ``- sum (beta z + (1 - beta) q) log p``, q the one-hot code of the network's own choice, beta 0.8 (Reed
-      et al., ICLR workshop 2015, arXiv 1412.6596, eq. 7);
+    * ``bootstrapped``: ``- sum (beta z + (1 - beta) q) log p``, q the one-hot code of the network's own prediction, beta 0.8
+      (Reed et al., ICLR workshop 2015, arXiv 1412.6596, eq. 7);
     * ``symmetric``: ``alpha (- sum z log p) + beta (- sum p log z)``, log 0 = -4, alpha 0.5, beta 0.5 (after Wang et al., ICCV
-      2019, arXiv 1908.06112, eq. 7; they choose alpha and beta for each data set).
+      2019, arXiv 1908.06112, eq. 7; alpha and beta are chosen for each data set there).
 
-    ``balanced`` is half the mean over foreground pixels and half that over background pixels (AdvCAM's training); where all
-    pixels of a batch are one of the two, their plain mean.
+    ``balanced`` is half the mean over foreground pixels and half that over background pixels (AdvCAM's training); where a
+    batch has only one of the two, the plain mean.
 
     Args:
         kind: of the loss.
-        balanced: background and foreground weigh the same.
+        balanced: give background and foreground the same total weight.
     """
 
     kind: str = "cross_entropy"
@@ -96,7 +96,7 @@ class PixelLoss:
         return total
 
     def _weights(self, count: Float[Tensor, 2]) -> Float[Tensor, 2]:
-        """What a pixel of background and one of foreground weigh."""
+        """The weights of a background pixel and a foreground pixel."""
         if self.balanced and bool((count > 0).all()):
             return 0.5 / count
         return torch.full_like(count, 1 / max(1.0, float(count.sum())))

@@ -1,4 +1,4 @@
-"""How a network is trained: batches, optimizer, learning rate over time."""
+"""How a network is trained: batches, optimizer, learning rate schedule."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ class Plan:
         epochs: passes over the images.
         batch: images a step, over all processes and parts.
         lr: of the body.
-        head_lr: of what starts from nothing.
-        weight_decay: of all weights, but for the head's biases where ``bias_factor`` is not 1.
-        batch_norm: of the body: ``trained``; ``statistics`` keeps the running ones (pretrained networks); ``frozen`` keeps
-            scales and shifts too.
+        head_lr: of newly initialised parameters.
+        weight_decay: of all weights, except the head's biases where ``bias_factor`` is not 1.
+        batch_norm: of the body: ``trained``; ``statistics`` keeps the running statistics (pretrained networks); ``frozen``
+            keeps weight and bias too.
         precision: of the network's arithmetic, ``float32`` or ``bfloat16`` (autocast); weights stay float32. ``auto`` is
             bfloat16 where the device has units for it.
         optimizer: ``adamw`` or ``sgd`` (with ``momentum``).
         schedule: ``poly`` or ``cosine``.
         warmup: share of the steps over which learning rates rise from zero.
-        ema: largest decay of the moving average of the weights, which is then what is kept; 0 keeps the weights themselves.
-            At step n it is ``min(ema, (1 + n) / (10 + n))``.
-        steps: so many steps instead of whole epochs.
+        ema: largest decay of the moving average of the weights, which is then kept in their place; 0 turns it off.
+            At step n the decay is ``min(ema, (1 + n) / (10 + n))``.
+        steps: number of steps, in place of epochs.
         momentum: of SGD.
-        bias_factor: the head's biases train at so many times its learning rate, without decay where it is not 1.
+        bias_factor: factor of the learning rate of the head's biases, which have no weight decay where it is not 1.
     """
 
     epochs: int
@@ -106,17 +106,17 @@ class Plan:
             )
 
     def factor(self, step: int, steps: int) -> float:
-        """What learning rates are multiplied by at a step of so many."""
+        """The factor of the learning rates at a step."""
         share = min(1.0, step / steps)
         rise = min(1.0, (step + 1) / (self.warmup * steps)) if self.warmup else 1.0
         return rise * ((1 - share) ** 0.9 if self.schedule == "poly" else 0.5 * (1 + math.cos(math.pi * share)))
 
     def average(self, step: int) -> float:
-        """The decay of the moving average at a step: short at first, so that it forgets where the network started."""
+        """The decay of the moving average at a step: small at first, so that the initial weights are forgotten."""
         return min(self.ema, (1 + step) / (10 + step))
 
     def optimize(self, model: nn.Module, head: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of a model whose ``head`` starts from nothing; what needs no gradient is left out."""
+        """The optimizer of a model whose ``head`` is newly initialised; parameters without gradient are left out."""
         fresh = {id(p) for p in head}
         bias = {id(p) for name, p in model.named_parameters() if id(p) in fresh and name.endswith("bias")}
         bias = bias if self.bias_factor != 1 else set()
@@ -132,7 +132,7 @@ class Plan:
         return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
 
     def prepare(self, body: nn.Module) -> None:
-        """Leaves the scales and shifts of the body's BatchNorm as they are, where the plan says so; call before the rest."""
+        """Freezes weight and bias of the body's BatchNorm if the plan says so; to be called before :meth:`optimize`."""
         for module in batch_norms(body) if self.batch_norm == "frozen" else ():
             module.requires_grad_(False)
 

@@ -20,11 +20,11 @@ class Writer:
             self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def flush(self) -> None:
-        """Writes what was collected to disk."""
+        """Flushes to disk."""
         if self.writer:
             self.writer.flush()
 
     def numbers(self, step: int, found: dict[str, float]) -> None:
-        """Writes numbers of a step."""
+        """Adds the numbers of a step."""
         for name, value in found.items() if self.writer else ():
             self.writer.add_scalar(name, value, step)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Maps -> masks."""
+"""The refine step: maps to masks."""
 
 from .settings import MAPS, METHODS, RefineConfig
 from .step import preflight, refine, refiner_of, run

@@ -1,4 +1,4 @@
-"""Ways that learn which pixels belong together from the maps' confident labels: IRN and PSA."""
+"""Refinements that train a network on the maps' confident labels: IRN and PSA."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Confident = Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]
 
 
 def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSource) -> Refiner:
-    """The maps spread by a random walk that learnt boundaries stop; objects by learnt displacements to their centres."""
+    """The maps after a random walk over learnt boundaries; objects by learnt displacements to their centres."""
     confident = partial(confident_labels, foreground=settings.foreground, background=settings.background)
 
     def loss(output: Tensor, labels: Tensor) -> Tensor:
@@ -72,12 +72,12 @@ def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSou
 
 
 def _of_maximum(maps: Tensor) -> Tensor:
-    """All maps divided by the largest value of any."""
+    """The maps divided by their common maximum."""
     return maps / maps.amax().clamp_min(1e-5) if maps.numel() else maps
 
 
 def _objects(maps: Tensor, of_class: list[int], settings: Irn) -> Instances:
-    """The objects in maps of an object each, the surest first, as many as a mask has numbers for."""
+    """The objects of maps of one object each, by falling score, at most as many as a mask has ids."""
     least = round(settings.min_size * maps.shape[1] * maps.shape[2])
     everything = torch.arange(len(of_class), device=maps.device)
     masks, which, scores = detect(_of_maximum(maps), everything, settings.threshold, least)
@@ -87,7 +87,7 @@ def _objects(maps: Tensor, of_class: list[int], settings: Irn) -> Instances:
 
 
 def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSource) -> Refiner:
-    """The maps, and a map of the background, spread by a random walk over learnt affinities."""
+    """The maps and a background map after a random walk over learnt affinities."""
     confident = partial(confident_affinity_labels, foreground=settings.foreground, background=settings.background)
 
     def loss(output: Tensor, labels: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def try_network(method: str, start: Start) -> None:
     """Tries at once what would fail behind hours: the network that a method trains is built and started; some train none.
 
     Raises:
-        SettingsError: a backbone that cannot stand under it.
+        SettingsError: a backbone that it cannot be built on.
         NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
     if method in NETWORKS:
@@ -175,10 +175,10 @@ def _train(
 
 
 def _write_confident(context: Context, config: RefineConfig, source: MapSource, confident: Confident) -> None:
-    """Writes confident/ID.png of every training image; an image that shows no class is background for certain.
+    """Writes confident/ID.png of every training image; an image without classes is all background.
 
     Raises:
-        RunError: no pixel of any image is confident of a class, or none of background: there is nothing to learn.
+        RunError: no confident pixel of any class, or none of background.
     """
     run, train, device = context.run, context.data.train, context.runtime.torch_device()
     left = [item for item in train if not run.confident(item.id).is_file()]
@@ -191,10 +191,10 @@ def _write_confident(context: Context, config: RefineConfig, source: MapSource, 
                 ids = confident(pixels(image, maps), maps, stored.classes).cpu().numpy()
             save_mask(run.confident(item.id), ids)
             advance(1)
-    _see_that_there_is_something_to_learn(context, config.method)
+    _check_confident(context, config.method)
 
 
-def _see_that_there_is_something_to_learn(context: Context, method: str) -> None:
+def _check_confident(context: Context, method: str) -> None:
     background = classes = 0
     for item in context.data.train:
         ids = load_mask(context.run.confident(item.id))
@@ -204,10 +204,10 @@ def _see_that_there_is_something_to_learn(context: Context, method: str) -> None
             return
     folder = context.run.folder("refine") / "confident"
     remedies = {
-        "irn": "background=0.25" if classes else "foreground=0.25",  # thresholds: a higher, a lower one
-        "psa": "background=16" if classes else "foreground=16",  # powers: less, more of what is no class
+        "irn": "background=0.25" if classes else "foreground=0.25",  # thresholds: raise or lower
+        "psa": "background=16" if classes else "foreground=16",  # powers: lower for more background or foreground
     }
-    shutil.rmtree(folder)  # so that other settings can be given at once
+    shutil.rmtree(folder)  # so that the step can be repeated with other settings
     raise RunError(
         f"{context.run.root}: the confident labels hold no pixel of {'background' if classes else 'any class'}, so there is"
         f" nothing to learn; look at the maps, or try --refine-option {remedies[method]}"

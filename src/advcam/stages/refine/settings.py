@@ -1,4 +1,4 @@
-"""The methods from maps to masks, and what can be set of each."""
+"""The methods from maps to masks, and their settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways that need one image and its maps, and nothing learnt: threshold, PAMR, dense CRF."""
+"""Refinements of one image's maps without training: threshold, PAMR, dense CRF."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .settings import Crf, Pamr, Threshold
 
 
 class Instances(NamedTuple):
-    """The objects found in an image, the surest first: masks bool [j, H, W], class ids and scores."""
+    """The objects found in an image, by falling score: masks bool [j, H, W], class ids and scores."""
 
     masks: Tensor
     classes: tuple[int, ...]
@@ -26,13 +26,13 @@ class Instances(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a way finds in an image: the label of a pixel is the strongest of ``[threshold | maps]``.
+    """Refined maps of an image; the label of a pixel is the argmax of ``[threshold | maps]``.
 
     Args:
         maps: [m, h, w], on any grid.
-        ids: the label of each, and 0 for the threshold's.
-        threshold: of the background; below every map where one of them is the background's.
-        instances: the objects, where the way knows objects.
+        ids: the label of each map; the threshold's is 0.
+        threshold: of the background; negative where one of the maps is the background's.
+        instances: the objects, of methods that find objects.
     """
 
     maps: Float[Tensor, "m h w"]
@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
 
 Refiner = Callable[[Image, Float[Tensor, "k h w"], tuple[int, ...]], Found]
-"""Image (as large as it is worked on), maps, their class ids -> what was found; tensors on the device of the maps."""
+"""Image (at working size), maps and their class ids -> refined maps; tensors on the device of the maps."""
 
 NO_THRESHOLD = -1.0
 
@@ -65,7 +65,7 @@ def by_threshold(settings: Threshold) -> Refiner:
 
 
 def by_pamr(settings: Pamr) -> Refiner:
-    """The maps, moved to the image's edges."""
+    """The maps refined to the image's edges by PAMR."""
 
     def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         full = resize(maps, (image.height, image.width))
@@ -75,7 +75,7 @@ def by_pamr(settings: Pamr) -> Refiner:
 
 
 def by_crf(settings: Crf) -> Refiner:
-    """The marginals of a dense CRF on the thresholded maps, background among them."""
+    """The marginals of a dense CRF on the thresholded maps, background included."""
 
     def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         full = resize(maps, (image.height, image.width))

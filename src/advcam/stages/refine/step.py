@@ -1,4 +1,4 @@
-"""The step itself: every image's mask, and what is to be said of them."""
+"""The step: writes every image's mask, and warns of odd ones."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
 def run(context: Context, config: RefineConfig) -> list[Skip]:
     """Writes masks/ID.png for every image; one that is there is not made again.
 
-    An image whose classes are found nowhere gets a mask of 255, nobody knows, and stands in empty.csv. IRN and PSA first
-    train their network on confident/ID.png of the training images. IRN writes, where asked, instances/ID.png and ID.json.
+    An image where none of its classes is found gets a mask of 255 (unknown) and is listed in empty.csv. IRN and PSA first
+    train their network on confident/ID.png of the training images. With ``instances``, IRN writes instances/ID.png and
+    ID.json.
 
     Raises:
-        RunError: maps that are missing, damaged or another image's, or nothing to learn from.
+        RunError: missing, damaged or foreign maps, or nothing to learn from.
     """
     if config.precision:
         config = config.at(context.precision("refine", config.precision))
@@ -60,7 +61,7 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
                     _write_instances(context, item, found.instances)
                 save_mask(context.run.mask(item.id), ids)
                 advance(1)
-        _say_what_is_odd(context)
+        _report_odd_masks(context)
     return []
 
 
@@ -80,7 +81,7 @@ def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Ref
 def refine(
     context: Context, config: RefineConfig, refiner: Refiner, item: Item, stored: StoredMaps
 ) -> tuple[np.ndarray[Any, Any], Found | None]:
-    """The mask of one image, class ids uint8 [H, W], and what it was made of; None for an image that shows no class."""
+    """The mask of one image, class ids uint8 [H, W], and its refined maps; None for an image without classes."""
     if not stored.classes:
         return np.zeros(item.size, dtype=np.uint8), None
     image = fit_within(item.read(), config.long_side)
@@ -95,7 +96,7 @@ def refine(
 
 
 def _write_instances(context: Context, item: Item, found: Instances) -> None:
-    """The objects as a mask of their numbers (the surest on top), and a list of their classes and scores."""
+    """Writes the objects as a mask of their numbers (the highest score on top), and a list of their classes and scores."""
     numbers = np.zeros(item.size, dtype=np.uint8)
     for number in reversed(range(len(found.scores))):
         mask = torch.nn.functional.interpolate(found.masks[number][None, None].float(), size=item.size, mode="nearest")[0, 0]
@@ -106,17 +107,17 @@ def _write_instances(context: Context, item: Item, found: Instances) -> None:
     save_mask(path, numbers)
 
 
-def _say_what_is_odd(context: Context) -> None:
-    """Lists images whose classes were found nowhere, and warns of masks that hold one value only."""
+def _report_odd_masks(context: Context) -> None:
+    """Lists images where no class was found, and warns if all masks hold one value."""
     run = context.run
     labelled = [item for item in context.data.items if item.labels]
     empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
     listed = run.folder("refine") / "empty.csv"
-    list_skips(listed, [Skip(name, "none of its classes was found anywhere; its mask is 255") for name in empty])
+    list_skips(listed, [Skip(name, "none of its classes was found; its mask is 255") for name in empty])
     if empty:
         context.reporter.say(f"refine: {len(empty)} of {len(labelled)} images show none of their classes, listed in {listed}")
     value = only_value(run.mask(item.id) for item in labelled)
     if value is not None:
         context.reporter.warn(
-            f"{listed.parent / 'masks'}: all masks hold {value} alone; a network would learn nothing from them"
+            f"{listed.parent / 'masks'}: all masks hold only {value}; a network would learn nothing from them"
         )
