@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from advcam.data import Augmentation, Views
-from advcam.errors import NetworkError, RunError, SettingsError
+from advcam.errors import RunError, SettingsError
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import NETWORKS
 from advcam.models.weights import State
@@ -98,31 +98,11 @@ def check_classes(context: Context) -> ClassifierRecord:
     return made
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """The encoder of a network before any training, and where it starts from."""
-
-    start: Start
-
-    @property
-    def untrained(self) -> bool:
-        """Whether it starts from nothing: its BatchNorm must then be trained."""
-        return self.start.from_scratch and self.start.classifier() is None
-
-    def give(self, network: nn.Module) -> None:
-        """Gives a network's encoder its weights.
-
-        Raises:
-            NetworkError: weights that do not fit, or a hub that cannot be reached.
-        """
-        try:
-            self.start.give(network)
-        except NetworkError as error:
-            raise NetworkError(f"{error} (of the network's encoder: option encoder_weights=FILE, or encoder='')") from None
+HINT = " (of the network's encoder: option encoder_weights=FILE, or encoder='')"
 
 
-def encoder_of(context: Context, config: NetworkConfig, start: Start | None = None) -> Encoder:
-    """The encoder that a config with ``encoder``, ``encoder_weights`` and ``start`` asks for.
+def encoder_of(context: Context, config: NetworkConfig, start: Start | None = None) -> Start:
+    """Where the encoder starts from that a config with ``encoder``, ``encoder_weights`` and ``start`` asks for.
 
     Args:
         context: the run.
@@ -136,8 +116,8 @@ def encoder_of(context: Context, config: NetworkConfig, start: Start | None = No
         check_classes(context)
         start = trained_start(context)
     if config.encoder:
-        return Encoder(Start(Backbone(config.encoder), lambda: None, config.encoder_weights or None, False))
-    return Encoder(replace(start, classifier=lambda: None) if config.start == "backbone" else start)
+        return Start(Backbone(config.encoder), lambda: None, config.encoder_weights or None, False, HINT)
+    return replace(start, hint=HINT, classifier=(lambda: None) if config.start == "backbone" else start.classifier)
 
 
 def has_network(folder: Path) -> bool:

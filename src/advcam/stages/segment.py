@@ -112,7 +112,7 @@ def build(context: Context, config: SegmentConfig, start: Start | None = None) -
     """
     encoder = encoder_of(context, config, start)
     outputs = len(context.data.classes) + 1
-    model = segmentation_network(config.network, encoder.start.backbone, outputs, config.output_stride)
+    model = segmentation_network(config.network, encoder.backbone, outputs, config.output_stride)
     encoder.give(model)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -137,7 +137,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     model = build(context, config)
     positions = context.data.classes.positions(others=IGNORE)
     learnt, held = _split(context, config.holdout)
-    normalise = Normalisation(*started.start.backbone.normalisation())
+    normalise = Normalisation(*started.backbone.normalisation())
     views = TrainingViews(
         learnt, config.augmentation(), normalise, context.seed, outputs,
         masks=[masks(item.id) for item in learnt], remap=positions,
@@ -149,7 +149,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     )
     rule = "best by mIoU against held-out pseudo masks (no ground truth)" if held else "the last"
     metrics = {"history": history, "epoch_kept": rule, "held_out": len(held)}
-    record = network_record(context, config.network, started.start.backbone, config.output_stride, config)
+    record = network_record(context, config.network, started.backbone, config.output_stride, config)
     save_network(context, folder, record, metrics, state)
 
 

@@ -156,7 +156,7 @@ def build(context: Context, config: SemiConfig, start: Start | None = None) -> n
         RunError: it is to start from a network that is not there.
     """
     encoder, outputs = encoder_of(context, config, start), len(context.data.classes) + 1
-    backbone = encoder.start.backbone
+    backbone = encoder.backbone
     if config.method == "cct":
         auxiliary = {} if config.mode == "labelled" else AUXILIARY
         model: nn.Module = CCT(backbone, outputs, config.output_stride or 8, auxiliary)
@@ -224,7 +224,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     mask, positions, pseudo = _by_hand(config), classes.positions(others=0), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
-    normalise = Normalisation(*started.start.backbone.normalisation())
+    normalise = Normalisation(*started.backbone.normalisation())
     model = build(context, config)
     count = max(len(context.data.train), 2)  # pairs in an epoch: images come again, each time as another view
     shown, beside = (list(islice(cycle(items), count)) for items in (labelled, others))
@@ -248,6 +248,6 @@ def _train(context: Context, config: SemiConfig) -> None:
     about = {"labelled": len(labelled), "others": 0 if config.mode == "labelled" else len(others), "mode": config.mode}
     used = {name: value for name, value in state.items() if not name.startswith("auxiliary.")}
     save_network(
-        context, folder, network_record(context, name, started.start.backbone, stride, config),
+        context, folder, network_record(context, name, started.backbone, stride, config),
         {"history": history, "epoch_kept": "the last"} | about, used,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from advcam.errors import NetworkError
 from advcam.models import encoders
 from advcam.models.classifiers import Backbone
 from advcam.models.weights import State, load_state
@@ -23,12 +24,19 @@ class Start:
         classifier: gives the weights of a classifier on it, or None.
         weights: file of the backbone's weights; None takes timm's.
         from_scratch: start from nothing where there is neither.
+        hint: what can be done where weights do not fit, for the message.
     """
 
     backbone: Backbone
     classifier: Callable[[], State | None]
     weights: str | None
     from_scratch: bool
+    hint: str = ""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it starts from random weights: its BatchNorm must then be trained."""
+        return self.from_scratch and self.classifier() is None
 
     def give(self, network: nn.Module) -> None:
         """Gives a network's encoder its weights.
@@ -36,7 +44,10 @@ class Start:
         Raises:
             NetworkError: weights that do not fit, or a hub that cannot be reached.
         """
-        encoders.start(network, self.backbone, self.classifier(), self.weights, self.from_scratch)
+        try:
+            encoders.start(network, self.backbone, self.classifier(), self.weights, self.from_scratch)
+        except NetworkError as error:
+            raise NetworkError(f"{error}{self.hint}") from None
 
 
 def trained_start(context: Context) -> Start:
