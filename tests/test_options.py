@@ -71,7 +71,7 @@ def two_values(step, about):
 def beside(step, about):
     """What must stand beside an option for it to mean anything."""
     if step == "refine" and about.name not in ("method", "maps", "margin", "long_side"):
-        return {"method": next(name for name in ("irn", "psa", "crf", "pamr") if about.name in METHODS[name].options())}
+        return {"method": next(name for name in reversed(METHODS) if about.name in METHODS[name].options())}
     if step == "climb" and about.name == "weights":
         return {"method": "cam"}
     return {}

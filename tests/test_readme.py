@@ -27,12 +27,11 @@ def test_the_python_runs():
 
 @functools.cache
 def flags(verb):
-    """What a verb's usage lists."""
+    """The flags of a verb: each begins a line of its whole help."""
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit):
-        main([*verb.split(), "--help"])
-    usage = said.getvalue().partition("\n\n")[0]
-    assert usage.startswith(f"usage: advcam {verb} ")
-    return {"--help", *re.findall(FLAG, usage)}
+        main([*verb.split(), "--help-all"])
+    assert said.getvalue().startswith(f"usage: advcam {verb} ")
+    return {"--help-all", *re.findall(FLAG, "\n".join(re.findall(r"^  --.*?(?:  |$)", said.getvalue(), re.MULTILINE)))}
 
 
 COMMANDS = re.findall(r"(?:advcam |`(?=data ))((?:data )?[a-z-]+)( [^`#\n]*--[^`#\n]*)", README)
