@@ -61,7 +61,7 @@ def read_image(path: Path, content: str | None = None) -> Image.Image:
     """
     data = _bytes(path)
     if content is not None and _hash(data) != content:
-        raise ImageError(f"{path}: has changed since this run first read it; put the original image back")
+        raise ImageError(f"{path}: has changed since this run looked at it; put the original image back")
     return _decoded(path, data)[0]
 
 
