@@ -9,7 +9,7 @@ import pytest
 
 from advcam.cli import main
 from advcam.cli.options import typed
-from advcam.cli.verbs import parser
+from advcam.cli.parser import parser
 from advcam.errors import SettingsError
 from advcam.options import Config, key_values, option, overlay
 from advcam.stages.refine import METHODS

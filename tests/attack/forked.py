@@ -28,7 +28,7 @@ from PIL import Image
 WATCHED = ("replace", "rename", "fsync", "open", "unlink", "rmdir", "mkdir", "chmod")
 """Functions of ``os`` that are operations; opening a file to write is one too."""
 LATER = (
-    "accelerate", "advcam.cli.verbs", "advcam.pipeline", "advcam.report", "advcam.stages.semi",
+    "accelerate", "advcam.cli.parser", "advcam.pipeline", "advcam.report", "advcam.stages.semi",
     "segmentation_models_pytorch", "timm", "torch._dynamo", "torch.utils.tensorboard", "torchmetrics.classification",
 )  # fmt: skip
 """What commands import when they come to it."""

@@ -12,7 +12,7 @@ import pytest
 from advcam.attribution import PRESETS
 from advcam.cli import main, recipes
 from advcam.cli.options import typed
-from advcam.cli.verbs import parser
+from advcam.cli.parser import parser
 from advcam.errors import SettingsError
 from advcam.models.classifiers import Backbone
 from advcam.options import overlay

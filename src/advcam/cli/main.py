@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from advcam.models import register_operators  # noqa: F401  (before anything imports torchvision)
     from advcam.runtime import bound_threads
 
-    from .verbs import parser
+    from .parser import parser
 
     print_any_name()
     words = sys.argv[1:] if argv is None else list(argv)

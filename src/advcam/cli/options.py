@@ -13,6 +13,9 @@ from typing import Any
 from advcam.errors import SettingsError
 from advcam.options import Option, key_values, plain
 
+LIMITS = "device and limits"
+"""The group of what is no option of a step or command, but of the runtime."""
+
 
 class Verb:
     """The parser of a verb, to which the options of configs are added in groups.

@@ -1,0 +1,179 @@
+"""What each verb calls: the configs of what was typed, and the one function below that it stands for."""
+
+from __future__ import annotations
+
+import contextlib
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from advcam import pipeline, studies
+from advcam.commands import COMMANDS, Outcome, Session
+from advcam.errors import RunError, SettingsError
+from advcam.models.own import allow, is_code
+from advcam.options import Config, overlay
+from advcam.pipeline import DataConfig
+from advcam.progress import Reporter
+from advcam.report import write_report
+from advcam.runtime import Runtime, resolve_precision
+from advcam.stages.context import Context
+from advcam.stages.evaluate import EvaluateConfig
+from advcam.stages.maps import recorded
+from advcam.stages.table import STEPS, open_run
+from advcam.store import alone
+from advcam.studies import StudyConfig
+
+from . import recipes
+from .options import LIMITS, typed
+from .terminal import speaks
+
+
+def _reporter(args: Namespace) -> Reporter:
+    return Reporter(args.quiet or not speaks())
+
+
+def _runtime(args: Namespace) -> Runtime:
+    runtime: Runtime = _config(args, LIMITS, Runtime)
+    return runtime
+
+
+def _config(args: Namespace, of: str, config: type[Config], **layers: Any) -> Any:
+    """The config of what was typed over the layers below."""
+    pairs, flags = typed(args, of, config.options())
+    return overlay(config, pairs=pairs, flags=flags, **layers)
+
+
+def _typed(args: Namespace, of: str, config: type[Config]) -> set[str]:
+    """The names of the settings that were typed."""
+    pairs, flags = typed(args, of, config.options())
+    return {*pairs, *flags}
+
+
+def command(args: Namespace) -> Outcome:
+    """A command that needs no run."""
+    made = COMMANDS[args.verb]
+    config = _config(args, args.verb, made.config)
+    return made.run(config, Session(_runtime(args), _reporter(args), args.seed or 0))
+
+
+def run(args: Namespace) -> Outcome:
+    """``advcam run``: every step."""
+    tables = recipes.tables(args.recipe)
+    steps = {name: step.config for name, step in STEPS.items() if not step.optional}
+    configs = {name: _config(args, name, kind, recipe=tables.get(name)) for name, kind in steps.items()}
+    _allow(configs["classify"].classifier)
+    given = {name: _typed(args, name, kind) for name, kind in steps.items()}
+    later = {name: STEPS[name].config.from_record(table) for name, table in tables.items() if name not in steps}
+    with alone(args.out):
+        context = pipeline.start(
+            args.out, _config(args, "data", DataConfig), args.seed or 0, _runtime(args), _reporter(args),
+            bool(configs["classify"].classifier),
+        )  # fmt: skip
+        pipeline.plan(context, configs | later, given)
+        report = pipeline.run_all(context, configs)
+    return Outcome(f"report: {report.resolve()}", (), len(context.data.skipped), args.out / "skipped.csv")
+
+
+def step(args: Namespace) -> Outcome:
+    """One step of a run."""
+    runtime, reporter, name = _runtime(args), _reporter(args), args.verb
+    table = recipes.recipe(args.recipe, name)
+    known = open_run(args.run) if (args.run / "run.json").is_file() else None
+    config = _as_the_run_has_it(args, name, table, known, reporter)
+    now = _typed(args, name, STEPS[name].config)
+    given = now | {*(known.given(name) if known else ())}
+    if name == "classify" and "classifier" in now:
+        _allow(config.classifier)
+    starts = "data.labels" in args
+    with contextlib.ExitStack() as held:
+        if starts or known:
+            runtime.once(lambda: held.enter_context(alone(args.run)))
+        if starts:
+            data = _config(args, "data", DataConfig)
+            context = pipeline.start(args.run, data, args.seed or 0, runtime, reporter, bool(config.classifier))
+        else:
+            images = vars(args).get("data.images") or vars(args).get("images")
+            context = pipeline.reopen(args.run, args.seed, runtime, reporter, images, _own(args))
+        skipped = pipeline.run_step(context, name, config, given, args.redo)
+        runtime.leave()
+    folder = context.run.folder(name)
+    done = f"{name}: {folder}"
+    if skipped:
+        return Outcome(done, (), len(skipped), folder / "skipped.csv")
+    return Outcome(done, (), len(context.data.skipped), args.run / "skipped.csv")
+
+
+def _as_the_run_has_it(args: Namespace, step: str, recipe: Mapping[str, Any], run: Any, reporter: Reporter) -> Any:
+    """A step's config: what was typed, over what the run was given, over a recipe, over the defaults.
+
+    A recipe that is typed stands below what was typed for the run, and takes the place of all else that the run has on record.
+    """
+    given = run.given(step) if run else []
+
+    def forgets(name: str, others: list[str]) -> None:
+        typed_before = [other for other in others if other in given]
+        if typed_before:
+            reporter.say(f"{step}: {name} takes the place of what the run was given before: {', '.join(typed_before)}")
+
+    try:
+        record = run.asked(step, typed=bool(recipe)) if run else {}
+        overlay(STEPS[step].config, recorded=run.asked(step) if run else {})
+    except SettingsError as error:
+        raise RunError(
+            f"{args.run / 'run.json'}: of {step}: {error}; put back what advcam wrote, or start another run"
+        ) from None
+    return _config(args, step, STEPS[step].config, recipe=recipe, recorded=record, forgets=forgets)
+
+
+def _allow(classifier: str | None) -> None:
+    """Code of the user's own may be run where it was typed now, not where a run folder names it."""
+    if classifier and is_code(classifier):
+        allow(classifier)
+
+
+def _own(args: Namespace) -> str | None:
+    """The code of the run's classifier, where it was typed.
+
+    Raises:
+        SettingsError: something else was typed.
+    """
+    code = vars(args).get("classifier")
+    if code and not is_code(code):
+        raise SettingsError(f"--classifier {code}: expected FILE.py:FUNCTION; weights belong to advcam classify")
+    _allow(code)
+    return code and str(Path(code).resolve())
+
+
+def report(args: Namespace) -> Outcome:
+    """``advcam report``."""
+    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images)
+    return Outcome(f"report: {write_report(context.run, context.data).resolve()}")
+
+
+def evaluate(args: Namespace) -> Outcome:
+    """``advcam evaluate``."""
+    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
+    skipped = pipeline.score(context, _config(args, "evaluate", EvaluateConfig))
+    return Outcome(f"metrics: {args.run / 'metrics.json'}", (), len(skipped), args.run / "skipped-evaluate.csv")
+
+
+def study(args: Namespace) -> Outcome:
+    """``advcam study``."""
+    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
+    config = _study_config(args, context)
+    others = [pipeline.reopen(run, args.seed, context.runtime, context.reporter) for run in config.runs]
+    folder, skipped = studies.run(args.name, context, config, others)
+    context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
+    write_report(context.run, context.data)
+    return Outcome(f"study: {folder}", (), len(skipped), folder / "skipped.csv")
+
+
+def _study_config(args: Namespace, context: Context) -> StudyConfig:
+    """What was typed over the run's own climb."""
+    climb = recorded(context.run)
+    own = {name: value for name, value in climb.record().items() if name in StudyConfig.options()} if climb else {}
+    config: StudyConfig = _config(args, "study", StudyConfig, recorded=own)
+    precision = resolve_precision(config.climb.precision, context.runtime.torch_device())
+    return replace(config, changes=config.changes | {"precision": precision})

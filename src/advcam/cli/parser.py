@@ -1,0 +1,131 @@
+"""The command line: the parser of each verb, made of the configs' own options."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from advcam import __version__
+from advcam.commands import COMMANDS, Outcome
+from advcam.pipeline import DataConfig
+from advcam.runtime import Runtime
+from advcam.stages.evaluate import EvaluateConfig
+from advcam.stages.table import CLIMBING, STEPS, TRAINING
+from advcam.studies import STUDIES, StudyConfig
+
+from . import calls, recipes
+from .options import LIMITS, Verb
+
+
+def parser(everything: bool) -> ArgumentParser:
+    """The command line. ``everything`` shows every option in ``--help``, else the common ones."""
+    whole = ArgumentParser("advcam", description="Image-level labels in, pixel masks out, by anti-adversarial climbing.")
+    whole.add_argument("--version", action="version", version=f"advcam {__version__}")
+    verbs = Verbs(whole, everything)
+    _command(verbs, "demo")
+    _run(verbs)
+    _steps(verbs)
+    _of_a_run(verbs)
+    for name in COMMANDS:
+        if name != "demo":
+            _command(verbs, name)
+    return whole
+
+
+class Verbs:
+    """The verbs of the command line; ``data check`` is a verb of the verb ``data``."""
+
+    def __init__(self, whole: ArgumentParser, everything: bool) -> None:
+        self.everything = everything
+        self.groups: dict[str, Any] = {"": whole.add_subparsers(title="commands", required=True, metavar="VERB")}
+
+    def add(
+        self, name: str, call: Callable[[Namespace], Outcome], about: str, example: str, limits: tuple[str, ...] = ()
+    ) -> Verb:
+        """A verb with what every command takes, and the limits of what it does."""
+        group, _, last = name.rpartition(" ")
+        if group not in self.groups:
+            above = self.groups[""].add_parser(group, help="Look at a data set, or convert it, before hours are spent on it.")
+            self.groups[group] = above.add_subparsers(title="commands", required=True, metavar="VERB")
+        made: ArgumentParser = self.groups[group].add_parser(
+            last, help=about.splitlines()[0], description=about, epilog=f"example:\n  advcam {name} {example}", add_help=False,
+            usage=f"advcam {name} [options]", formatter_class=RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        made.set_defaults(call=call, verb=name)
+        verb = Verb(made, self.everything)
+        made.add_argument("--seed", type=int, help="of everything random; a run's own where there is one (default: 0)")
+        made.add_argument("--quiet", action="store_true", help="no progress, only the last line and errors")
+        made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        verb.add(LIMITS, {n: about for n, about in Runtime.options().items() if n == "device" or n in limits})
+        return verb
+
+
+def _command(verbs: Verbs, name: str) -> None:
+    made = COMMANDS[name]
+    pairs = "--climb-option" if "preset" in made.config.options() else ""
+    verbs.add(name, calls.command, made.about, made.example, made.limits).add(name, made.config.options(), pairs)
+
+
+def _run(verbs: Verbs) -> None:
+    verb = verbs.add(
+        "run", calls.run, "Classify, climb, refine, segment, report; goes on where it was stopped.",
+        "--images photos --labels labels.csv --out runs/first", TRAINING + CLIMBING,
+    )  # fmt: skip
+    verb.parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder, made or taken up again")
+    _add_recipe(verb)
+    verb.add("data", DataConfig.options())
+    for name, step in STEPS.items():
+        if not step.optional:
+            verb.add(name, step.config.options(), f"--{name}-option")
+
+
+def _steps(verbs: Verbs) -> None:
+    for name, step in STEPS.items():
+        verb = verbs.add(name, calls.step, step.about, "--run runs/first", step.limits)
+        starts = step.needs is None
+        _add_run(verb, moved=not starts, own=set(CLIMBING) <= set(step.limits))
+        verb.parser.add_argument("--redo", action="store_true", help="drop this step and what follows from it first")
+        _add_recipe(verb)
+        if starts:
+            verb.add("data", DataConfig.options(), optional=DataConfig.options())
+        verb.add(name, step.config.options(), f"--{name}-option")
+
+
+def _of_a_run(verbs: Verbs) -> None:
+    """Verbs of a run that are no steps."""
+    _add_run(verbs.add("report", calls.report, "Write the page of a run.", "--run runs/first"), moved=True, own=False)
+    about, example = "Compare seeds, masks and predictions with ground truth.", "--run runs/first --masks truth"
+    judge = verbs.add("evaluate", calls.evaluate, about, example)
+    _add_run(judge, moved=True, own=True)
+    judge.add("evaluate", EvaluateConfig.options())
+    about = "One of the paper's studies on a run: table, figure, paragraph; goes on where it was stopped."
+    each = "\n".join(f"  {name}: {(study.__doc__ or '').splitlines()[0]}" for name, study in STUDIES.items())
+    study = verbs.add("study", calls.study, f"{about}\n{each}", f"iterations {example}", CLIMBING)
+    study.parser.add_argument("name", choices=list(STUDIES), metavar="NAME", help=f"one of {', '.join(STUDIES)}")
+    _add_run(study, moved=True, own=True)
+    study.add("study", StudyConfig.options(), "--climb-option")
+
+
+def _add_recipe(verb: Verb) -> None:
+    verb.parser.add_argument(
+        "--recipe", metavar="NAME|FILE",
+        help=f"settings by name ({', '.join(recipes.names())}), or a TOML file; other options change them",
+    )  # fmt: skip
+
+
+def _add_run(verb: Verb, moved: bool, own: bool) -> None:
+    verb.parser.add_argument(
+        "--run", type=Path, required=True, metavar="RUN", help="the run folder; what is not typed is as it was given it"
+    )
+    if moved:
+        verb.parser.add_argument(
+            "--images", type=Path, metavar="DIR", help="where the run's images are now, if they have moved"
+        )
+    if own:
+        verb.parser.add_argument(
+            "--classifier", metavar="FILE.py:FUNCTION",
+            help="run this code where the run's classifier is code; asked for once, as long as the file is the same"
+            if verb.everything else SUPPRESS,
+        )  # fmt: skip
