@@ -22,7 +22,7 @@ from advcam.stages.context import Context
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.maps import recorded
 from advcam.stages.table import STEPS, open_run
-from advcam.store import alone
+from advcam.store import RESTORE, RunFolder, alone
 from advcam.studies import StudyConfig
 
 from . import recipes
@@ -81,10 +81,8 @@ def step(args: Namespace) -> Outcome:
     runtime, reporter, name = _runtime(args), _reporter(args), args.verb
     table = recipes.recipe(args.recipe, name)
     known = open_run(args.run) if (args.run / "run.json").is_file() else None
-    config = _as_the_run_has_it(args, name, table, known, reporter)
-    now = _typed(args, name, STEPS[name].config)
-    given = now | {*(known.given(name) if known else ())}
-    if name == "classify" and "classifier" in now:
+    config, given = _as_the_run_has_it(args, name, table, known, reporter)
+    if name == "classify" and "classifier" in _typed(args, name, STEPS[name].config):
         _allow(config.classifier)
     starts = "data.labels" in args
     with contextlib.ExitStack() as held:
@@ -105,26 +103,28 @@ def step(args: Namespace) -> Outcome:
     return Outcome(done, (), len(context.data.skipped), args.run / "skipped.csv")
 
 
-def _as_the_run_has_it(args: Namespace, step: str, recipe: Mapping[str, Any], run: Any, reporter: Reporter) -> Any:
-    """A step's config: what was typed, over what the run was given, over a recipe, over the defaults.
+def _as_the_run_has_it(
+    args: Namespace, step: str, recipe: Mapping[str, Any], run: RunFolder | None, reporter: Reporter
+) -> tuple[Any, set[str]]:
+    """A step's config, and what was typed of it: now, over what the run was given, over a recipe, over the defaults.
 
     A recipe that is typed stands below what was typed for the run, and takes the place of all else that the run has on record.
     """
-    given = run.given(step) if run else []
+    kind, given = STEPS[step].config, {*(run.given(step) if run else ())}
 
     def forgets(name: str, others: list[str]) -> None:
-        typed_before = [other for other in others if other in given]
-        if typed_before:
-            reporter.say(f"{step}: {name} takes the place of what the run was given before: {', '.join(typed_before)}")
+        gone = [other for other in others if other in given]
+        given.difference_update(gone)
+        if gone:
+            reporter.say(f"{step}: {name} takes the place of what the run was given before: {', '.join(gone)}")
 
     try:
-        record = run.asked(step, typed=bool(recipe)) if run else {}
-        overlay(STEPS[step].config, recorded=run.asked(step) if run else {})
+        overlay(kind, recorded=run.asked(step) if run else {})
     except SettingsError as error:
-        raise RunError(
-            f"{args.run / 'run.json'}: of {step}: {error}; put back what advcam wrote, or start another run"
-        ) from None
-    return _config(args, step, STEPS[step].config, recipe=recipe, recorded=record, forgets=forgets)
+        raise RunError(f"{args.run / 'run.json'}: of {step}: {error}; {RESTORE}") from None
+    record = run.asked(step, typed=bool(recipe)) if run else {}
+    config = _config(args, step, kind, recipe=recipe, recorded=record, forgets=forgets)
+    return config, given | _typed(args, step, kind)
 
 
 def _allow(classifier: str | None) -> None:
