@@ -16,7 +16,7 @@ from advcam.data import Item
 from advcam.store import RunFolder, load_maps, load_mask
 from advcam.store.masks import voc_palette
 
-PANELS = ("picture", "plain map", "AdvCAM", "mask", "prediction")
+PANELS = ("image", "plain map", "AdvCAM", "mask", "prediction")
 _PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
 
 

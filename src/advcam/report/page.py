@@ -107,7 +107,7 @@ def _scored(run: RunFolder, data: Dataset) -> Scored:
 def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
     """Images to show: the best and the worst, or simply the first where nothing was scored."""
     if not any(row for _, row in scored):
-        return [{"title": "Pictures", "rows": [_row(run, item, {}) for item, _ in scored[: 2 * ROWS]]}]
+        return [{"title": "Images", "rows": [_row(run, item, {}) for item, _ in scored[: 2 * ROWS]]}]
     by = "AdvCAM seed" if scored[0][1]["advcam"] else "mask"
     chosen = {f"Best by mIoU of the {by}": scored[:ROWS], f"Worst by mIoU of the {by}": scored[ROWS:][-ROWS:]}
     return [{"title": title, "rows": [_row(run, item, row) for item, row in rows]} for title, rows in chosen.items() if rows]
