@@ -71,7 +71,7 @@ class Context:
         todo = self.runtime.once(lambda: self.run.begin(name, config.record(), identity or config.identity(), needs, threads))
         if not todo and (self.mend or not self.run.built_upon(name)):
             todo = self.runtime.once(lambda: self._mending(name, files))
-        begun = self.run.state()["steps"][name].get("threads", threads)
+        begun = self.run.state()["steps"][name]["threads"]
         if todo and begun != threads:
             self.reporter.say(
                 f"{name}: was begun with {begun} threads and goes on with {threads}, so the last digits may differ;"
@@ -155,7 +155,7 @@ def _item(path: Path, record: ItemRecord, classes: int) -> Item:
         raise StoreError(f"{path}: image {name!r} with path {record['path']!r} is none that a run can have; {RESTORE}")
     if any(label >= classes for label in record["labels"]):
         raise StoreError(f"{path}: image {name!r} has label {max(record['labels'])}, of {classes} classes; {RESTORE}")
-    return Item(name, file, record["labels"], record["size"], record.get("content"))
+    return Item(name, file, record["labels"], record["size"], record["content"])
 
 
 def list_skips(path: Path, skips: Sequence[Skip]) -> None:

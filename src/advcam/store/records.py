@@ -51,8 +51,8 @@ class StepRecord(TypedDict):
     given: list[str]
     needs: Step | None
     seconds: float
-    threads: NotRequired[Count]
-    precision: NotRequired[str | None]
+    threads: Count | None
+    precision: str | None
 
 
 class RunRecord(TypedDict):
@@ -73,7 +73,7 @@ class ItemRecord(TypedDict):
     path: str
     labels: tuple[Count, ...]
     size: tuple[Side, Side]
-    content: NotRequired[str | None]
+    content: str | None
 
 
 class SkipRecord(TypedDict):

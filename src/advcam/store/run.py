@@ -183,7 +183,7 @@ class RunFolder:
         planned = state["steps"].get(step)
         made = planned if self._made(state, step) else None
         if made and made["key"] != key:
-            settled = {"precision": made.get("precision")}
+            settled = {"precision": made["precision"]}
             what = _difference(made["config"] | settled, {"precision": None} | config)
             what = what or f"a file that they name has changed, or {before or 'the data'} is another"
             raise RunError(
@@ -196,9 +196,8 @@ class RunFolder:
         if not made:
             _remove(self.folder(step))  # what a dropped step may have left
             asked = {"precision": planned["config"].get("precision")} if planned and "precision" in config else {}
-            state["steps"][step] = {
-                "state": "running", "key": key, "config": config | asked, "given": planned["given"] if planned else [],
-                "needs": before, "seconds": 0.0, "threads": threads, "precision": config.get("precision"),
+            state["steps"][step] = _planned(config | asked, planned["given"] if planned else []) | {
+                "state": "running", "key": key, "needs": before, "threads": threads, "precision": config.get("precision")
             }  # fmt: skip
             write_json(self.root / "run.json", state)
         return True
@@ -216,7 +215,7 @@ class RunFolder:
     def config(self, step: str) -> dict[str, Any]:
         """The settings that a step was planned or taken up with, ``auto`` as what it became; nothing where it was not."""
         made = self.state()["steps"].get(step)
-        return made["config"] | ({"precision": made["precision"]} if made.get("precision") else {}) if made else {}
+        return made["config"] | ({"precision": made["precision"]} if made["precision"] else {}) if made else {}
 
     def asked(self, step: str, typed: bool = False) -> dict[str, Any]:
         """The settings that a step's verb starts from, ``auto`` as it was asked for; those alone that were ``typed``."""
@@ -232,7 +231,7 @@ class RunFolder:
     def precision(self, step: str) -> str | None:
         """What ``auto`` became when a step was begun that has made something; None where it was not."""
         state = self.state()
-        return state["steps"][step].get("precision") if self._made(state, step) else None
+        return state["steps"][step]["precision"] if self._made(state, step) else None
 
     def end(self, step: str, seconds: float, done: bool) -> None:
         """Adds the time a step took this time, and says whether it is done."""
@@ -298,7 +297,10 @@ class RunFolder:
 
 def _planned(config: dict[str, Any], given: list[str]) -> StepRecord:
     """A step that is not begun."""
-    return {"state": "planned", "key": "", "config": config, "given": given, "needs": None, "seconds": 0.0}
+    return {
+        "state": "planned", "key": "", "config": config, "given": given, "needs": None, "seconds": 0.0, "threads": None,
+        "precision": None,
+    }  # fmt: skip
 
 
 def _remove(folder: Path) -> None:
