@@ -9,10 +9,11 @@ from pathlib import Path
 
 from advcam.commands import COMMANDS
 from advcam.limits import MAX_VALUE
-from advcam.options import Option, plain
+from advcam.options import Config, Option, plain
 from advcam.pipeline import DataConfig
 from advcam.runtime import Runtime
 from advcam.stages.evaluate import EvaluateConfig
+from advcam.stages.maps import PresetConfig
 from advcam.stages.refine.settings import METHODS
 from advcam.stages.table import STEPS
 from advcam.studies import StudyConfig
@@ -50,15 +51,16 @@ def page() -> str:
         own = {n: about for n, about in shared.items() if not any(n in method.options() for method in METHODS.values())}
         parts.append(section(name, own))
         parts += [section(f"refine --method {method}", made.options()) for method, made in METHODS.items()]
-    parts += [section("evaluate", EvaluateConfig.options()), section("study (and all of climb)", own_of(StudyConfig.options()))]
-    parts += [section(name, own_of(command.config.options())) for name, command in COMMANDS.items()]
+    parts += [section("evaluate", EvaluateConfig.options()), section("study (and all of climb)", own_of(StudyConfig))]
+    parts += [section(name, own_of(command.config)) for name, command in COMMANDS.items()]
     parts.append(section("Device and limits, on the commands that have something to limit", Runtime.options()))
     return "\n".join(parts)
 
 
-def own_of(options: Mapping[str, Option]) -> dict[str, Option]:
-    """Those that are not the climb's."""
-    return {name: about for name, about in options.items() if name not in STEPS["climb"].config.options()}
+def own_of(config: type[Config]) -> dict[str, Option]:
+    """The options of a config, without those of a climb where it has them all."""
+    climb = PresetConfig.options() if issubclass(config, PresetConfig) else {}
+    return {name: about for name, about in config.options().items() if name not in climb}
 
 
 def section(title: str, options: Mapping[str, Option]) -> str:

@@ -64,7 +64,9 @@ class ClimbSettings:
         7.0
     """
 
-    steps: int = option(help="maps that are summed", flag="steps", symbol="T", common=True, least=1, most=MAX_CLIMB_STEPS)
+    steps: int = option(
+        help="number of steps, whose maps are summed", flag="steps", symbol="T", common=True, least=1, most=MAX_CLIMB_STEPS
+    )
     step_size: float = option(help="length of a step, in the unit of step_unit", flag="step-size", symbol="xi", least=0)
     suppress: float = option(help="weight of the other classes' logits in the objective", flag="suppress", least=0)
     restrain: float = option(
@@ -86,19 +88,19 @@ class ClimbSettings:
         help="least and greatest value of a pixel; none: those of the climb's own pixels", example="0,1"
     )
     score: str = option(
-        help="logit: mean of the logits over views; relu: mean over cells of ReLU(W f), summed over views (linear head)",
+        help="score: logit, their mean over views; relu, mean over cells of ReLU(W f), summed over views (linear head)",
         choices=("logit", "relu"),
     )
     weights: str = option(
-        help="of the channels in a map: head, its row of the head; gradient, the published code's rule (linear head)",
+        help="channel weights of a map: head, the class's row of the head; gradient, the published code's rule (linear head)",
         choices=("head", "gradient"),
     )
     penalty: str = option(
-        help="sum: L1 over cells; relative: mean over cells in the unit of the score, relative to the first map",
+        help="penalty as an L1 sum over cells, or relative: a mean over cells in the unit of the score, relative to the first map",
         choices=("relative", "sum"),
     )
     gradient: str = option(
-        help="maximum: divided by its largest magnitude in this climb; raw: as it is", choices=("maximum", "raw")
+        help="maximum: the gradient divided by its largest magnitude in this climb; raw: as it is", choices=("maximum", "raw")
     )
     step_unit: str = option(
         help="range: step_size is a share of the climb's own pixel range; pixel: in units of the normalised pixels",
@@ -114,10 +116,12 @@ class ClimbSettings:
     )
     halve_small: bool = option(help="scales below 1 climb T // 2 steps (at most 5 of T <= 10), as in the published code")
     grid: int = option(
-        help="full size is rounded up to a multiple of this and cut; 16 is the published code's", least=1, most=MAX_GRID
+        help="size of several scales' maps is rounded up to a multiple of this, then cut; 16 as published",
+        least=1,
+        most=MAX_GRID,
     )
     precision: str = option(
-        help="of the network's arithmetic; auto: bfloat16 where the device has units for it",
+        help="arithmetic of the network; auto: bfloat16 where the device has units for it",
         flag="precision",
         choices=PRECISIONS,
     )

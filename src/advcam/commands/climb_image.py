@@ -38,14 +38,16 @@ class ClimbImageConfig(PresetConfig):
     image: Path = option(help="an image of any kind", positional=True, common=True)
     model: str = option(help="timm:NAME, FILE.py:FUNCTION, or a run folder", flag="model", common=True)
     out: Path = option(help="where overlay, map file and animations go", flag="out", common=True)
-    classes: tuple[str, ...] = option((), "id or name; may be repeated", flag="class", repeat=True, common=True)
-    top: int = option(2, "without --class: as many with the highest scores", flag="top", least=1, most=10**6, common=True)
+    classes: tuple[str, ...] = option((), "class to climb, id or name; may be repeated", flag="class", repeat=True, common=True)
+    top: int = option(
+        2, "without --class: number of classes with the highest scores", flag="top", least=1, most=10**6, common=True
+    )
     weights_file: Path | None = option(
         None, "weights of timm:NAME, instead of timm's from the hub", flag="weights", common=True
     )
     backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
     mean: tuple[float, float, float] | None = option(
-        None, "of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
+        None, "mean of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
     )
     std: tuple[float, float, float] | None = option(
         None, "standard deviation of the input's channels; none: timm's", flag="std", example="0.5,0.5,0.5"
@@ -57,7 +59,7 @@ class ClimbImageConfig(PresetConfig):
         least=32,
         most=10**6,
     )
-    layer: str | None = option(None, "whose output is the feature map; none: found", flag="layer")
+    layer: str | None = option(None, "layer whose output is the feature map; none: found", flag="layer")
 
     def __post_init__(self) -> None:
         super().__post_init__()

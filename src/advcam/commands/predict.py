@@ -29,23 +29,23 @@ class PredictConfig(Config):
     out: Path = option(help="folder of the masks ID.png", flag="out", common=True)
     scales: tuple[float, ...] | None = option(
         None,
-        "factors of the image's size whose probabilities are merged",
+        "scales of the image whose probabilities are merged",
         flag="scales",
         example="0.75,1,1.25",
         least=0.1,
         most=10,
     )
-    mirror: bool | None = option(None, "merge with the mirror image too", flag="mirror")
+    mirror: bool | None = option(None, "predict the mirror image too", flag="mirror")
     merge: str | None = option(
-        None, "of these views' probabilities (max: DeepLab's rule)", flag="merge", choices=(None, *MERGES)
+        None, "how the views' probabilities are merged (max: DeepLab's rule)", flag="merge", choices=(None, *MERGES)
     )
     window: int | None = option(
         None, "instead of a long side: windows of so many pixels that overlap by half, at full size", flag="window", most=10**6
     )
-    crf: bool | None = option(None, "refine by the dense CRF", flag="crf")
+    crf: bool | None = option(None, "refine predictions by the dense CRF", flag="crf")
     long_side: int | None = option(None, "larger images are scaled down to it, pixels", flag="long-side", most=10**6)
     precision: str | None = option(
-        None, "of the network's arithmetic; none: what the folder's other masks were made in, else auto", flag="precision",
+        None, "arithmetic of the network; none: what the folder's other masks were made in, else auto", flag="precision",
         choices=(None, *PRECISIONS),
     )  # fmt: skip
     probabilities: bool = option(False, "write probabilities/ID.npz too", flag="probabilities")

@@ -40,18 +40,18 @@ class ClassifyConfig(NetworkTraining):
     backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
     output_stride: int = option(16, "pixels per cell of the map: 8, 16 or 32", flag="output-stride", choices=(8, 16, 32))
     mean: tuple[float, float, float] | None = option(
-        None, "of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
+        None, "mean of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
     )
     std: tuple[float, float, float] | None = option(
         None, "standard deviation of the input's channels; none: timm's", flag="std", example="0.5,0.5,0.5"
     )
-    dilated: bool = option(True, "a stride kept small by dilation, as timm has it; False: without, as IRN has it")
+    dilated: bool = option(True, "dilate the convolutions where the stride is kept small, as timm does; False: do not, as IRN")
     weights: str | None = option(
         None, "start from this file instead of timm's pretrained weights", flag="weights", common=True, file=True,
         replaces=("from_scratch", "classifier"),
     )  # fmt: skip
     from_scratch: bool = option(
-        False, "start from no weights at all; BatchNorm is then trained", flag="from-scratch", common=True,
+        False, "start from random weights; BatchNorm is then trained", flag="from-scratch", common=True,
         replaces=("weights", "classifier"),
     )  # fmt: skip
     classifier: str | None = option(
@@ -67,7 +67,7 @@ class ClassifyConfig(NetworkTraining):
     long_sides: tuple[int, int] | None = option(
         None, "range of the longer side of the training views, pixels; takes the place of scales", example="320,640", most=10**6
     )
-    frozen: tuple[str, ...] = option((), "beginnings of the names of parameters that stay as they are", example="conv1,bn1")
+    frozen: tuple[str, ...] = option((), "prefixes of the names of parameters that are frozen", example="conv1,bn1")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,8 @@ class PresetConfig(Config):
     """How to climb; ``changes`` are settings of the preset, by name."""
 
     preset: str = option(
-        "default", "settings by name; official and paper are as published", flag="preset", choices=tuple(PRESETS), common=True,
+        "default", "default and fast are ours; official is the published code's rules, paper the printed equations",
+        flag="preset", choices=tuple(PRESETS), common=True,
         replaces=tuple(f.name for f in fields(ClimbSettings)),
     )  # fmt: skip
     changes: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class ClimbConfig(PresetConfig):
     """How to climb, and what becomes of the maps."""
 
     keep: bool = option(
-        True, "write the maps; without, refine climbs as it makes each mask, and seeds cannot be scored", flag="keep-maps"
+        True, "write the maps; without them refine climbs as it makes each mask, and seeds cannot be scored", flag="keep-maps"
     )
 
     @property

@@ -32,33 +32,37 @@ FILES = ("model.safetensors", "model.json", "metrics.json")
 class NetworkConfig(NetworkTraining):
     """A segmentation network, how it is trained and how it is used."""
 
-    network: str = option("deeplabv3plus", "architecture", flag="network", choices=tuple(NETWORKS), common=True)
+    network: str = option(
+        "deeplabv3plus", "architecture of the segmentation network", flag="network", choices=tuple(NETWORKS), common=True
+    )
     output_stride: int | None = option(
         None, "pixels per cell of the encoder's last features, where it can be changed; none: deeplabv2 8, others 16", most=64,
         example="16",
     )  # fmt: skip
     encoder: str = option("", "timm network to put it on; empty: the classifier's backbone")
     encoder_weights: str = option("", "file of its weights; empty: timm's", file=True)
-    start: str = option("backbone", "where the encoder starts from")
+    start: str = option("backbone", "initial weights of the encoder")
     epochs: int = 10
-    steps: int | None = option(None, "training steps instead of epochs", least=1, most=10**9, example="30000")
+    steps: int | None = option(None, "training iterations instead of epochs", least=1, most=10**9, example="30000")
     lr: float = 3e-4
-    bias_factor: float = option(1.0, "the head's biases learn at so many times its rate, then without decay", above=0, most=1e6)
+    bias_factor: float = option(
+        1.0, "factor of the learning rate of the head's biases, which then have no weight decay", above=0, most=1e6
+    )
     weight_decay: float = 1e-2
-    schedule: str = option("cosine", "how learning rates fall", choices=CHOICES["schedule"])
-    warmup: float = option(0.05, "share of the steps over which learning rates rise from 0", least=0, below=1)
-    ema: float = option(0.99, "largest decay of the moving average of the weights, which is kept; 0: none", least=0, below=1)
+    schedule: str = option("cosine", "learning-rate schedule", choices=CHOICES["schedule"])
+    warmup: float = option(0.05, "share of the training over which learning rates rise from 0", least=0, below=1)
+    ema: float = option(0.99, "decay of the moving average of the weights, which is kept; 0: no average", least=0, below=1)
     batch_norm: str = option(
-        "statistics", "of the encoder: trained; statistics: running ones kept; frozen: scales and shifts kept too",
+        "statistics", "of the encoder: trained; statistics: running statistics kept; frozen: scales and shifts kept too",
         choices=CHOICES["batch_norm"],
     )  # fmt: skip
     crop: int = 256
     scales: tuple[float, float] = (0.5, 1.5)
     predict_scales: tuple[float, ...] = option(
-        (1.0,), "factors of the image's size whose probabilities are merged", flag="predict-scales", least=0.1, most=10
+        (1.0,), "scales of the image whose probabilities are merged", flag="predict-scales", least=0.1, most=10
     )
-    predict_mirror: bool = option(True, "merge with the mirror image too")
-    predict_merge: str = option("mean", "of these views' probabilities (max: DeepLab's rule)", choices=MERGES)
+    predict_mirror: bool = option(True, "predict the mirror image too")
+    predict_merge: str = option("mean", "how the views' probabilities are merged (max: DeepLab's rule)", choices=MERGES)
     predict_crf: bool = option(False, "refine predictions by the dense CRF")
 
     def __post_init__(self) -> None:

@@ -32,11 +32,13 @@ class SegmentConfig(NetworkConfig):
     """How the network is trained. The defaults are ours; ``recipes/`` has others."""
 
     start: str = option(
-        "classifier", "from the run's classifier, or from the backbone's own weights (its file, or timm's)", choices=STARTS
+        "classifier",
+        "initial weights of the encoder: the run's classifier, or the backbone's own (its file, or timm's)",
+        choices=STARTS,
     )
-    loss: str = option("cross_entropy", "of a pixel", choices=tuple(KINDS))
+    loss: str = option("cross_entropy", "pixel loss", choices=tuple(KINDS))
     balanced: bool = option(
-        False, "background and foreground weigh the same: good where masks are tight (irn), bad where they spill over (pamr)"
+        False, "give background and foreground equal weight: good where masks are tight (irn), bad where they spill over (pamr)"
     )
     holdout: float = option(
         0.05, "share of the training images whose masks choose the best epoch instead of training it; 0 keeps the last",
@@ -44,11 +46,11 @@ class SegmentConfig(NetworkConfig):
     )  # fmt: skip
     rounds: int = option(
         1,
-        "of training; each after the first learns from the predictions of the one before, where they are sure",
+        "training rounds; each after the first learns from the confident predictions of the one before",
         least=1,
         most=1000,
     )
-    sure: float = option(0.7, "least probability of a pixel that the next round learns from", least=0, below=1)
+    sure: float = option(0.7, "least probability of a pixel label for the next round", least=0, below=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

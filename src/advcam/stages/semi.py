@@ -55,17 +55,18 @@ class SemiConfig(NetworkConfig):
         flag="mode", choices=MODES, common=True,
     )  # fmt: skip
     method: str = option(
-        "unimatch", "cct: auxiliary decoders agree; unimatch: strongly changed views agree with weakly changed ones",
+        "unimatch", "cct: auxiliary decoders agree; unimatch: strongly augmented views agree with weakly augmented ones",
         flag="method", choices=METHODS, common=True,
     )  # fmt: skip
     start: str = option(
-        "backbone", "from the backbone's own weights, the run's classifier, the network of segment, or a file *.safetensors"
+        "backbone",
+        "initial weights: backbone (its own), classifier (the run's), segment (that network), or a file *.safetensors",
     )
-    unsupervised: float = option(30.0, "cct: weight of the agreement, ramped", least=0)
-    weak: float = option(0.4, "weight of the run's masks, ramped", least=0)
+    unsupervised: float = option(30.0, "cct: weight of the consistency loss, ramped up", least=0)
+    weak: float = option(0.4, "weight of the loss on the run's masks, ramped up", least=0)
     ramp: float = option(0.1, "share of the training over which these weights rise", least=0, most=1)
-    threshold: float = option(0.95, "unimatch: probability from which on the weak view is believed", least=0, most=1)
-    strong: int = option(1, "unimatch: how many strongly changed views", choices=(1, 2))
+    threshold: float = option(0.95, "unimatch: confidence threshold of the weak view", least=0, most=1)
+    strong: int = option(1, "unimatch: number of strongly augmented views", choices=(1, 2))
     batch: int = 8
 
     def __post_init__(self) -> None:

@@ -28,13 +28,13 @@ class StudyConfig(PresetConfig):
     )
     list: Path | None = option(None, "these images, one a line; none: those for scoring", flag="list", common=True)
     values: tuple[str, ...] | None = option(
-        None, "to try instead of the study's; iterations: some of none,suppress,restrain,both; base: methods", flag="values",
+        None, "instead of the study's own values; iterations: some of none,suppress,restrain,both; base: methods", flag="values",
         common=True, example="0,0.5,1",
     )  # fmt: skip
     longest: int | None = option(
         None, "highest T to look at; none: the run's, twice that in iterations and growth", flag="longest", least=1, common=True
     )
-    resamples: int = option(1000, "draws of the bootstrap", flag="resamples", least=20, most=10**6)
+    resamples: int = option(1000, "bootstrap resamples", flag="resamples", least=20, most=10**6)
     parts: Path | None = option(None, "growth: folder of telling parts ID.png of generated scenes", flag="parts")
     points: int = option(11, "landscape: points a side of the plane, odd", flag="grid", least=3, most=1001)
     reach: float | None = option(

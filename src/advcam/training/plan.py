@@ -29,11 +29,11 @@ class Training(Config):
     """What every step that trains a network lets one say of it."""
 
     epochs: int = option(5, "passes over the training images", flag="epochs", least=1, most=10**6, common=True)
-    batch: int = option(16, "images of a training batch, over all processes", flag="batch", least=1, most=10**6)
-    lr: float = option(1e-3, "learning rate, of what is pretrained where there is such", flag="lr", above=0)
-    weight_decay: float = option(1e-4, "of the weights", least=0)
+    batch: int = option(16, "batch size, images over all processes", flag="batch", least=1, most=10**6)
+    lr: float = option(1e-3, "learning rate of the pretrained layers (of all, from scratch)", flag="lr", above=0)
+    weight_decay: float = option(1e-4, "weight decay", least=0)
     precision: str = option(
-        "auto", "of the training's arithmetic; auto: bfloat16 where the device has units for it", flag="train-precision",
+        "auto", "arithmetic of the training; auto: bfloat16 where the device has units for it", flag="train-precision",
         choices=PRECISIONS,
     )  # fmt: skip
     crop: int = option(320, "side of the training crops, pixels", flag="crop", least=MIN_SIDE, most=16_384)
@@ -46,9 +46,9 @@ class Training(Config):
 class NetworkTraining(Training):
     """What the classifier and the segmentation networks share beside :class:`Training`."""
 
-    head_lr: float = option(3e-3, "learning rate of what starts from nothing", flag="head-lr", above=0)
-    optimizer: str = option("adamw", "of the weights", choices=CHOICES["optimizer"])
-    momentum: float = option(0.9, "of sgd", least=0, below=1)
+    head_lr: float = option(3e-3, "learning rate of the new layers", flag="head-lr", above=0)
+    optimizer: str = option("adamw", "optimizer", choices=CHOICES["optimizer"])
+    momentum: float = option(0.9, "momentum of sgd", least=0, below=1)
     long_side: int = option(640, "larger images are scaled down to it, pixels", flag="long-side", least=MIN_SIDE, most=10**6)
 
 

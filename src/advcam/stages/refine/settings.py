@@ -26,15 +26,15 @@ class Threshold(Config):
 class Pamr(Threshold):
     """The maps follow the image's edges first."""
 
-    iterations: int = option(10, "rounds", least=1, most=1000)
+    iterations: int = option(10, "iterations of PAMR", least=1, most=1000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crf(Threshold):
     """A dense CRF on the labels that a threshold gives."""
 
-    certainty: float = option(0.7, "probability of the label that the CRF is given", least=0.501, most=0.999)
-    iterations: int = option(10, "of the mean field", least=1, most=1000)
+    certainty: float = option(0.7, "probability that the CRF gives to the thresholded label", least=0.501, most=0.999)
+    iterations: int = option(10, "mean-field iterations", least=1, most=1000)
     gaussian: tuple[float, float] = option((3.0, 3.0), "smoothness: standard deviation in pixels, compatibility")
     bilateral: tuple[float, float, float] = option(
         (50.0, 5.0, 10.0), "appearance: standard deviations in pixels and in colour (0 to 255), compatibility"
@@ -57,11 +57,11 @@ class Learnt(Training):
 
     epochs: int = 3
     scales: tuple[float, float] = (0.5, 1.5)
-    frozen: bool = option(True, "keep the backbone as it is, as published; False lets it learn too")
+    frozen: bool = option(True, "keep the backbone frozen, as published; False trains it too")
     beta: float = option(10.0, "power of the affinities in the walk", least=1e-3, most=1000)
     log2_steps: int = option(8, "the walk takes 2 to this power steps", least=0, most=20)
-    radius: int = option(5, "of the neighbourhood of the walk, cells", least=2, most=100)
-    pair_radius: int = option(5, "of the neighbourhood of the pairs trained on, cells", least=2, most=100)
+    radius: int = option(5, "radius of the walk's neighbourhood, cells", least=2, most=100)
+    pair_radius: int = option(5, "radius of the pairs trained on, cells", least=2, most=100)
 
     def least_crop(self) -> int:
         """Side of the smallest crop with a cell that has all its neighbours, pixels."""
@@ -87,7 +87,7 @@ class Irn(Learnt):
     foreground: float = option(0.35, "map value from which on a class is confident", least=0, most=1)
     background: float = option(0.15, "map value below which background is confident", least=0, most=1)
     pair_radius: int = 10
-    power: float = option(1.5, "of the maps before the walk", least=1e-3, most=100)
+    power: float = option(1.5, "power of the maps before the walk", least=1e-3, most=100)
     instances: bool = option(False, "write instance masks too")
     min_size: float = option(0.01, "smallest fragment of an instance, a share of the image", least=0, most=1)
 
@@ -103,9 +103,9 @@ class Psa(Learnt):
 
     stride: ClassVar[int] = 8
     beta: float = 8.0
-    foreground: float = option(4.0, "alpha of confident classes", least=1e-3, most=1000)
-    background: float = option(32.0, "alpha of confident background", least=1e-3, most=1e6)
-    alpha: float = option(16.0, "of the background map in the walk, (1 - max map)^alpha", least=1e-3, most=1000)
+    foreground: float = option(4.0, "alpha of the confident foreground", least=1e-3, most=1000)
+    background: float = option(32.0, "alpha of the confident background", least=1e-3, most=1e6)
+    alpha: float = option(16.0, "power of the background map in the walk, (1 - max map)^alpha", least=1e-3, most=1000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
