@@ -96,7 +96,7 @@ class ClimbSettings:
         choices=("head", "gradient"),
     )
     penalty: str = option(
-        help="penalty as an L1 sum over cells, or relative: a mean over cells in the unit of the score, relative to the first map",
+        help="sum: L1 over cells; relative: mean over cells, in the unit of the score and relative to the first map",
         choices=("relative", "sum"),
     )
     gradient: str = option(

@@ -28,7 +28,7 @@ class StudyConfig(PresetConfig):
     )
     list: Path | None = option(None, "these images, one a line; none: those for scoring", flag="list", common=True)
     values: tuple[str, ...] | None = option(
-        None, "instead of the study's own values; iterations: some of none,suppress,restrain,both; base: methods", flag="values",
+        None, "instead of its own values; iterations: some of none,suppress,restrain,both; base: methods", flag="values",
         common=True, example="0,0.5,1",
     )  # fmt: skip
     longest: int | None = option(
