@@ -144,7 +144,7 @@ def test_the_crf_moves_labels_to_edges_and_nothing_where_there_is_none():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scales": ()}, "scales must be at least 0.1 and at most 10, e.g. 0.75,1,1.25"),
+        ({"scales": ()}, "scales are factors from 0.1 to 10, e.g. 0.75,1,1.25"),
         ({"scales": (1.0, 0.0)}, r"got \(1.0, 0.0\)"),
         ({"merge": "median"}, "merged by one of mean, max; got 'median'"),
         ({"window": 8}, "at least 32 pixels; got 4000 and 8"),
@@ -255,7 +255,7 @@ def test_other_options_are_refused(trained, pictures, tmp_path, capsys):
     assert main(taken(trained, "--images", pictures, "--out", out, "--window", "64", "--long-side", "64")) == 2
     assert "give --window or --long-side" in capsys.readouterr().err
     assert main(taken(trained, "--images", pictures, "--out", out, "--scales", "0")) == 2
-    assert "scales must be at least 0.1 and at most 10" in capsys.readouterr().err
+    assert "scales must be from 0.1 to 10" in capsys.readouterr().err
 
 
 def test_memory_that_does_not_suffice_for_one_image(trained, pictures, tmp_path, monkeypatch, capsys):
