@@ -51,6 +51,7 @@ def write_card(run: RunFolder, data: Dataset, step: str) -> None:
         folder=folder.name,
         made=made,
         state=state,
+        masks=run.config("refine") if run.begun("refine") else None,
         settings=run.config(step),
         seconds=state["steps"][step]["seconds"],
         train=len(data.train),

@@ -48,7 +48,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
     page = environment.get_template("page.html.j2").render(
         name=run.root.resolve().name,
         state=state,
-        steps=[(step, run.folder(step).name, state["steps"][step]) for step in run.order if run.begun(step)],
+        steps=[(s, run.folder(s).name, state["steps"][s], run.config(s)) for s in run.order if run.begun(s)],
         data=data,
         given=bool(run.config("classify").get("classifier")),
         classes=list(zip(data.classes.ids, data.classes.names, strict=True)),

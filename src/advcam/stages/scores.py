@@ -128,9 +128,9 @@ class Scores:
                 self.images[name] += 1
                 row[name] = mean_iou(counts.counts)
         made = {"masks": run.mask(item.id), "predictions": run.prediction(item.id), "semi": run.prediction(item.id, "semi")}
-        begun = run.state()["steps"]
+        semi = run.begun("semi")
         for name, path in made.items():
-            if name == "semi" and name not in begun:
+            if name == "semi" and not semi:
                 continue
             if path.is_file():
                 ids = load_mask(path, item.size)
