@@ -29,12 +29,14 @@ from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from advcam.stages import refine
-from advcam.stages.context import Context, stored_maps
+from advcam.stages.context import Context
+from advcam.stages.maps import map_source
+from advcam.stages.table import open_run
 from advcam.store import RunFolder, load_maps, load_mask, read_json, write_json
 
 
 def working_copy(run: Path, folder: Path) -> RunFolder:
-    """A run folder of its own for one way: classifier and maps by link, nothing refined yet."""
+    """A run folder of its own for one method: classifier and maps by link, nothing refined yet."""
     if not (folder / "run.json").is_file():
         folder.mkdir(parents=True)
         for name in ("1-classify", "2-climb"):
@@ -43,14 +45,14 @@ def working_copy(run: Path, folder: Path) -> RunFolder:
         state = read_json(run / "run.json", dict)
         state["steps"] = {name: state["steps"][name] for name in ("classify", "climb")}
         write_json(folder / "run.json", state)
-    return RunFolder(folder)
+    return open_run(folder)
 
 
 def measure(context: Context, config: refine.RefineConfig, items: list[Any], masks: Path) -> dict[str, float]:
-    """MIoU and noise of one way at its own threshold and at the best one, with the time it took."""
+    """MIoU and noise of one method at its own threshold and at the best one, with the time it took."""
     positions = context.data.classes.positions(others=0)
     outputs, start = len(context.data.classes) + 1, time.monotonic()
-    refiner = refine.refiner_of(context, config, stored_maps(context, plain=config.maps == "plain"))
+    refiner = refine.refiner_of(context, config, map_source(context, config.maps == "plain"))
     kept = context.run.root / "learning.json"
     if not kept.is_file():
         write_json(kept, time.monotonic() - start)
@@ -81,7 +83,7 @@ def measure(context: Context, config: refine.RefineConfig, items: list[Any], mas
 
 
 def main() -> None:
-    """Prints the table, a row a way."""
+    """Prints the table, a row a method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("masks", type=Path)
@@ -96,10 +98,10 @@ def main() -> None:
         where, _, value = entry.partition("=")
         method, _, key = where.partition(".")
         changes[method][key] = ast.literal_eval(value)
-    print("| way | maps | mIoU % (noise %) | best, at | learning, s | an image, s |\n|---|---|---|---|---|---|")
+    print("| method | maps | mIoU % (noise %) | best, at | learning, s | an image, s |\n|---|---|---|---|---|---|")
     for method in args.only.split(","):
         for maps in args.maps.split(","):
-            config = refine.RefineConfig(method, changes[method], maps)
+            config = refine.RefineConfig(method=method, changes=changes[method], maps=maps)
             folder = working_copy(args.run, args.work / f"{method}-{maps}")
             opened = reopen(folder.root, None, Runtime(), Reporter())
             items = list(opened.data.eval)

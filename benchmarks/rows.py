@@ -21,18 +21,20 @@ from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter
-from advcam.store import RunFolder, load_mask, read_json, write_json
+from advcam.stages.table import open_run
+from advcam.store import load_mask, read_json, write_json
 
 
 def copy(run: Path, new: Path, steps: list[str]) -> None:
     """A run with some steps of another, by link, and nothing else."""
     new.mkdir(parents=True)
     for step in steps:
-        folder = RunFolder(run).folder(step)
+        folder = open_run(run).folder(step)
         (new / folder.name).symlink_to(folder.resolve())
     shutil.copy(run / "data.json", new / "data.json")
     state = read_json(run / "run.json", dict)
-    state["steps"] = {name: state["steps"][name] for name in steps}
+    left = {"state": "planned", "key": "", "needs": None, "seconds": 0.0, "threads": None, "precision": None}
+    state["steps"] = {name: made if name in steps else made | left for name, made in state["steps"].items()}
     write_json(new / "run.json", state)
 
 
