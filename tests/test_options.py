@@ -3,12 +3,13 @@
 import contextlib
 import json
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from advcam.cli import main
-from advcam.cli.options import typed
+from advcam.cli.options import placed, typed
 from advcam.cli.parser import parser
 from advcam.errors import SettingsError
 from advcam.options import Config, key_values, option, overlay
@@ -198,3 +199,42 @@ def test_no_two_options_of_a_config_share_a_flag():
     for step in STEPS.values():
         flags = [about.flag for about in step.config.options().values() if about.flag]
         assert len(flags) == len(set(flags))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(Config):
+    weights: str | None = option(None, "a file", file=True)
+    beside: str = option("", "another", file=True)
+    masks: tuple[Path, ...] = option((), "folders")
+    size: tuple[int, int] | None = option(None, "height and width")
+
+
+def test_a_file_called_like_a_number_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = key_values(["weights=1.5", "beside=[1]"], "--option", Placed.options())
+    made = overlay(Placed, pairs=placed(pairs, Placed.options()))
+    assert (made.weights, made.beside) == (str(tmp_path / "1.5"), str(tmp_path / "[1]"))
+    assert key_values(["weights=None", "beside=''"], "--option", Placed.options()) == {"weights": None, "beside": ""}
+
+
+def test_files_hold_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = placed({"weights": "w.pt", "beside": "", "masks": 3}, Placed.options())
+    assert made == {"weights": str(tmp_path / "w.pt"), "beside": "", "masks": 3}
+    (tmp_path / "loop").symlink_to("loop")
+    for wrong in ("loop", "a\0b"):
+        with pytest.raises(SettingsError, match=r"weights: .* is no path that can be followed"):
+            placed({"weights": wrong}, Placed.options())
+
+
+@pytest.mark.parametrize("given", [{"weights": ""}, {"masks": ("a", "")}, {"masks": ""}])
+def test_an_empty_name_is_no_name(given):
+    with pytest.raises(SettingsError, match=f"{next(iter(given))} is (a word|paths)"):
+        overlay(Placed, flags=given)
+
+
+def test_words_with_commas_between_them(tmp_path):
+    assert overlay(Shot, pairs=key_values(["frozen=conv1,bn1"], "--option", Shot.options())).frozen == ("conv1", "bn1")
+    assert overlay(Shot, pairs=key_values(["frozen=()"], "--option", Shot.options())).frozen == ()
+    assert Placed.options()["masks"].read("a,b,") == (Path("a"), Path("b"))
+    assert Placed.options()["size"].read("480X640") == (480, 640)

@@ -71,19 +71,31 @@ class Option:
         Raises:
             SettingsError: another kind of value.
         """
-        words = "Path" in str(self.kind) or "str" in str(self.kind)
-        if words:
-            return self.value(tuple(text.split(",")) if self.several else text)
-        return self.value(literal(text.replace("x", ",") if "tuple[int, int]" in str(self.kind) else text))  # 480x640
+        if self._worded:
+            return self.value(text)
+        return self.value(literal(text.lower().replace("x", ",") if "tuple[int, int]" in str(self.kind) else text))  # 480x640
+
+    def read_pair(self, text: str) -> Any:
+        """What ``KEY=VALUE`` has behind ``=``, as Python writes it where that is of this kind: files may be called 1.5."""
+        found = literal(text)
+        kinds = (str, tuple, list) if self.several else (str,)
+        return found if found is None or not self._worded or isinstance(found, kinds) else text
 
     def value(self, given: Any) -> Any:
-        """A value from a file or from the command line as this option's kind: lists become tuples, one number a tuple of one.
+        """A value from a file or from the command line as this option's kind: lists become tuples, one number a tuple of one,
+        words with commas between them a tuple.
 
         Raises:
             SettingsError: another kind of value.
         """
-        entries = (given,) if self.several and (isinstance(given, str) or type(given) in (int, float)) else given
+        entries = given
+        if self.several and self._worded and isinstance(given, str):
+            entries = tuple(part for part in given.split(",") if part) or ("",)
+        elif self.several and (isinstance(given, str) or type(given) in (int, float)):
+            entries = (given,)
         try:
+            if self._empty(entries):
+                raise TypeError("it is empty")
             return msgspec.convert(entries, self.kind, dec_hook=lambda kind, value: kind(value))
         except (msgspec.ValidationError, TypeError, RecursionError):
             such = self.example or plain(None if self.default is MISSING else self.default)
@@ -105,6 +117,17 @@ class Option:
         if not all(self._within(number) for number in _numbers(value)):
             raise SettingsError(f"{self.name} must be {self.range()}; got {value!r:.60}")
 
+    @property
+    def _worded(self) -> bool:
+        """Whether its values are words, paths among them."""
+        return ("Path" in str(self.kind) or "str" in str(self.kind)) and "dict" not in str(self.kind)
+
+    def _empty(self, value: Any) -> bool:
+        """Whether a word is empty that says nothing then; of an option that is a word of its own, empty stands for none."""
+        if not self._worded or self.kind is str:
+            return False
+        return value == "" or (isinstance(value, (tuple, list)) and "" in value)
+
     def _within(self, number: float) -> bool:
         low = (self.least is None or number >= self.least) and (self.above is None or number > self.above)
         return low and abs(number) <= self.most and (self.below is None or number < self.below)
@@ -122,7 +145,7 @@ class Option:
         kind = str(self.kind)
         if self.several:
             count = {1: "two ", 2: "three "}.get(kind.count(","), "") if "..." not in kind else ""
-            return f"{count}{'words' if 'str' in kind else 'numbers'}"
+            return f"{count}{'paths' if 'Path' in kind else 'words' if 'str' in kind else 'numbers'}"
         kinds = {"Path": "a path", "bool": "True or False", "int": "a whole number", "float": "a number", "dict": "KEY=VALUE"}
         return next((words for name, words in kinds.items() if name in kind), "a word")
 
@@ -250,8 +273,8 @@ def overlay(
     return config.from_record(chosen)
 
 
-def key_values(entries: Iterable[str], flag: str) -> dict[str, Any]:
-    """``KEY=VALUE`` as a dict, values read as Python's where they can be.
+def key_values(entries: Iterable[str], flag: str, options: Mapping[str, Option] | None = None) -> dict[str, Any]:
+    """``KEY=VALUE`` as a dict, values read as Python's where they can be; those of ``options`` as their kind has it.
 
     Raises:
         SettingsError: an entry without ``=``.
@@ -265,7 +288,8 @@ def key_values(entries: Iterable[str], flag: str) -> dict[str, Any]:
         key, equals, value = entry.partition("=")
         if not equals:
             raise SettingsError(f"{flag} takes KEY=VALUE, got {entry!r}")
-        found[key.strip()] = literal(value)
+        about = (options or {}).get(key.strip())
+        found[key.strip()] = about.read_pair(value) if about else literal(value)
     return found
 
 
