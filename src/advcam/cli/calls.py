@@ -68,8 +68,9 @@ def run(args: Namespace) -> Outcome:
     tables = recipes.tables(args.recipe)
     steps = {name: step.config for name, step in STEPS.items() if not step.optional}
     configs = {name: _config(args, name, kind, recipe=tables.get(name)) for name, kind in steps.items()}
-    _allow(configs["classify"].classifier)
     given = {name: _typed(args, name, kind) for name, kind in steps.items()}
+    if "classifier" in given["classify"]:  # a recipe may be somebody else's
+        _allow(configs["classify"].classifier)
     later = {name: _overlay(STEPS[name].config, recipe=table) for name, table in tables.items() if name not in steps}
     with alone(args.out):
         context = pipeline.start(
