@@ -97,25 +97,29 @@ class Option:
             if self._empty(entries):
                 raise TypeError("it is empty")
             return msgspec.convert(entries, self.kind, dec_hook=lambda kind, value: kind(value))
-        except (msgspec.ValidationError, TypeError, RecursionError):
+        except (msgspec.ValidationError, TypeError, AttributeError, RecursionError):
             such = self.example or plain(None if self.default is MISSING else self.default)
             raise SettingsError(f"{self.name} is {self.words()}{such and f' such as {such}'}; got {given!r:.60}") from None
 
-    def check(self, value: Any) -> None:
-        """Sees that a value can be taken.
+    def check(self, value: Any) -> Any:
+        """The value as this option keeps it (a whole number where fractions are taken is a float, a list a tuple), seen to be
+        one that can be taken.
 
         Raises:
             SettingsError: another kind, none of the choices, or out of range.
         """
         try:
-            msgspec.convert(value, self.kind, dec_hook=lambda kind, value: kind(value))
-        except (msgspec.ValidationError, TypeError, RecursionError) as error:
+            if self._empty(value):
+                raise TypeError("expected a name, it is empty")
+            value = msgspec.convert(value, self.kind, dec_hook=lambda kind, value: kind(value))
+        except (msgspec.ValidationError, TypeError, AttributeError, RecursionError) as error:
             wrong = str(error).replace("`", "").replace("Expected", "expected")
             raise SettingsError(f"{self.name}: {wrong} ({value!r:.60})") from None
         if self.choices and value not in self.choices:
             raise SettingsError(f"{self.name} is one of {', '.join(map(str, self.choices))}; got {value!r}")
         if not all(self._within(number) for number in _numbers(value)):
             raise SettingsError(f"{self.name} must be {self.range()}; got {value!r:.60}")
+        return value
 
     @property
     def _worded(self) -> bool:
@@ -185,6 +189,8 @@ class Config:
         Raises:
             SettingsError: a name that the config does not have, or a value that cannot work.
         """
+        if not isinstance(record, Mapping):
+            raise SettingsError(f"settings are names with values; got {record!r:.60}")
         options = cls.options()
         given = {name: _known(options, name).value(value) for name, value in record.items()}
         own = {f.name for f in fields(cls)}  # type: ignore[arg-type]
@@ -193,7 +199,7 @@ class Config:
 
     def record(self) -> dict[str, Any]:
         """All its settings as plain data; :meth:`from_record` makes the same config of it."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: _data(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     def identity(self) -> dict[str, Any]:
         """All that changes a result, as plain data: the record, where files stand for what they hold."""
@@ -227,12 +233,13 @@ def _default(described: Any) -> Any:
 
 def check(config: Any) -> None:
     """Sees that every field of a dataclass holds what it may: the kind of its annotation, finite numbers, its option's limits.
+    Values equal what a record of them gives: 1 where fractions are taken is 1.0.
 
     Raises:
         SettingsError: one does not; says which, what was expected, and what came.
     """
     for name, described in options_of(type(config)).items():  # type: ignore[arg-type]
-        described.check(getattr(config, name))
+        object.__setattr__(config, name, described.check(getattr(config, name)))
 
 
 def overlay(
@@ -310,5 +317,12 @@ def _numbers(value: object) -> Iterable[float]:
     """All numbers in a value."""
     if isinstance(value, (int, float)):
         return [] if isinstance(value, bool) else [value]
-    inner = value.values() if isinstance(value, Mapping) else value
-    return [] if isinstance(inner, str) or not isinstance(inner, Iterable) else [n for one in inner for n in _numbers(one)]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
+    return [n for one in inner for n in _numbers(one)]
+
+
+def _data(value: Any) -> Any:
+    """A value as JSON has it: paths are words."""
+    if isinstance(value, tuple):
+        return tuple(map(_data, value))
+    return str(value) if hasattr(value, "__fspath__") else value

@@ -306,7 +306,14 @@ def test_code_that_a_recipe_names_is_not_run(scenes, tmp_path, capsys):
     ran = tmp_path / "ran"
     (tmp_path / "code.py").write_text(f"open({str(ran)!r}, 'w')\ndef net(): pass\n")
     (tmp_path / "theirs.toml").write_text(f'[classify]\nclassifier = "{tmp_path / "code.py"}:net"\n')
-    words = ["--images", str(scenes / "images"), "--labels", str(scenes / "labels.csv"), "--recipe", str(tmp_path / "theirs.toml")]
+    words = [
+        "--images",
+        str(scenes / "images"),
+        "--labels",
+        str(scenes / "labels.csv"),
+        "--recipe",
+        str(tmp_path / "theirs.toml"),
+    ]
     assert main(["run", *words, "--out", str(tmp_path / "run"), "--quiet"]) == 2
     assert "is code that this user has not allowed to run" in capsys.readouterr().err
     assert main(["classify", *words, "--run", str(tmp_path / "other"), "--quiet"]) == 2
