@@ -227,6 +227,9 @@ def test_files_hold_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = placed({"weights": "w.pt", "beside": "", "masks": 3}, Placed.options())
     assert made == {"weights": str(tmp_path / "w.pt"), "beside": "", "masks": 3}
+    semi = STEPS["semi"].config.options()
+    assert placed({"start": "segment"}, semi) == {"start": "segment"}
+    assert placed({"start": "net.safetensors"}, semi) == {"start": str(tmp_path / "net.safetensors")}
     (tmp_path / "loop").symlink_to("loop")
     for wrong in ("loop", "a\0b"):
         with pytest.raises(SettingsError, match=r"weights: .* is no path that can be followed"):

@@ -38,6 +38,7 @@ class Option:
         common: shown by ``--help``; others by ``--help-all``.
         replaces: options that a lower layer set and that mean nothing any more where this one is set.
         file: names a file, so it is kept as an absolute path.
+        besides: values of it that name none.
         repeat: typed once for each entry of its tuple.
         positional: typed without a flag.
     """
@@ -57,6 +58,7 @@ class Option:
     common: bool = False
     replaces: tuple[str, ...] = ()
     file: bool = False
+    besides: tuple[str, ...] = ()
     repeat: bool = False
     positional: bool = False
 

@@ -97,11 +97,11 @@ def placed(layer: Mapping[str, Any], options: Mapping[str, Option]) -> dict[str,
     Raises:
         SettingsError: links that lead nowhere, or no path.
     """
-    return {name: _placed(name, value) if name in options and options[name].file else value for name, value in layer.items()}
+    return {name: _placed(name, value, options.get(name)) for name, value in layer.items()}
 
 
-def _placed(name: str, value: Any) -> Any:
-    if not value or not isinstance(value, (str, Path)):
+def _placed(name: str, value: Any, about: Option | None) -> Any:
+    if not about or not about.file or not value or value in about.besides or not isinstance(value, (str, Path)):
         return value
     try:
         return type(value)(Path(value).resolve())

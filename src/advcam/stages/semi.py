@@ -61,6 +61,8 @@ class SemiConfig(NetworkConfig):
     start: str = option(
         "backbone",
         "initial weights: backbone (its own), classifier (the run's), segment (that network), or a file *.safetensors",
+        file=True,
+        besides=STARTS,
     )
     unsupervised: float = option(30.0, "cct: weight of the consistency loss, ramped up", least=0)
     weak: float = option(0.4, "weight of the loss on the run's masks, ramped up", least=0)
