@@ -2,18 +2,25 @@
 
 import contextlib
 import json
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from advcam.cli import main
-from advcam.cli.options import typed
+from advcam.cli.options import placed, typed
 from advcam.cli.parser import parser
+from advcam.commands import COMMANDS
 from advcam.errors import SettingsError
 from advcam.options import Config, key_values, option, overlay
+from advcam.pipeline import DataConfig
+from advcam.runtime import Runtime
+from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.refine import METHODS
 from advcam.stages.table import STEPS
+from advcam.studies import StudyConfig
 
 OTHER = {
     "output_stride": (8, 32),
@@ -198,3 +205,99 @@ def test_no_two_options_of_a_config_share_a_flag():
     for step in STEPS.values():
         flags = [about.flag for about in step.config.options().values() if about.flag]
         assert len(flags) == len(set(flags))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(Config):
+    weights: str | None = option(None, "a file", file=True)
+    beside: str = option("", "another", file=True)
+    masks: tuple[Path, ...] = option((), "folders")
+    size: tuple[int, int] | None = option(None, "height and width")
+
+
+def test_a_file_called_like_a_number_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = key_values(["weights=1.5", "beside=[1]"], "--option", Placed.options())
+    made = overlay(Placed, pairs=placed(pairs, Placed.options()))
+    assert (made.weights, made.beside) == (str(tmp_path / "1.5"), str(tmp_path / "[1]"))
+    assert key_values(["weights=None", "beside=''"], "--option", Placed.options()) == {"weights": None, "beside": ""}
+
+
+def test_files_hold_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = placed({"weights": "w.pt", "beside": "", "masks": 3}, Placed.options())
+    assert made == {"weights": str(tmp_path / "w.pt"), "beside": "", "masks": 3}
+    semi = STEPS["semi"].config.options()
+    assert placed({"start": "segment"}, semi) == {"start": "segment"}
+    assert placed({"start": "net.safetensors"}, semi) == {"start": str(tmp_path / "net.safetensors")}
+    (tmp_path / "loop").symlink_to("loop")
+    for wrong in ("loop", "a\0b"):
+        with pytest.raises(SettingsError, match=r"weights: .* is no path that can be followed"):
+            placed({"weights": wrong}, Placed.options())
+
+
+@pytest.mark.parametrize("given", [{"weights": ""}, {"masks": ("a", "")}, {"masks": ""}])
+def test_an_empty_name_is_no_name(given):
+    with pytest.raises(SettingsError, match=f"{next(iter(given))} is (a word|paths)"):
+        overlay(Placed, flags=given)
+
+
+def test_words_with_commas_between_them(tmp_path):
+    assert overlay(Shot, pairs=key_values(["frozen=conv1,bn1"], "--option", Shot.options())).frozen == ("conv1", "bn1")
+    assert overlay(Shot, pairs=key_values(["frozen=()"], "--option", Shot.options())).frozen == ()
+    assert Placed.options()["masks"].read("a,b,") == (Path("a"), Path("b"))
+    assert Placed.options()["size"].read("480X640") == (480, 640)
+
+
+CONFIGS = {
+    **{name: step.config for name, step in STEPS.items()},
+    **METHODS,
+    **{name: command.config for name, command in COMMANDS.items()},
+    "data set": DataConfig,
+    "evaluate": EvaluateConfig,
+    "study": StudyConfig,
+    "runtime": Runtime,
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_record_of_every_config_makes_it_again(name):
+    """Through JSON too; what must be given is a path or a word."""
+    config = CONFIGS[name]
+    made = config(**{name: "somewhere" for name, about in config.options().items() if about.default is MISSING})
+    assert config.from_record(made.record()) == made or config.from_record(made.record()).record() == made.record()
+    assert config.from_record(json.loads(json.dumps(made.record()))).record() == made.record()
+    for strange in (None, [1], "x"):
+        with pytest.raises(SettingsError, match="settings are names with values"):
+            config.from_record(strange)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_same_numbers_written_otherwise_are_the_same_config(name):
+    """1 is 1.0 and a list a tuple, in Python as on the command line: a step is not taken again for that."""
+    config = STEPS[name].config
+    for about in config.options().values():
+        if about.default is MISSING or about.choices or "float" not in str(about.kind):
+            continue
+        number = 1 if about.below is None else 0
+        written, exact = ([number] * 3, (float(number),) * 3) if about.several else (number, float(number))
+        more = beside(name, about)
+        own = {f.name for f in fields(config)}
+        with contextlib.suppress(SettingsError):  # two numbers, or ascending ones
+            one, other = (
+                config(**{about.name: value}) if about.name in own else config(changes={about.name: value}, **more)
+                for value in (written, exact)
+            )
+            assert json.dumps(one.identity()) == json.dumps(other.identity())
+
+
+@pytest.mark.parametrize("strange", [torch.tensor(1.0), torch.rand(2, 2), object(), {1: 2}, range(3), b"x", float("nan")])
+@pytest.mark.parametrize("name", STEPS)
+def test_what_no_setting_takes_is_refused_as_our_error(name, strange):
+    config = STEPS[name].config
+    for option_name in config.options():
+        own = option_name in {f.name for f in fields(config)}
+        with pytest.raises(SettingsError):
+            config(**({option_name: strange} if own else {"changes": {option_name: strange}}))
+        with pytest.raises(SettingsError):
+            config.from_record({option_name: strange})

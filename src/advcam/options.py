@@ -38,6 +38,7 @@ class Option:
         common: shown by ``--help``; others by ``--help-all``.
         replaces: options that a lower layer set and that mean nothing any more where this one is set.
         file: names a file, so it is kept as an absolute path.
+        besides: values of it that name none.
         repeat: typed once for each entry of its tuple.
         positional: typed without a flag.
     """
@@ -57,6 +58,7 @@ class Option:
     common: bool = False
     replaces: tuple[str, ...] = ()
     file: bool = False
+    besides: tuple[str, ...] = ()
     repeat: bool = False
     positional: bool = False
 
@@ -71,39 +73,66 @@ class Option:
         Raises:
             SettingsError: another kind of value.
         """
-        words = "Path" in str(self.kind) or "str" in str(self.kind)
-        if words:
-            return self.value(tuple(text.split(",")) if self.several else text)
-        return self.value(literal(text.replace("x", ",") if "tuple[int, int]" in str(self.kind) else text))  # 480x640
+        if self._worded:
+            return self.value(text)
+        return self.value(literal(text.lower().replace("x", ",") if "tuple[int, int]" in str(self.kind) else text))  # 480x640
+
+    def read_pair(self, text: str) -> Any:
+        """What ``KEY=VALUE`` has behind ``=``, as Python writes it where that is of this kind: files may be called 1.5."""
+        found = literal(text)
+        kinds = (str, tuple, list) if self.several else (str,)
+        return found if found is None or not self._worded or isinstance(found, kinds) else text
 
     def value(self, given: Any) -> Any:
-        """A value from a file or from the command line as this option's kind: lists become tuples, one number a tuple of one.
+        """A value from a file or from the command line as this option's kind: lists become tuples, one number a tuple of one,
+        words with commas between them a tuple.
 
         Raises:
             SettingsError: another kind of value.
         """
-        entries = (given,) if self.several and (isinstance(given, str) or type(given) in (int, float)) else given
+        entries = given
+        if self.several and self._worded and isinstance(given, str):
+            entries = tuple(part for part in given.split(",") if part) or ("",)
+        elif self.several and (isinstance(given, str) or type(given) in (int, float)):
+            entries = (given,)
         try:
+            if self._empty(entries):
+                raise TypeError("it is empty")
             return msgspec.convert(entries, self.kind, dec_hook=lambda kind, value: kind(value))
-        except (msgspec.ValidationError, TypeError, RecursionError):
+        except (msgspec.ValidationError, TypeError, AttributeError, RecursionError):
             such = self.example or plain(None if self.default is MISSING else self.default)
             raise SettingsError(f"{self.name} is {self.words()}{such and f' such as {such}'}; got {given!r:.60}") from None
 
-    def check(self, value: Any) -> None:
-        """Sees that a value can be taken.
+    def check(self, value: Any) -> Any:
+        """The value as this option keeps it (a whole number where fractions are taken is a float, a list a tuple), seen to be
+        one that can be taken.
 
         Raises:
             SettingsError: another kind, none of the choices, or out of range.
         """
         try:
-            msgspec.convert(value, self.kind, dec_hook=lambda kind, value: kind(value))
-        except (msgspec.ValidationError, TypeError, RecursionError) as error:
+            if self._empty(value):
+                raise TypeError("expected a name, it is empty")
+            value = msgspec.convert(value, self.kind, dec_hook=lambda kind, value: kind(value))
+        except (msgspec.ValidationError, TypeError, AttributeError, RecursionError) as error:
             wrong = str(error).replace("`", "").replace("Expected", "expected")
             raise SettingsError(f"{self.name}: {wrong} ({value!r:.60})") from None
         if self.choices and value not in self.choices:
             raise SettingsError(f"{self.name} is one of {', '.join(map(str, self.choices))}; got {value!r}")
         if not all(self._within(number) for number in _numbers(value)):
             raise SettingsError(f"{self.name} must be {self.range()}; got {value!r:.60}")
+        return value
+
+    @property
+    def _worded(self) -> bool:
+        """Whether its values are words, paths among them."""
+        return ("Path" in str(self.kind) or "str" in str(self.kind)) and "dict" not in str(self.kind)
+
+    def _empty(self, value: Any) -> bool:
+        """Whether a word is empty that says nothing then; of an option that is a word of its own, empty stands for none."""
+        if not self._worded or self.kind is str:
+            return False
+        return value == "" or (isinstance(value, (tuple, list)) and "" in value)
 
     def _within(self, number: float) -> bool:
         low = (self.least is None or number >= self.least) and (self.above is None or number > self.above)
@@ -122,7 +151,7 @@ class Option:
         kind = str(self.kind)
         if self.several:
             count = {1: "two ", 2: "three "}.get(kind.count(","), "") if "..." not in kind else ""
-            return f"{count}{'words' if 'str' in kind else 'numbers'}"
+            return f"{count}{'paths' if 'Path' in kind else 'words' if 'str' in kind else 'numbers'}"
         kinds = {"Path": "a path", "bool": "True or False", "int": "a whole number", "float": "a number", "dict": "KEY=VALUE"}
         return next((words for name, words in kinds.items() if name in kind), "a word")
 
@@ -162,6 +191,8 @@ class Config:
         Raises:
             SettingsError: a name that the config does not have, or a value that cannot work.
         """
+        if not isinstance(record, Mapping):
+            raise SettingsError(f"settings are names with values; got {record!r:.60}")
         options = cls.options()
         given = {name: _known(options, name).value(value) for name, value in record.items()}
         own = {f.name for f in fields(cls)}  # type: ignore[arg-type]
@@ -170,7 +201,7 @@ class Config:
 
     def record(self) -> dict[str, Any]:
         """All its settings as plain data; :meth:`from_record` makes the same config of it."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: _data(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     def identity(self) -> dict[str, Any]:
         """All that changes a result, as plain data: the record, where files stand for what they hold."""
@@ -204,12 +235,13 @@ def _default(described: Any) -> Any:
 
 def check(config: Any) -> None:
     """Sees that every field of a dataclass holds what it may: the kind of its annotation, finite numbers, its option's limits.
+    Values equal what a record of them gives: 1 where fractions are taken is 1.0.
 
     Raises:
         SettingsError: one does not; says which, what was expected, and what came.
     """
     for name, described in options_of(type(config)).items():  # type: ignore[arg-type]
-        described.check(getattr(config, name))
+        object.__setattr__(config, name, described.check(getattr(config, name)))
 
 
 def overlay(
@@ -250,8 +282,8 @@ def overlay(
     return config.from_record(chosen)
 
 
-def key_values(entries: Iterable[str], flag: str) -> dict[str, Any]:
-    """``KEY=VALUE`` as a dict, values read as Python's where they can be.
+def key_values(entries: Iterable[str], flag: str, options: Mapping[str, Option] | None = None) -> dict[str, Any]:
+    """``KEY=VALUE`` as a dict, values read as Python's where they can be; those of ``options`` as their kind has it.
 
     Raises:
         SettingsError: an entry without ``=``.
@@ -265,7 +297,8 @@ def key_values(entries: Iterable[str], flag: str) -> dict[str, Any]:
         key, equals, value = entry.partition("=")
         if not equals:
             raise SettingsError(f"{flag} takes KEY=VALUE, got {entry!r}")
-        found[key.strip()] = literal(value)
+        about = (options or {}).get(key.strip())
+        found[key.strip()] = about.read_pair(value) if about else literal(value)
     return found
 
 
@@ -286,5 +319,12 @@ def _numbers(value: object) -> Iterable[float]:
     """All numbers in a value."""
     if isinstance(value, (int, float)):
         return [] if isinstance(value, bool) else [value]
-    inner = value.values() if isinstance(value, Mapping) else value
-    return [] if isinstance(inner, str) or not isinstance(inner, Iterable) else [n for one in inner for n in _numbers(one)]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
+    return [n for one in inner for n in _numbers(one)]
+
+
+def _data(value: Any) -> Any:
+    """A value as JSON has it: paths are words."""
+    if isinstance(value, tuple):
+        return tuple(map(_data, value))
+    return str(value) if hasattr(value, "__fspath__") else value

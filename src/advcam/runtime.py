@@ -33,7 +33,12 @@ class Runtime(Config):
     workers: int = field(
         default_factory=lambda: min(2, usable_cores() - 1),
         metadata={
-            "option": {"help": "processes that read images while a network trains", "flag": "workers", "least": 0, "most": 1024}
+            "option": {
+                "help": "processes that read images while a network trains; as many as cores but one, 2 at most",
+                "flag": "workers",
+                "least": 0,
+                "most": 1024,
+            }
         },
     )
     max_pixels: int | None = option(
@@ -68,6 +73,11 @@ class Runtime(Config):
     def first(self) -> bool:
         """Whether this is the first of the processes, the one that writes; with one process it is."""
         return not is_distributed() or bool(_state(self).is_main_process)
+
+    @property
+    def processes(self) -> int:
+        """How many processes share the work."""
+        return int(_state(self).num_processes) if is_distributed() else 1
 
     def share(self, items: list[T]) -> list[T]:
         """This process's share of the items: every n-th of n processes."""

@@ -299,3 +299,22 @@ def test_options_of_networks_that_cannot_be_are_refused(options, run, scenes, tm
     assert ends_well(["climb", "--run", str(run), "--redo", "--quiet"], capsys) == 2
     out = ["--images", str(scenes / "images"), "--out", str(tmp_path / "out"), "--quiet"]
     assert ends_well(["predict", "--model", str(run / "4-segment"), *out], capsys) == 2
+
+
+def test_code_that_a_recipe_names_is_not_run(scenes, tmp_path, capsys):
+    """A recipe may be somebody else's, as a run may."""
+    ran = tmp_path / "ran"
+    (tmp_path / "code.py").write_text(f"open({str(ran)!r}, 'w')\ndef net(): pass\n")
+    (tmp_path / "theirs.toml").write_text(f'[classify]\nclassifier = "{tmp_path / "code.py"}:net"\n')
+    words = [
+        "--images",
+        str(scenes / "images"),
+        "--labels",
+        str(scenes / "labels.csv"),
+        "--recipe",
+        str(tmp_path / "theirs.toml"),
+    ]
+    assert main(["run", *words, "--out", str(tmp_path / "run"), "--quiet"]) == 2
+    assert "is code that this user has not allowed to run" in capsys.readouterr().err
+    assert main(["classify", *words, "--run", str(tmp_path / "other"), "--quiet"]) == 2
+    assert not ran.exists()

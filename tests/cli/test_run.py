@@ -294,6 +294,54 @@ def test_a_mistake_in_redo_costs_nothing(finished, scenes, tmp_path, capsys):
     assert (run / "metrics.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("classify --classify-option weights=", "weights is a word; got ''"),
+        ("classify --classify-option classifier=", "classifier is a word; got ''"),
+        ("classify --batch 1", "classify: a batch of 1 cannot be divided over 1 processes"),
+        ("classify --std 0,1,1", "std must be above 0"),
+        ("classify --mean 0.5,0.5,2", "mean must be from 0 to 1"),
+        ("classify --classify-option frozen=", "frozen is words such as conv1,bn1; got ''"),
+        ("classify --classify-option frozen=conv1,bn1,layer,fc", "no parameter of test_resnet is left to train"),
+        ("classify --backbone-option num_classes=3", "backbone option 'num_classes' is not taken"),
+        ("classify --classes nowhere.csv", "--classes starts a run, so --labels goes with it"),
+        ("classify --seed -1", "--seed must be from 0 to"),
+        ("refine --method psa --refine-option crop=96 --accumulate 5", "psa: a batch of 16 cannot be divided"),
+        ("segment --accumulate 3", "segment: a batch of 8 cannot be divided over 1 processes in 3 parts"),
+        ("segment --segment-option encoder_weights=7.pt", "encoder_weights is the file of an encoder's weights: give encoder="),
+        ("segment --segment-option encoder=test_resnet --segment-option encoder_weights=7", "7: there is no such file"),
+    ],
+)
+def test_what_could_not_work_is_refused_before_anything_is_dropped(finished, tmp_path, capsys, words, message):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    step, *typed = words.split()
+    assert main([step, "--run", str(run), "--redo", "--quiet", *typed]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert "unexpected" not in said
+    assert len(said.splitlines()) == 1
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_an_encoder_is_what_its_file_holds(tmp_path):
+    """Another file under the same name is another network; the same under another is the same."""
+    kind = STEPS["segment"].config
+    for name, held in (("a.pt", b"1"), ("b.pt", b"1"), ("c.pt", b"2")):
+        (tmp_path / name).write_bytes(held)
+    a, b, c = (kind(encoder="resnet18", encoder_weights=str(tmp_path / name)).identity() for name in ("a.pt", "b.pt", "c.pt"))
+    assert a == b != c
+
+
+@pytest.mark.parametrize("verb", [["run"], ["data", "check"], ["segment"]])
+def test_h_is_help(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*verb, "-h"])
+    assert ended.value.code == 0
+    assert "example:" in capsys.readouterr().out
+
+
 def test_the_remedy_of_an_error_is_taken(scenes, tmp_path, capsys):
     """The learning rate was too high: the same command with a lower one goes on."""
     words = arguments(scenes, tmp_path / "run")
@@ -532,3 +580,15 @@ def test_a_recipe_typed_later_stands_below_what_was_typed_for_the_run(finished, 
     assert main(["climb", "--run", str(run), "--redo", "--quiet", "--recipe", str(recipe)]) == 0
     made = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
     assert (made["steps"], made["mirror"]) == (3, True)  # 3 was typed for `advcam run`
+
+
+def test_files_of_a_recipe_are_found_from_any_folder(finished, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    shutil.copy(finished / "1-classify" / "model.safetensors", tmp_path / "7")
+    (tmp_path / "mine.toml").write_text('[segment]\nencoder = "test_resnet"\nencoder_weights = "7"\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(["segment", "--run", str(run), "--redo", "--quiet", "--recipe", "mine.toml"]) == 0
+    monkeypatch.chdir(run)
+    assert main(["segment", "--run", ".", "--redo", "--quiet"]) == 0
+    made = json.loads((run / "run.json").read_text())["steps"]["segment"]["config"]
+    assert made["encoder_weights"] == str(tmp_path / "7")

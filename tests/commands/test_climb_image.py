@@ -101,6 +101,15 @@ def test_names_of_imagenet_s_classes(image, tmp_path, capsys):
         (["--model", "timm:test_resnet", "--class", "cat"], "no class is called 'cat'; this network's classes have no names"),
         (["--model", "timm:test_resnet", "--layer", "layer9"], "no layer 'layer9'; did you mean layer"),
         (["--model", "timm:test_resnet", "--scales", "1,2"], "an animation has one grid: give one scale, e.g. --scales 1"),
+        (
+            ["--model", "own.py:net", "--weights", "w.pt"],
+            "--weights and --backbone-option are of --model timm:NAME; --model own.py",
+        ),
+        (
+            ["--model", ".", "--backbone-option", "a=1"],
+            "--weights and --backbone-option are of --model timm:NAME; --model . has",
+        ),
+        (["--model", "timm:test_resnet", "--std", "0,0,0"], "std must be above 0"),
         (["--model", "timm:test_resnet", "--top", "0"], "top must be from 1 to 1000000; got 0"),
         (["--model", "timm:vgg11"], "has no pre_logits"),
     ],

@@ -26,7 +26,7 @@ from advcam.store import RESTORE, RunFolder, alone
 from advcam.studies import StudyConfig
 
 from . import recipes
-from .options import LIMITS, typed
+from .options import LIMITS, placed, typed
 from .terminal import speaks
 
 
@@ -42,7 +42,12 @@ def _runtime(args: Namespace) -> Runtime:
 def _config(args: Namespace, of: str, config: type[Config], **layers: Any) -> Any:
     """The config of what was typed over the layers below."""
     pairs, flags = typed(args, of, config.options())
-    return overlay(config, pairs=pairs, flags=flags, **layers)
+    return _overlay(config, pairs=pairs, flags=flags, **layers)
+
+
+def _overlay(config: type[Config], recipe: Mapping[str, Any] | None = None, **layers: Any) -> Any:
+    """As :func:`~advcam.options.overlay`; files that a recipe names are as absolute as those that are typed."""
+    return overlay(config, recipe=placed(recipe or {}, config.options()), **layers)
 
 
 def _typed(args: Namespace, of: str, config: type[Config]) -> set[str]:
@@ -63,9 +68,10 @@ def run(args: Namespace) -> Outcome:
     tables = recipes.tables(args.recipe)
     steps = {name: step.config for name, step in STEPS.items() if not step.optional}
     configs = {name: _config(args, name, kind, recipe=tables.get(name)) for name, kind in steps.items()}
-    _allow(configs["classify"].classifier)
     given = {name: _typed(args, name, kind) for name, kind in steps.items()}
-    later = {name: STEPS[name].config.from_record(table) for name, table in tables.items() if name not in steps}
+    if "classifier" in given["classify"]:  # a recipe may be somebody else's
+        _allow(configs["classify"].classifier)
+    later = {name: _overlay(STEPS[name].config, recipe=table) for name, table in tables.items() if name not in steps}
     with alone(args.out):
         context = pipeline.start(
             args.out, _config(args, "data", DataConfig), args.seed or 0, _runtime(args), _reporter(args),
@@ -85,6 +91,8 @@ def step(args: Namespace) -> Outcome:
     if name == "classify" and "classifier" in _typed(args, name, STEPS[name].config):
         _allow(config.classifier)
     starts = "data.labels" in args
+    if beside := [name for name in DataConfig.options() if f"data.{name}" in args and name != "images" and not starts]:
+        raise SettingsError(f"--{beside[0].replace('_', '-')} starts a run, so --labels goes with it; a run keeps its own")
     with contextlib.ExitStack() as held:
         if starts or known:
             runtime.once(lambda: held.enter_context(alone(args.run)))

@@ -39,11 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _called(args: Namespace) -> int:
     """The verb's exit status; whatever it raises is one line."""
     from advcam.errors import AdvcamError, SettingsError
+    from advcam.limits import MAX_SEED
     from advcam.runtime import is_distributed
 
     try:
         if is_distributed() and args.verb != "segment":
             raise SettingsError("advcam segment alone runs in several processes; start this command without a launcher")
+        if args.seed is not None and not 0 <= args.seed <= MAX_SEED:
+            raise SettingsError(f"--seed must be from 0 to {MAX_SEED}, got {args.seed}")
         return _end(args.call(args))
     except KeyboardInterrupt:
         say(process.STOPPED, sys.stderr)

@@ -28,7 +28,7 @@ class Verb:
     def __init__(self, parser: ArgumentParser, everything: bool) -> None:
         self.parser, self.everything = parser, everything
         self.taken = set[str]()
-        parser.add_argument("--help", action="help", help="show this and stop; --help-all shows every option")
+        parser.add_argument("-h", "--help", action="help", help="show this and stop; --help-all shows every option")
         parser.add_argument("--help-all", action="help", help=argparse.SUPPRESS)
 
     def add(self, of: str, options: Mapping[str, Option], pairs: str = "", optional: Collection[str] = ()) -> None:
@@ -85,19 +85,34 @@ def typed(args: Namespace, of: str, options: Mapping[str, Option]) -> tuple[dict
         SettingsError: no ``KEY=VALUE``.
     """
     given = {name.removeprefix(f"{of}."): value for name, value in vars(args).items() if name.startswith(f"{of}.")}
-    pairs = {k: v for flag, entries in given.items() if flag.startswith("--") for k, v in key_values(entries, flag).items()}
-    flags = {name: _whole(options[name], value) for name, value in given.items() if not name.startswith("--")}
-    return {name: _whole(options[name], value) if name in options else value for name, value in pairs.items()}, flags
+    entered = {flag: entries for flag, entries in given.items() if flag.startswith("--")}
+    pairs = {k: v for flag, entries in entered.items() for k, v in key_values(entries, flag, options).items()}
+    flags = {name: _whole(options[name], value) for name, value in given.items() if name not in entered}
+    return placed(pairs, options), placed(flags, options)
+
+
+def placed(layer: Mapping[str, Any], options: Mapping[str, Option]) -> dict[str, Any]:
+    """Settings as they are, but files by names that hold from any folder.
+
+    Raises:
+        SettingsError: links that lead nowhere, or no path.
+    """
+    return {name: _placed(name, value, options.get(name)) for name, value in layer.items()}
+
+
+def _placed(name: str, value: Any, about: Option | None) -> Any:
+    if not about or not about.file or not value or value in about.besides or not isinstance(value, (str, Path)):
+        return value
+    try:
+        return type(value)(Path(value).resolve())
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SettingsError(f"{name}: {str(value)!r:.60} is no path that can be followed ({error})") from None
 
 
 def _whole(about: Option, value: Any) -> Any:
     if "dict" in str(about.kind) and isinstance(value, list):
         return key_values(value, f"--{about.flag}")
-    if about.repeat and isinstance(value, list):
-        return tuple(value)
-    if not about.file or not value:
-        return value
-    return type(value)(Path(value).resolve())
+    return tuple(value) if about.repeat and isinstance(value, list) else value
 
 
 def _reader(about: Option) -> Any:

@@ -47,10 +47,19 @@ class ClimbImageConfig(PresetConfig):
     )
     backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
     mean: tuple[float, float, float] | None = option(
-        None, "mean of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
+        None,
+        "mean of the input's channels, in [0, 1]; none: timm's",
+        flag="mean",
+        example="0.5,0.5,0.5",
+        least=0,
+        most=1,
     )
     std: tuple[float, float, float] | None = option(
-        None, "standard deviation of the input's channels; none: timm's", flag="std", example="0.5,0.5,0.5"
+        None,
+        "standard deviation of the input's channels; none: timm's",
+        flag="std",
+        example="0.5,0.5,0.5",
+        above=0,
     )
     long_side: int = option(
         512,
@@ -120,8 +129,13 @@ def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
     if kind == "timm":
         backbone = Backbone(name, config.backbone_option, output_stride=32, mean=config.mean, std=config.std)
         return pretrained_classifier(backbone, config.weights_file)
+    run = Path(config.model).is_dir()
+    if (run or is_code(config.model)) and (config.weights_file or config.backbone_option):
+        raise SettingsError(f"--weights and --backbone-option are of --model timm:NAME; --model {config.model} has its own")
+    if run and (config.mean or config.std):
+        raise SettingsError(f"--mean and --std are as the run's classifier has them; --model {config.model} is a run")
     mean, std = Backbone("resnet50", mean=config.mean, std=config.std).normalisation()
-    if Path(config.model).is_dir():
+    if run:
         model, record = trained_classifier(reopen(Path(config.model), None, runtime, Reporter(quiet=True)))
         normalise = Backbone.from_record(record.backbone).normalisation()
         return PretrainedClassifier(model, *normalise, ClassTable.from_record(record.classes).names)

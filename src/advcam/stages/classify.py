@@ -20,7 +20,7 @@ from advcam.models.own import is_code, key_of, own_classifier
 from advcam.options import option
 from advcam.store import digest, write_bytes, write_json
 from advcam.store.records import ClassifierRecord
-from advcam.training import ImageLoss, NetworkTraining, Plan, fit
+from advcam.training import ImageLoss, NetworkTraining, Plan, divided, fit
 
 from .context import Context
 from .start import Start
@@ -40,10 +40,19 @@ class ClassifyConfig(NetworkTraining):
     backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
     output_stride: int = option(16, "pixels per cell of the map: 8, 16 or 32", flag="output-stride", choices=(8, 16, 32))
     mean: tuple[float, float, float] | None = option(
-        None, "mean of the input's channels, in [0, 1]; none: timm's", flag="mean", example="0.5,0.5,0.5"
+        None,
+        "mean of the input's channels, in [0, 1]; none: timm's",
+        flag="mean",
+        example="0.5,0.5,0.5",
+        least=0,
+        most=1,
     )
     std: tuple[float, float, float] | None = option(
-        None, "standard deviation of the input's channels; none: timm's", flag="std", example="0.5,0.5,0.5"
+        None,
+        "standard deviation of the input's channels; none: timm's",
+        flag="std",
+        example="0.5,0.5,0.5",
+        above=0,
     )
     dilated: bool = option(True, "dilate the convolutions where the stride is kept small, as timm does; False: do not, as IRN")
     weights: str | None = option(
@@ -122,6 +131,9 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
             f"the classifier has {outputs} outputs, the run {classes} classes ({', '.join(context.data.classes.names)}); it"
             " must have one for each, in this order; --classes FILE lists all of them where the labels do not"
         )
+    if not config.classifier:
+        train, *_ = split_for_scoring(context, config.holdout)
+        divided(model, None, config.plan(), len(train), context.runtime, "classify")
 
 
 def planned_start(context: Context, config: ClassifyConfig) -> Start:
@@ -200,6 +212,8 @@ def build(config: ClassifyConfig, classes: int) -> tuple[nn.Module, tuple[str, .
     weights = Path(config.weights) if config.weights else None
     model, head = new_classifier(config.network, classes, weights, pretrained=not config.from_scratch)
     _freeze(model, config.frozen)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise SettingsError(f"frozen: with {', '.join(config.frozen)} no parameter of {config.backbone} is left to train")
     return model, head
 
 

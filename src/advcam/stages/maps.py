@@ -47,6 +47,16 @@ class PresetConfig(Config):
             raise SettingsError("a climb has no setting 'preset' beside its preset; --preset chooses it")
         return settings(self.preset, **self.changes)
 
+    def record(self) -> dict[str, Any]:
+        """All its settings and those of the climb, as plain data."""
+        own = {name: value for name, value in super().record().items() if name != "changes"}
+        return own | self.of_climb()
+
+    def of_climb(self) -> dict[str, Any]:
+        """The settings of the climb as plain data, numbers of one kind however they were written."""
+        about = options_of(ClimbSettings)
+        return {name: about[name].value(value) for name, value in asdict(self.settings()).items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClimbConfig(PresetConfig):
@@ -65,13 +75,9 @@ class ClimbConfig(PresetConfig):
         """The same climb at a precision."""
         return replace(self, changes=self.changes | {"precision": precision})
 
-    def record(self) -> dict[str, Any]:
-        """All that changes the maps, as plain data."""
-        return {"preset": self.preset, "keep": self.keep} | asdict(self.settings())
-
     def identity(self) -> dict[str, Any]:
         """All that changes the maps: what the settings are, not by which preset."""
-        return asdict(self.settings()) | {"keep": self.keep}
+        return self.of_climb() | {"keep": self.keep}
 
 
 def recorded(run: RunFolder) -> ClimbConfig | None:

@@ -11,15 +11,15 @@ from safetensors.torch import save
 from torch import nn
 
 from advcam.data import Augmentation, Views
-from advcam.errors import RunError, SettingsError
+from advcam.errors import NetworkError, RunError, SettingsError
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import NETWORKS
 from advcam.models.weights import State
 from advcam.options import option
 from advcam.segmenter import MERGES, check_views
-from advcam.store import write_bytes, write_json
+from advcam.store import digest, write_bytes, write_json
 from advcam.store.records import ClassifierRecord, NetworkRecord
-from advcam.training import CHOICES, NetworkTraining, Objective, Plan, fit
+from advcam.training import CHOICES, NetworkTraining, Objective, Plan, divided, fit
 
 from .context import Context, classifier_record
 from .start import Start, trained_start
@@ -72,6 +72,10 @@ class NetworkConfig(NetworkTraining):
         if self.batch < 2:
             raise SettingsError(f"the segmentation network's BatchNorm needs a batch of at least 2; got {self.batch}")
 
+    def identity(self) -> dict[str, Any]:
+        """All that changes the network: what is in the file of the encoder's weights, not its name."""
+        return self.record() | {"encoder_weights": _content(self.encoder_weights)}
+
     def plan(self, trained_norm: bool = False) -> Plan:
         """How the training goes; an encoder from scratch trains its BatchNorm."""
         norm = "trained" if trained_norm else self.batch_norm
@@ -119,9 +123,18 @@ def encoder_of(context: Context, config: NetworkConfig, start: Start | None = No
     if start is None:
         check_classes(context)
         start = trained_start(context)
+    if config.encoder_weights and not config.encoder:
+        raise SettingsError("encoder_weights is the file of an encoder's weights: give encoder=NAME too (its timm network)")
     if config.encoder:
         return Start(Backbone(config.encoder), lambda: None, config.encoder_weights or None, False, HINT)
     return replace(start, hint=HINT, classifier=(lambda: None) if config.start == "backbone" else start.classifier)
+
+
+def _content(weights: str) -> str:
+    """What a file of weights holds, as a hash."""
+    if weights and not Path(weights).is_file():
+        raise NetworkError(f"{weights}: there is no such file of weights{HINT}")
+    return weights and digest(Path(weights).read_bytes().hex())
 
 
 def has_network(folder: Path) -> bool:
@@ -158,6 +171,16 @@ def train(
     head = [p for p in model.parameters() if id(p) not in encoding]
     plan = config.plan(trained_norm=untrained)
     return fit(model, encoder, head, views, objective, plan, look, best_by, folder, context.runtime, context.reporter, step)
+
+
+def check_batch(context: Context, config: NetworkConfig, step: str, model: nn.Module, untrained: bool, views: int) -> None:
+    """Sees that a training's batches can be divided as the runtime says.
+
+    Raises:
+        SettingsError: they cannot.
+    """
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    divided(model, encoder, config.plan(trained_norm=untrained), views, context.runtime, step)
 
 
 def save_network(context: Context, folder: Path, record: NetworkRecord, metrics: dict[str, Any], state: State) -> None:

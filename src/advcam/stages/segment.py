@@ -18,7 +18,7 @@ from advcam.store import digest, save_mask
 from advcam.training import KINDS, PixelLoss
 
 from .context import Context, redo
-from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
+from .networks import NetworkConfig, check_batch, encoder_of, has_network, network_files, network_record, save_network, train
 from .predictions import predict
 from .preview import LOOK, against_masks
 from .start import Start
@@ -102,7 +102,8 @@ def preflight(context: Context, config: SegmentConfig, start: Start) -> None:
     """
     if context.run.done("refine"):
         check(context)
-    build(context, config, start)
+    untrained, views = encoder_of(context, config, start).untrained, len(_split(context, config.holdout)[0])
+    check_batch(context, config, "segment", build(context, config, start), untrained, views)
 
 
 def build(context: Context, config: SegmentConfig, start: Start | None = None) -> nn.Module:

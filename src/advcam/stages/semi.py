@@ -20,7 +20,7 @@ from advcam.options import option
 from advcam.store import digest
 
 from .context import Context, list_skips, redo
-from .networks import NetworkConfig, encoder_of, has_network, network_files, network_record, save_network, train
+from .networks import NetworkConfig, check_batch, encoder_of, has_network, network_files, network_record, save_network, train
 from .predictions import predict
 from .preview import LOOK, against_masks
 from .semi_objective import SemiObjective
@@ -61,6 +61,8 @@ class SemiConfig(NetworkConfig):
     start: str = option(
         "backbone",
         "initial weights: backbone (its own), classifier (the run's), segment (that network), or a file *.safetensors",
+        file=True,
+        besides=STARTS,
     )
     unsupervised: float = option(30.0, "cct: weight of the consistency loss, ramped up", least=0)
     weak: float = option(0.4, "weight of the loss on the run's masks, ramped up", least=0)
@@ -102,9 +104,9 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     labelled, _, skipped = _split(context, config)
     masks = [_by_hand(config)(item.id) for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
-    identity = config.record() | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": str(config.truth())}
+    identity = config.identity() | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": ""}
     if config.start not in ("backbone", "classifier"):
-        identity["start"] = f"{config.start} {crc32(_trained(context, config).read_bytes()):x}"
+        identity["start"] = f"{crc32(_trained(context, config).read_bytes()):x}"
     with context.step("semi", config, network_files(context, "semi"), config.needs, identity) as todo:
         if todo and not has_network(context.run.folder("semi")):
             _train(context, config)
@@ -121,7 +123,8 @@ def preflight(context: Context, config: SemiConfig, start: Start) -> None:
         AdvcamError: as :func:`check` and :func:`build`.
     """
     check(context, config)
-    build(context, config, start)
+    untrained, views = encoder_of(context, config, start).untrained, max(len(context.data.train), 2)
+    check_batch(context, config, "semi", build(context, config, start), untrained, views)
 
 
 def check(context: Context, config: SemiConfig) -> list[int]:

@@ -1,6 +1,6 @@
 """The training loop, its plan and its losses."""
 
-from .loop import accelerate, fit
+from .loop import accelerate, divided, fit
 from .losses import KINDS, ImageLoss, Objective, PixelLoss
 from .plan import CHOICES, NetworkTraining, Plan, Training
 
@@ -14,5 +14,6 @@ __all__ = [
     "Plan",
     "Training",
     "accelerate",
+    "divided",
     "fit",
 ]

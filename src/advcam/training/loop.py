@@ -37,6 +37,35 @@ LAUNCHERS = (
 Look = Callable[[nn.Module], dict[str, Any]]
 
 
+def divided(model: nn.Module, body: nn.Module | None, plan: Plan, views: int, runtime: Runtime, what: str) -> tuple[int, int]:
+    """The images of a step, and in how many shares they are taken: one for each process and part. Puts the model into
+    training mode.
+
+    Args:
+        model: what is trained.
+        body: the part whose BatchNorm follows ``plan.batch_norm``; None is the whole model.
+        plan: how.
+        views: how many are trained on.
+        runtime: processes and parts.
+        what: the name of the training, for the message.
+
+    Raises:
+        SettingsError: a batch that cannot be divided.
+    """
+    shares, batch = runtime.processes * runtime.accumulate, plan.batch
+    if plan.batch > views:  # BatchNorm needs two; a single image is shown twice
+        batch = max(2, views - views % shares, shares)
+    plan.set_mode(model, model if body is None else body)
+    few = batch // shares < 2 and any(module.training for module in batch_norms(model))
+    if batch % shares or few:
+        raise SettingsError(
+            f"{what}: a batch of {batch} cannot be divided over {runtime.processes} processes in"
+            f" {runtime.accumulate} parts each; choose a --batch that is a multiple of {shares if not few else 2 * shares}"
+            + (", since BatchNorm needs two images a part" if few else "")
+        )
+    return batch, shares
+
+
 def fit(
     model: nn.Module,
     body: nn.Module | None,
@@ -84,18 +113,7 @@ def fit(
     plan.prepare(body)
     average = copy.deepcopy(model).to(accelerator.device).eval() if plan.ema else None
     model, optimizer = accelerator.prepare(model, plan.optimize(model, head))
-    shares = accelerator.num_processes * runtime.accumulate
-    batch = plan.batch
-    if plan.batch > len(views):  # BatchNorm needs two; a single image is shown twice
-        batch = max(2, len(views) - len(views) % shares, shares)
-    plan.set_mode(model, body)
-    few = batch // shares < 2 and any(module.training for module in batch_norms(model))
-    if batch % shares or few:
-        raise SettingsError(
-            f"{what}: a batch of {batch} cannot be divided over {accelerator.num_processes} processes in"
-            f" {runtime.accumulate} parts each; choose a --batch that is a multiple of {shares if not few else 2 * shares}"
-            + (", since BatchNorm needs two images a part" if few else "")
-        )
+    batch, shares = divided(model, body, plan, len(views), runtime, what)
     per_epoch = max(1, len(views) // batch)
     steps = plan.steps or plan.epochs * per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: plan.factor(i, steps))

@@ -34,7 +34,7 @@ from advcam.stages.context import Context, redo
 from advcam.stages.maps import MapSource
 from advcam.stages.start import Start, trained_start
 from advcam.store import load_mask, save_mask, write_bytes, write_json
-from advcam.training import ImageLoss, fit
+from advcam.training import ImageLoss, divided, fit
 
 from .settings import Irn, Learnt, Psa, RefineConfig
 from .single import NO_THRESHOLD, Found, Instances, Refiner, pixels, resize
@@ -111,15 +111,17 @@ def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSou
 NETWORKS: dict[str, type[Encoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
 
 
-def try_network(method: str, start: Start) -> None:
+def try_network(context: Context, config: RefineConfig, start: Start) -> None:
     """Tries at once what would fail behind hours: the network that a method trains is built and started; some train none.
 
     Raises:
-        SettingsError: a backbone that it cannot be built on.
+        SettingsError: a backbone that it cannot be built on, or a batch that cannot be divided.
         NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
-    if method in NETWORKS:
-        start.give(NETWORKS[method](start.backbone))
+    if config.method in NETWORKS:
+        network = NETWORKS[config.method](start.backbone)
+        start.give(network)
+        divided(network, None, config.settings().plan(), len(context.data.train), context.runtime, config.method)
 
 
 def _on_cells(labels: Tensor, output: Tensor) -> Tensor:

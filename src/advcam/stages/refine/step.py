@@ -32,7 +32,7 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
         trained_classifier(context)
     for item in context.data.items if climb and climb.keep and context.run.done("climb") else ():
         maps_of(context, item, config.maps == "plain")
-    try_network(config.method, start)
+    try_network(context, config, start)
 
 
 def run(context: Context, config: RefineConfig) -> list[Skip]:
