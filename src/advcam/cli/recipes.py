@@ -1,4 +1,4 @@
-"""Settings of the steps under a name."""
+"""Recipes: named settings of the steps."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Table = dict[str, Any]
 
 
 def names() -> list[str]:
-    """The recipes that come with advcam."""
+    """Returns the names of the recipes that come with advcam."""
     return sorted(Path(entry.name).stem for entry in files("advcam.recipes").iterdir() if entry.name.endswith(".toml"))
 
 
 def tables(reference: str | None) -> dict[str, Table]:
-    """The settings of each step in a recipe: one that comes with advcam, or a TOML file with tables such as ``[segment]``.
+    """Returns each step's settings in a recipe: one of advcam's, or a TOML file with tables such as ``[segment]``.
 
-    ``segment = "deeplab-v2"`` stands for that recipe's table, ``like = "deeplab-v2"`` in a table for what the table leaves out.
+    ``segment = "deeplab-v2"`` takes that recipe's table; ``like = "deeplab-v2"`` in a table takes the settings it leaves out.
 
     Raises:
-        SettingsError: no such recipe, not TOML, or a table that is no step.
+        SettingsError: no such recipe, invalid TOML, or a table that is not a step's.
     """
     if reference is None:
         return {}
@@ -34,10 +34,10 @@ def tables(reference: str | None) -> dict[str, Table]:
 
 
 def recipe(reference: str | None, step: str) -> Table:
-    """A step's settings in a recipe.
+    """Returns a step's settings in a recipe.
 
     Raises:
-        SettingsError: as :func:`tables`, or the recipe has none for this step.
+        SettingsError: as in :func:`tables`, or the recipe has no settings for this step.
     """
     held = tables(reference)
     if reference is not None and step not in held:
@@ -59,7 +59,7 @@ def _read(reference: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"--recipe {reference}: not TOML: {error}") from None
-    except (ValueError, RecursionError):  # more digits, or more brackets, than Python reads
+    except (ValueError, RecursionError):  # more digits or deeper nesting than Python parses
         raise SettingsError(
             f"--recipe {reference}: not TOML that can be read: a number too long or nested too deeply"
         ) from None
