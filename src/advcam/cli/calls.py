@@ -106,8 +106,7 @@ def step(args: Namespace) -> Outcome:
 def _as_the_run_has_it(
     args: Namespace, step: str, recipe: Mapping[str, Any], run: RunFolder | None, reporter: Reporter
 ) -> tuple[Any, set[str]]:
-    """Returns a step's config (what is typed now < the run's record < a recipe < the defaults, the first winning) and the names
-    of its typed settings.
+    """Returns a step's config (defaults < recipe < the run's record < typed now) and the names of its typed settings.
 
     With a recipe, only settings that were typed are taken from the run's record.
     """

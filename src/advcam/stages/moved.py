@@ -1,4 +1,4 @@
-"""A run whose images lie somewhere else now."""
+"""Runs whose images have been moved to another folder."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .context import Context, save_data
 
 
 def folder_of(data: Dataset) -> Path:
-    """The folder that the images of a run lie in."""
+    """Returns the folder of a run's images."""
     item = data.items[0]
     return item.path.parents[len(PurePosixPath(item.id).parts) - 1]
 
 
 def moved(context: Context, images: Path) -> Context:
-    """The same run with its images in another folder, where all of them must be, by name and content; the run keeps that.
+    """Points a run to another folder of images, which must hold all of them by name and content, and records it.
 
     Args:
         context: the run.
-        images: the folder (or a VOC folder around it).
+        images: the folder (or the VOC folder that contains it).
 
     Raises:
-        RunError: an image is missing there, or is another.
-        DataError: no such folder, or no image in it.
+        RunError: an image is missing there, or differs.
+        DataError: there is no such folder, or no image in it.
     """
     folder = images_of(images, images).resolve()
     if folder == folder_of(context.data):
