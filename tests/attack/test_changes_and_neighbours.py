@@ -245,5 +245,5 @@ def test_another_number_of_threads_is_said(mine):
     said = subprocess.run(
         [sys.executable, "-m", "advcam", "classify", "--run", run, "--workers", "0"], capture_output=True, text=True, check=True
     )
-    assert "was begun with 7 threads" in said.stderr
-    assert "OMP_NUM_THREADS=7 keeps them" in said.stderr
+    assert "was started with 7 threads" in said.stderr
+    assert "OMP_NUM_THREADS=7 avoids that" in said.stderr

@@ -203,7 +203,7 @@ def test_two_processes_segment(run):
     refused = subprocess.run(
         [*command[: command.index("--redo")], "--quiet"], capture_output=True, text=True, env=os.environ, timeout=300
     )
-    assert "advcam segment alone runs in several processes" in refused.stderr
+    assert "only advcam segment runs in several processes" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_pixel_labels_that_cannot_be_used(run, scenes, few, tmp_path, capsys):
     scored = (scenes / "eval.txt").read_text().split()[0]
     assert f"names '{scored}', which is scored on" in said(scored)
     assert "names every training image, so none is left for --mode weak" in said(train)
-    assert "--masks says where those of" in said(train.split()[0], "--masks", str(tmp_path / "nowhere"))
+    assert "give the masks of" in said(train.split()[0], "--masks", str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     assert "1 of 1 images have no mask" in said(train.split()[0], "--masks", str(tmp_path / "empty"))
     state = json.loads((run / "run.json").read_text())
@@ -325,7 +325,7 @@ def test_masks_of_one_bit_and_ids_that_are_no_class(run, scenes, few, tmp_path, 
     save_mask(tmp_path / "masks" / f"{names[2]}.png", np.full((64, 64), 99, np.uint8))
     words = ["semi", "--run", str(run), "--pixel-labels", str(few), "--masks", str(tmp_path / "masks"), *SMALL]
     assert main([*words, "--mode", "labelled"]) == 0
-    assert "masks hold ids 99, which are no classes of this run and count as background" in capsys.readouterr().err
+    assert "masks hold ids 99, which are not classes of this run and count as background" in capsys.readouterr().err
 
 
 def test_names_that_are_no_images_are_listed(run, scenes, few, tmp_path, capsys):

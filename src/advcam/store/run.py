@@ -186,7 +186,7 @@ class RunFolder:
         if made and made["key"] != key:
             settled = {"precision": made["precision"]}
             what = _difference(made["config"] | settled, {"precision": None} | config)
-            what = what or f"a file that they name, or {before or 'the data'}, has changed"
+            what = what or f"a file that they name has changed, or so has {before or 'the data'}"
             raise RunError(
                 f"{self.folder(step)}: was made with other settings ({what}); start another run, or"
                 f" `advcam {step} --run {self.root} --redo` with the options to change drops it and what follows from it"
