@@ -159,9 +159,7 @@ def reopen(
     run = open_run(root)
     made_with = run.state()["about"]["seed"]
     if seed is not None and seed != made_with:
-        raise RunError(
-            f"{root}: was started with --seed {made_with}, got --seed {seed}; a seed is a whole run's, use another --out"
-        )
+        raise RunError(f"{root}: was started with --seed {made_with}, got --seed {seed}; a run has one seed, use another --out")
     context = Context(run, load_data(run), made_with, runtime, reporter, own)
     return moved(context, images) if images else context
 
@@ -228,7 +226,7 @@ def run_step(context: Context, step: str, config: Any, given: Iterable[str], red
         accelerate(runtime)
     if redo:
         gone = runtime.once(lambda: run.drop(step))
-        context.reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
+        context.reporter.say(f"dropped: {', '.join(gone) or 'nothing, there were no files'}")
     runtime.once(lambda: run.plan(step, config.record(), given))
     skipped = STEPS[step].run(context, config)
     runtime.once(lambda: write_card(run, context.data, step))

@@ -43,18 +43,18 @@ def check_images(context: Context) -> None:
     gone = [item.path for item in items if not item.path.is_file()]
     if gone:
         raise RunError(
-            f"{root}: {len(gone)} of its {len(items)} images are gone, the first {gone[0]}; put them back, or say where they"
-            " are now: --images DIR"
+            f"{root}: {len(gone)} of its {len(items)} images are missing, the first {gone[0]}; restore them, or give their new"
+            " folder: --images DIR"
         )
     changed = [
-        Skip(item.id, f"{item.path}: has changed since this run looked at it")
+        Skip(item.id, f"{item.path}: has changed since this run read it")
         for item in context.reporter.track(items, len(items), "compare the images")
         if item.content is not None and content_of(item.path) != item.content
     ]
     list_skips(root / "changed.csv", changed)
     if changed:
         raise RunError(
-            f"{root}: {len(changed)} of its {len(items)} images have changed since it looked at them, the first"
-            f" {changed[0].image} (all are listed in {root / 'changed.csv'}); put back those that were there and give the same"
-            " command again, or make another run of them as they are: advcam run ... --out ANOTHER"
+            f"{root}: {len(changed)} of its {len(items)} images have changed since it read them, the first"
+            f" {changed[0].image} (all are listed in {root / 'changed.csv'}); restore the originals and give the same command"
+            " again, or start another run with the changed ones: advcam run ... --out ANOTHER"
         )

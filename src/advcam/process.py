@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-STOPPED = "advcam: stopped; the same command goes on from here"
+STOPPED = "advcam: stopped; give the same command again to resume"
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 _MOST = 2**31 - 1

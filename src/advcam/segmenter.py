@@ -200,7 +200,7 @@ def read_record(folder: Path) -> NetworkRecord:
         raise RunError(
             f"{folder}: expected model.json and model.safetensors of a trained network; `--model RUN/4-segment` has them"
         )
-    remedy = "copy the folder from its run again, or train anew: advcam segment (or semi) --run RUN --redo"
+    remedy = "copy the folder from its run again, or train again: advcam segment (or semi) --run RUN --redo"
     try:
         record = read_json(path, NetworkRecord, remedy, "does not describe a trained network")
     except StoreError as error:

@@ -120,7 +120,7 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
     if outputs != classes:
         raise NetworkError(
             f"the classifier has {outputs} outputs, the run {classes} classes ({', '.join(context.data.classes.names)}); it"
-            " must have one for each, in this order; --classes FILE lists all of them where the labels do not"
+            " must have one for each, in this order; if the labels do not name all classes, list them in --classes FILE"
         )
 
 

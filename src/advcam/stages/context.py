@@ -75,7 +75,7 @@ class Context:
         begun = self.run.state()["steps"][name]["threads"]
         if todo and begun != threads:
             self.reporter.say(
-                f"{name}: was started with {begun} threads and goes on with {threads}, so the last digits may differ;"
+                f"{name}: was started with {begun} threads and resumes with {threads}, so the last digits may differ;"
                 f" OMP_NUM_THREADS={begun} avoids that"
             )
         start, ends = time.monotonic(), todo and self.runtime.first
@@ -96,7 +96,7 @@ class Context:
         gone = [path for path in wanted if not path.is_file()]
         if gone:
             self.reporter.say(
-                f"{name}: {len(gone)} of its {len(wanted)} files are gone, the first {gone[0]}; it makes them again"
+                f"{name}: {len(gone)} of its {len(wanted)} files are missing, the first {gone[0]}; makes them again"
             )
             self.run.see_no_links(self.run.folder(name))
             self.run.end(name, 0, done=False)
@@ -108,7 +108,7 @@ class Context:
         if self.run.done(step) and (begun or asked) != "auto":
             return str(begun or asked)  # nothing will be computed, so no warning is due
         if begun and begun != resolve_precision("auto", self.runtime.torch_device()):
-            self.reporter.say(f"{step}: goes on in {begun}, as it was begun")
+            self.reporter.say(f"{step}: resumes in {begun}, in which it was started")
         return resolve_precision(begun or asked, self.runtime.torch_device())
 
 

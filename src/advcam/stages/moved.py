@@ -36,16 +36,16 @@ def moved(context: Context, images: Path) -> Context:
     if missing:
         first = f"{missing[0].id}{missing[0].path.suffix}"
         raise RunError(
-            f"{folder}: lacks {len(missing)} of the run's {len(items)} images, the first {first}; --images takes the folder"
-            f" that holds all that were in {folder_of(context.data)}"
+            f"{folder}: lacks {len(missing)} of the run's {len(items)} images, the first {first}; give --images the folder that"
+            f" holds all images of {folder_of(context.data)}"
         )
-    for item in context.reporter.track(items, len(items), "look at the images"):
+    for item in context.reporter.track(items, len(items), "compare the images"):
         found = look_at(files[item.id])
         if found.size != item.size or (item.content and found.content != item.content):
             was, now = (f"{size[1]}x{size[0]}" for size in (item.size, found.size))
             raise RunError(
                 f"{files[item.id]}: is {now}, the run's image of this name was {was if now != was else 'another of that size'};"
-                " --images takes the images that the run was made of"
+                " give --images the folder of the images that the run was made from"
             )
 
     def here(part: tuple[Item, ...]) -> tuple[Item, ...]:

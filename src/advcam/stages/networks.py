@@ -96,8 +96,8 @@ def check_classes(context: Context) -> ClassifierRecord:
     if made.classes != now:
         names = [", ".join(f"{c['id']} {c['name']}" for c in listed) for listed in (made.classes, now)]
         raise RunError(
-            f"{context.run.root}: the classifier was made for the classes {names[0]}, the run has {names[1]} now; put"
-            " data.json back, or start another run"
+            f"{context.run.root}: the classifier was made for the classes {names[0]}, the run has {names[1]} now; restore"
+            " data.json, or start another run"
         )
     return made
 

@@ -140,7 +140,7 @@ def look_at_truth(
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of ground-truth masks; check --masks")
     check, there, missing = TruthCheck(folder, classes), list[Item](), list[Skip]()
-    for item in reporter.track(items, len(items), "look at the masks"):
+    for item in reporter.track(items, len(items), "check the masks"):
         try:
             check.look(item, read_truth(folder, item))
         except StoreError as error:

@@ -18,7 +18,7 @@ from .alone import LOCK
 from .atomic import BEGINNING, read_json, remove, sweep, write_json
 from .records import LAYOUT, About, ClassRecord, RunRecord, StepRecord
 
-RESTORE = "put back what advcam wrote, or start another run"
+RESTORE = "restore the file that advcam wrote, or start another run"
 """Advice for a damaged file of a run, for error messages."""
 
 
@@ -189,7 +189,8 @@ class RunFolder:
             what = what or f"a file that they name has changed, or so has {before or 'the data'}"
             raise RunError(
                 f"{self.folder(step)}: was made with other settings ({what}); start another run, or"
-                f" `advcam {step} --run {self.root} --redo` with the options to change drops it and what follows from it"
+                f" give `advcam {step} --run {self.root} --redo` with the options to change: it deletes this step and those that"
+                " depend on it"
             )
         if made and made["state"] == "done":
             return False
