@@ -47,14 +47,14 @@ def check_images(context: Context) -> None:
             " folder: --images DIR"
         )
     changed = [
-        Skip(item.id, f"{item.path}: has changed since this run read it")
+        Skip(item.id, f"{item.path}: has changed since this run looked at it")
         for item in context.reporter.track(items, len(items), "compare the images")
         if item.content is not None and content_of(item.path) != item.content
     ]
     list_skips(root / "changed.csv", changed)
     if changed:
         raise RunError(
-            f"{root}: {len(changed)} of its {len(items)} images have changed since it read them, the first"
+            f"{root}: {len(changed)} of its {len(items)} images have changed since it looked at them, the first"
             f" {changed[0].image} (all are listed in {root / 'changed.csv'}); restore the originals and give the same command"
             " again, or start another run with the changed ones: advcam run ... --out ANOTHER"
         )

@@ -108,7 +108,7 @@ def test_an_image_that_changes_while_a_step_reads_it_stops_the_step(climbed, mon
     data, run = climbed
     monkeypatch.setattr(preflight, "check_images", lambda context: repainted(data / "images" / "scene-00004.png"))
     assert main(["climb", "--run", str(run), "--redo", "--quiet"]) == 2
-    assert "scene-00004.png: has changed since this run read it" in capsys.readouterr().err
+    assert "scene-00004.png: has changed since this run looked at it" in capsys.readouterr().err
 
 
 def test_predictions_are_made_again_for_other_content_alone(trained, scenes, tmp_path):
