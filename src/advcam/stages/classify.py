@@ -25,7 +25,7 @@ from advcam.training import ImageLoss, NetworkTraining, Plan, fit
 from .context import Context
 from .start import Start
 
-from torchmetrics.functional.classification import binary_average_precision  # isort: skip  (needs the mend of advcam.models)
+from torchmetrics.functional.classification import binary_average_precision  # isort: skip  (needs the fix in advcam.models)
 
 
 OF_BACKBONE = ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier")

@@ -189,7 +189,7 @@ class RunFolder:
             what = what or f"a file that they name has changed, or so has {before or 'the data'}"
             raise RunError(
                 f"{self.folder(step)}: was made with other settings ({what}); start another run, or"
-                f" `advcam {step} --run {self.root} --redo` with the options to change (it deletes this step and every step that"
+                f" `advcam {step} --run {self.root} --redo` with the options to change (it deletes this step and all that"
                 " depends on it)"
             )
         if made and made["state"] == "done":
