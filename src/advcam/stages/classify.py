@@ -125,7 +125,7 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
 
 
 def planned_start(context: Context, config: ClassifyConfig) -> Start:
-    """Returns what networks of later steps will start from, with untrained weights in place of the classifier's."""
+    """Returns what networks of later steps will start from, with the classifier's initial weights, before it is trained."""
     state = (lambda: None) if config.own else (lambda: build(config, len(context.data.classes))[0].state_dict())
     return Start(config.network, state, config.weights, config.from_scratch)
 
@@ -171,7 +171,7 @@ def run(context: Context, config: ClassifyConfig) -> list[Skip]:
 
 
 def split_for_scoring(context: Context, holdout: float, given: bool = False) -> tuple[list[Item], list[Item], str]:
-    """Returns the images to train on (none if the classifier is given), those to measure on, and a name for the latter."""
+    """Returns the images to train on, those to measure on, and a name for the latter; a given classifier trains on none."""
     train, scored = list(context.data.train), list(context.data.eval)
     if scored:
         return train, scored, "eval list"

@@ -124,7 +124,7 @@ def preflight(context: Context, config: SemiConfig, start: Start) -> None:
 
 
 def check(context: Context, config: SemiConfig) -> list[int]:
-    """Checks the list and all masks; returns the ids in the masks made by hand that are not classes of the run.
+    """Checks the list and all masks before anything is deleted; returns ids in masks made by hand that are not classes.
 
     Raises:
         DataError: the list names no training image, or an image for scoring; or there is no folder of masks.

@@ -45,7 +45,7 @@ def by_map(first: Float[Tensor, "k h w"]) -> Bool[Tensor, "2 k h w"]:
 def by_truth(
     mask: Float[Tensor, "y x"], part: Float[Tensor, "y x"], ids: Sequence[int], size: tuple[int, int]
 ) -> Bool[Tensor, "3 k h w"]:
-    """Returns the cells of the class's telling parts, of the rest of its objects, and of the background, by majority of area.
+    """Returns the cells of the class's telling parts, of the rest of its objects, and of the background, by largest area.
 
     Args:
         mask: class positions, 0 background.

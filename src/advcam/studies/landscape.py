@@ -52,7 +52,7 @@ def gradient(network: Classifier, x: Float[Tensor, "c 3 y x"], target: Tensor, s
 
 
 def attacked(network: Classifier, x: Float[Tensor, "c 3 y x"], target: Tensor, s: ClimbSettings) -> Float[Tensor, "c 3 y x"]:
-    """Returns the attacked image, ``x^t = x^(t-1) - xi dL/dx`` for T steps: the climb with the opposite sign."""
+    """Returns the attacked image, ``x^t = x^(t-1) - xi dL/dx`` for T steps: the climb downwards, without penalty."""
     for _ in range(s.steps):
         x = ascend(x[:, None], -gradient(network, x, target, s)[:, None], s)[:, 0]
     return x
