@@ -83,7 +83,7 @@ def test_a_recipe_of_ones_own(run, tmp_path, capsys):
     for text, said in {
         "[segment]\nnetwrk = 'fpn'\n": "there is no setting 'netwrk'; did you mean network?",
         "[segment]\nema = 'much'\n": "ema is a number such as 0.99; got 'much'",
-        "[segmnt]\n": "has 'segmnt', which is no table of a step; did you mean segment or semi?",
+        "[segmnt]\n": "has 'segmnt', which is not a table of a step; did you mean segment or semi?",
         "[semi]\n": "has settings for semi, none for segment",
         "network =": "not TOML",
     }.items():
@@ -91,7 +91,7 @@ def test_a_recipe_of_ones_own(run, tmp_path, capsys):
         assert segment(run, "--recipe", str(tmp_path / "mine.toml")) == 2
         assert said in capsys.readouterr().err
     assert segment(run, "--recipe", "deeplab") == 2
-    assert "no recipe is called 'deeplab', and it is no .toml file; did you mean deeplab-v2?" in capsys.readouterr().err
+    assert "no recipe is called 'deeplab', and it is not a .toml file; did you mean deeplab-v2?" in capsys.readouterr().err
     assert (run / "4-segment" / "model.safetensors").is_file(), "a mistake costs nothing"
 
 

@@ -54,20 +54,20 @@ def _read(reference: str) -> dict[str, Any]:
     elif reference in names():
         text = (files("advcam.recipes") / f"{reference}.toml").read_text(encoding="utf-8")
     else:
-        raise SettingsError(f"no recipe is called {reference!r}, and it is no .toml file; {known(reference, names())}")
+        raise SettingsError(f"no recipe is called {reference!r}, and it is not a .toml file; {known(reference, names())}")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"--recipe {reference}: not TOML: {error}") from None
     except (ValueError, RecursionError):  # more digits or deeper nesting than Python parses
         raise SettingsError(
-            f"--recipe {reference}: not TOML that can be read: a number too long or nested too deeply"
+            f"--recipe {reference}: not TOML that can be read: a number is too long, or it is nested too deeply"
         ) from None
 
 
 def _table(reference: str, step: str, table: Any) -> Table:
     if step not in STEPS or not isinstance(table, (dict, str)):
-        raise SettingsError(f"--recipe {reference}: has {step!r}, which is no table of a step; {known(step, STEPS)}")
+        raise SettingsError(f"--recipe {reference}: has {step!r}, which is not a table of a step; {known(step, STEPS)}")
     own = {"like": table} if isinstance(table, str) else table
     if "like" not in own:
         return dict(own)

@@ -23,7 +23,7 @@ class CheckConfig(DataConfig):
 
     masks: Path | None = option(
         None,
-        "ground truth, ID.png with class ids, looked at too: of the images for scoring, or of all",
+        "ground truth, ID.png with class ids, to check too: of the images for scoring, or of all",
         flag="masks",
         common=True,
     )

@@ -73,7 +73,7 @@ class ExportConfig(Config):
     model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
     out: Path = option(help=".onnx, or .pt2 (torch.export); FILE.json beside it tells how it is used", flag="out", common=True)
     size: tuple[int, int] | None = option(
-        None, "height and width, multiples of 32, of the only images that it takes; none: of any, where it can be written so",
+        None, "fixed height and width of the images, multiples of 32; none: any, if the network can be exported so",
         flag="size", common=True, example="512x640",
     )  # fmt: skip
 

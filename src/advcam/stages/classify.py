@@ -65,7 +65,7 @@ class ClassifyConfig(NetworkTraining):
         0.1, "share of the training images kept for measuring where no list for scoring is given", least=0, below=1
     )
     long_sides: tuple[int, int] | None = option(
-        None, "range of the longer side of the training views, pixels; takes the place of scales", example="320,640", most=10**6
+        None, "range of the longer side of the training views, pixels; replaces scales", example="320,640", most=10**6
     )
     frozen: tuple[str, ...] = option((), "prefixes of the names of parameters that are frozen", example="conv1,bn1")
 

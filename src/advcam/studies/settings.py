@@ -32,7 +32,7 @@ class StudyConfig(PresetConfig):
         common=True, example="0,0.5,1",
     )  # fmt: skip
     longest: int | None = option(
-        None, "highest T to look at; none: the run's, twice that in iterations and growth", flag="longest", least=1, common=True
+        None, "largest T; none: the run's, twice that in iterations and growth", flag="longest", least=1, common=True
     )
     resamples: int = option(1000, "bootstrap resamples", flag="resamples", least=20, most=10**6)
     parts: Path | None = option(None, "growth: folder of telling parts ID.png of generated scenes", flag="parts")

@@ -59,7 +59,7 @@ class Learnt(Training):
     scales: tuple[float, float] = (0.5, 1.5)
     frozen: bool = option(True, "keep the backbone frozen, as published; False trains it too")
     beta: float = option(10.0, "power of the affinities in the walk", least=1e-3, most=1000)
-    log2_steps: int = option(8, "the walk takes 2 to this power steps", least=0, most=20)
+    log2_steps: int = option(8, "log2 of the number of steps of the walk", least=0, most=20)
     radius: int = option(5, "radius of the walk's neighbourhood, cells", least=2, most=100)
     pair_radius: int = option(5, "radius of the pairs trained on, cells", least=2, most=100)
 
