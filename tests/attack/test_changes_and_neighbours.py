@@ -66,7 +66,7 @@ def test_a_step_stops_before_it_uses_or_drops_anything_and_names_what_changed(ch
     assert main(again) == 2
     said = capsys.readouterr().err
     assert "1 of its 24 images have changed" in said
-    assert "put back" in said
+    assert "restore the originals" in said
     assert "--out ANOTHER" in said
     with (run / "changed.csv").open() as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["scene-00004"]

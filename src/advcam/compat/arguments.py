@@ -113,7 +113,7 @@ def check_reshape(
         laid = _laid(reshape, raw[network.nth], layer)
         if laid.shape != used.shape or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
             raise InputError(
-                f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, but AdvCAM itself {tuple(used.shape)}, with"
+                f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, where AdvCAM makes {tuple(used.shape)}, with"
                 f" other values or in another order. {_LEAVE_OUT}"
             )
 
