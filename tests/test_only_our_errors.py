@@ -387,7 +387,7 @@ def test_what_the_compatible_classes_advise(net, images):
     with pytest.raises(InputError, match="wrap the model in a module that takes the images alone and adds them"):
         captum.AdvCAM(net, net.body).attribute(images, 1, additional_forward_args=3)
     assert captum.AdvCAM(Scaled(3), net.body, steps=1).attribute(images, 1).shape == (3, 1, 10, 14)
-    with pytest.raises(SettingsError, match="give as layer the module whose output goes into this one"):
+    with pytest.raises(SettingsError, match="give as layer the module whose output is this one's input"):
         captum.AdvCAM(net, net.body).attribute(images, 1, attribute_to_layer_input=True)
     assert captum.AdvCAM(net, net.stem, steps=1).attribute(images, 1).shape == (3, 1, 20, 28)
     with pytest.raises(SettingsError, match="make the object with mirror=True"):

@@ -99,7 +99,7 @@ def test_a_step_goes_on_in_the_precision_it_was_begun_in(begun):
     (begun / "1-classify" / "model.safetensors").unlink()
     again = advcam("classify", "--run", begun, "--train-precision", "auto", **EMULATED["avx2"])
     assert again.returncode == 0
-    assert "classify: goes on in bfloat16, as it was begun" in again.stderr
+    assert "classify: resumes in bfloat16, in which it was started" in again.stderr
     assert precision(begun, "classify") == "bfloat16"
     refused = advcam("classify", "--run", begun, "--train-precision", "float32")
     assert refused.returncode == 2

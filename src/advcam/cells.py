@@ -1,4 +1,4 @@
-"""Cells of a CSV file that a spreadsheet would run as a formula, marked as text."""
+"""Marks cells of a CSV file as text if a spreadsheet would run them as formulas."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _MARKED = re.compile(r"'+[=+\-@\t\r\n]")
 
 
 def as_text(cell: object) -> str:
-    """A cell as it is written: an apostrophe in front of text that begins as a formula, as spreadsheets mark text.
+    """Returns a cell's text, with an apostrophe in front if it begins like a formula, as spreadsheets mark text.
 
-    Numbers stay numbers. :func:`as_read` gives the text back.
+    Numbers stay numbers. :func:`as_read` is the inverse.
 
     Example:
         >>> as_text("=SUM(A1)"), as_text(-0.5), as_text("cat")
@@ -23,7 +23,7 @@ def as_text(cell: object) -> str:
 
 
 def as_read(cell: str) -> str:
-    """The text that :func:`as_text` wrote.
+    """Returns the text of a cell that :func:`as_text` wrote.
 
     Example:
         >>> as_read("'=SUM(A1)"), as_read("'tis")

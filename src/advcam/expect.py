@@ -1,4 +1,4 @@
-"""Arguments of public functions, seen to be what they must be before anything is computed."""
+"""Checks of the arguments of public functions, before anything is computed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _KINDS = {
 
 
 def expect(value: object, kind: type | tuple[type, ...], what: str) -> None:
-    """Sees that an argument is of a kind; True and False are no numbers.
+    """Checks that an argument is of a type; True and False do not count as numbers.
 
     Raises:
-        InputError: it is not; says what was expected and what came.
+        InputError: it is not; the message says what was expected and what came.
     """
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InputError(f"expected {what}, got {type(value).__name__}")
@@ -40,19 +40,19 @@ def expect(value: object, kind: type | tuple[type, ...], what: str) -> None:
 def expect_tensor(
     value: object, name: str, kind: str = "float", shape: str = "", *, finite: bool = False, beside: Tensor | None = None
 ) -> None:
-    """Sees that an argument is a plain tensor, with values, on which torch computes.
+    """Checks that an argument is a dense tensor that holds values (not sparse, nested or meta).
 
     Args:
         value: the argument.
         name: of the argument.
-        kind: of its values: ``float``, ``whole numbers``, ``booleans``, ``numbers`` (either of the first two), or the second or
-            the fourth followed by ``or booleans``.
-        shape: a word for each dimension, such as ``k h w``; none if any number of them will do.
-        finite: whether NaN and infinity are refused; costs a pass over the values.
-        beside: a tensor on whose device it has to be.
+        kind: type of its values: ``float``, ``whole numbers``, ``booleans``, ``numbers`` (either of the first two), or the
+            second or the fourth followed by ``or booleans``.
+        shape: a word for each dimension, such as ``k h w``; empty accepts any number of dimensions.
+        finite: refuse NaN and infinity; costs a pass over the values.
+        beside: a tensor whose device it must share.
 
     Raises:
-        InputError: it is not; says what was expected, what came, and what to do.
+        InputError: it is not; the message says what was expected, what came, and what to do.
     """
     form = kind + (f" [{', '.join(shape.split())}]" if shape else "")
     if not isinstance(value, Tensor):
@@ -72,14 +72,14 @@ def expect_tensor(
 
 
 def expect_number(value: object, name: str, least: float = -MAX_VALUE, most: float = MAX_VALUE) -> float:
-    """A finite number (Python's or numpy's, no tensor, not True or False) from ``least`` to ``most``, as a float.
+    """Returns a finite number from ``least`` to ``most`` as a float; takes Python's and numpy's, not tensors or booleans.
 
     Raises:
-        InputError: it is not; says what was expected and what came.
+        InputError: it is not; the message says what was expected and what came.
     """
     try:
         given = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number too large for a float
         given = math.nan
     if not (math.isfinite(given) and least <= given <= most):
         raise InputError(f"{name} {describe(value)}: expected a number from {least:g} to {most:g}")
@@ -87,10 +87,10 @@ def expect_number(value: object, name: str, least: float = -MAX_VALUE, most: flo
 
 
 def expect_whole(value: object, name: str, least: int = -(2**63), most: int = 2**63 - 1) -> int:
-    """A whole number (Python's or numpy's, no tensor, not True or False) from ``least`` to ``most``, as an int.
+    """Returns a whole number from ``least`` to ``most`` as an int; takes Python's and numpy's, not tensors or booleans.
 
     Raises:
-        InputError: it is not; says what was expected and what came.
+        InputError: it is not; the message says what was expected and what came.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
         limits = (
@@ -101,12 +101,12 @@ def expect_whole(value: object, name: str, least: int = -(2**63), most: int = 2*
 
 
 def expect_list(value: Any, name: str) -> list[Any]:
-    """The entries of a sequence, a range, or an array of one dimension; text is none.
+    """Returns the entries of a sequence, a range, or a one-dimensional array; text is refused.
 
     Raises:
         InputError: it is something else.
     """
-    with contextlib.suppress(Exception):  # whatever another's objects raise where they are no lists
+    with contextlib.suppress(Exception):  # foreign objects may raise anything
         listed = (isinstance(value, Sequence) and not isinstance(value, (str, bytes))) or value.ndim == 1
         if listed and len(value) <= MAX_ENTRIES:
             return list(value.tolist() if hasattr(value, "tolist") else value)
@@ -114,7 +114,7 @@ def expect_list(value: Any, name: str) -> list[Any]:
 
 
 def expect_size(value: object, name: str = "size", most: int = MAX_PIXELS) -> tuple[int, int]:
-    """A size (H, W) of at least one pixel and at most ``most`` of them.
+    """Returns a size (H, W) of at least one and at most ``most`` pixels.
 
     Raises:
         InputError: it is something else, or larger.
@@ -126,10 +126,10 @@ def expect_size(value: object, name: str = "size", most: int = MAX_PIXELS) -> tu
 
 
 def describe(value: object) -> str:
-    """What came, for a message: a tensor by type and shape, anything else as it is written, in one short line."""
+    """Describes a value for a message in one short line: a tensor by type and shape, anything else by its repr."""
     try:
         if isinstance(value, Tensor):
             return "(a nested tensor)" if value.is_nested else f"(a {value.dtype} tensor {tuple(value.shape)})"
         return shorten(repr(value), 80, placeholder=" ...")
-    except Exception:  # whatever another's object raises when it is written
+    except Exception:  # a foreign object's repr may raise anything
         return f"(a {type(value).__name__})"

@@ -1,83 +1,83 @@
-"""What a file from somebody else may ask of this machine, in one place. More is refused with a message before it is read."""
+"""All limits on files from elsewhere and on arguments. Files beyond a limit are refused with a message before they are read."""
 
 from __future__ import annotations
 
 MIN_SIDE = 16
-"""Pixels: shortest side of an image."""
+"""Shortest side of an image, pixels."""
 
 MAX_PIXELS = 100_000_000
-"""Pixels of an image, a mask, or a mask drawn from regions."""
+"""Most pixels of an image, a mask, or a mask drawn from regions."""
 
 MAX_PIXELS_AT_ONCE = 50_000_000
-"""Pixels that are decoded at once while a data set is looked at; a larger image is decoded alone."""
+"""Pixels that are decoded at once while a data set is read; a larger image is decoded alone."""
 
 MAX_IMAGE_BYTES = 2**30
-"""Bytes of an image or mask file."""
+"""Most bytes of an image or mask file."""
 
 IGNORE = 255
-"""The id of pixels of a mask that are neither learnt from nor scored."""
+"""The id of mask pixels that are ignored in training and scoring."""
 
 MAX_CLASSES = IGNORE - 1
-"""Classes of a run: ids of an 8-bit mask without 0, background, and 255, ignored."""
+"""Most classes of a run: the ids of an 8-bit mask without 0 (background) and 255 (ignored)."""
 
 MAX_MAP_VALUES = 2**29
-"""Values of all arrays that are read of a map file or a part of a study: 254 maps at stride 4 of 30 megapixels."""
+"""Most values in all arrays of a map file or of a study's part: 254 maps at stride 4 of a 30-megapixel image."""
 
 MAX_RECORD_BYTES = 2**30
-"""Bytes of a JSON file of a run."""
+"""Most bytes of a JSON file of a run."""
 
 MAX_NAME_BYTES = 240
-"""Bytes of one part of an image's name without its suffix: file systems take 255, of which the masks' suffix needs some."""
+"""Most bytes of one part of an image's name without suffix: file systems allow 255, some needed for the masks' suffix."""
 
 MAX_PATH_BYTES = 4096
-"""Bytes of a path: no file system takes more."""
+"""Most bytes of a path: no file system allows more."""
 
 MAX_DIGITS = 4000
-"""Digits of a whole number in COCO's JSON."""
+"""Most digits of a whole number in COCO's JSON."""
 
 MAX_NUMBER = 1e15
-"""No number of a file that means pixels or ids is as large."""
+"""Bound on numbers in files that are pixels or ids."""
 
-# What arguments of functions may ask for.
+# Limits on arguments of functions.
 
 MAX_VALUE = 1e30
-"""Of a setting: float32 ends at 3e38, so that this can still be multiplied with another number."""
+"""Largest value of a setting: float32 ends at 3e38, so a product with another number still fits."""
 
 MAX_ENTRIES = 10**6
-"""Entries of a list that is an argument."""
+"""Most entries of a list given as an argument."""
 
 MAX_SCALE = 16.0
-"""By which an image is enlarged."""
+"""Largest scale of an image."""
 
 MAX_GRID = 256
-"""Pixels to a multiple of which a size is rounded up."""
+"""Largest number of pixels to a multiple of which a size is rounded up."""
 
 MAX_CELLS = 2**31
-"""Cells of maps in all."""
+"""Most cells of all maps together."""
 
 MAX_COUNTS = 2**27
-"""Counts of a confusion matrix or a sweep, numbers that a bootstrap draws."""
+"""Most counts of a confusion matrix or a sweep, and most numbers that a bootstrap draws."""
 
 MAX_COSTS = 2**28
-"""Costs of labels at pixels."""
+"""Most costs (labels times pixels) of the unary term."""
 
 MAX_WEIGHT = 1e6
-"""Of a kernel of the dense CRF, and of two labels beside each other: float32 still tells probabilities apart."""
+"""Largest weight of a kernel of the dense CRF, and of a pair of labels; float32 still tells probabilities apart."""
 
 MAX_RADIUS = 256
-"""Of a neighbourhood, in cells or pixels."""
+"""Largest radius of a neighbourhood, in cells or pixels."""
 
 MAX_LOG2_STEPS = 20
-"""Of a random walk."""
+"""Largest log2 of the steps of a random walk."""
 
 MAX_PAIRS = 2**26
-"""Pairs of neighbours in a random walk, about 3 GB."""
+"""Most pairs of neighbours in a random walk, about 3 GB."""
 
 MAX_CLIMB_STEPS = 10**5
-"""T of a climb."""
+"""Largest T of a climb."""
 
 MAX_OPTION = 16_384
-"""Of a number in an option of a backbone."""
+"""Largest number in an option of a backbone."""
 
 MAX_SEED = 2**32 - 1
-"""Seeds are multiplied with epochs and positions, which still are 64 bits then."""
+"""Largest seed: seeds are multiplied by epochs and positions, and the product must fit 64 bits."""

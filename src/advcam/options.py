@@ -1,4 +1,4 @@
-"""Options: what can be set of a step or a command, each spelled once, as metadata of the field of a frozen config."""
+"""Options of steps and commands, each defined once, as metadata of a field of a frozen config."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from advcam.limits import MAX_VALUE
 
 C = TypeVar("C", bound="Config")
 Layer = Mapping[str, Any]
-"""Some settings by name."""
+"""Settings by name."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option, as :func:`option` describes it.
+    """One option, as described by :func:`option`.
 
     Args:
-        name: of the config's field; the ``KEY`` of ``KEY=VALUE``.
-        kind: its annotation.
-        default: ``MISSING`` where it must be given.
-        help: what it is, its unit included.
-        flag: on the command line, without dashes; None is for ``KEY=VALUE`` alone.
-        symbol: in the paper.
-        choices: the only values.
-        least: the smallest value, or of a tuple's entries; None has no limit.
-        most: the greatest value.
-        above: a value that it must exceed.
-        below: a value that it must stay below.
-        example: of a value, as it is typed.
-        common: shown by ``--help``; others by ``--help-all``.
-        replaces: options that a lower layer set and that mean nothing any more where this one is set.
-        file: names a file, so it is kept as an absolute path.
-        besides: values of it that name none.
+        name: name of the config's field; the ``KEY`` of ``KEY=VALUE``.
+        kind: annotation of the field.
+        default: default value; ``MISSING`` if it must be given.
+        help: help text, with the unit.
+        flag: flag on the command line, without dashes; None if it is set by ``KEY=VALUE`` only.
+        symbol: symbol in the paper.
+        choices: the allowed values.
+        least: smallest value, also of a tuple's entries; None is no limit.
+        most: largest value.
+        above: value that it must exceed.
+        below: value that it must stay below.
+        example: example of a value, as typed.
+        common: shown by ``--help``; other options only by ``--help-all``.
+        replaces: options whose values from lower layers are dropped when this one is set.
+        file: names a file, so it is stored as an absolute path.
+        besides: values of it that do not name a file.
         repeat: typed once for each entry of its tuple.
         positional: typed without a flag.
     """
@@ -68,10 +68,10 @@ class Option:
         return "tuple" in str(self.kind)
 
     def read(self, text: str) -> Any:
-        """The value that a text on the command line stands for.
+        """Parses the value of a text from the command line.
 
         Raises:
-            SettingsError: another kind of value.
+            SettingsError: a value of the wrong type.
         """
         if self._worded:
             return self.value(text)
@@ -84,11 +84,11 @@ class Option:
         return found if found is None or not self._worded or isinstance(found, kinds) else text
 
     def value(self, given: Any) -> Any:
-        """A value from a file or from the command line as this option's kind: lists become tuples, one number a tuple of one,
+        """Converts a value from a file or the command line to this option's type: lists become tuples, a number a 1-tuple,
         words with commas between them a tuple.
 
         Raises:
-            SettingsError: another kind of value.
+            SettingsError: a value of the wrong type.
         """
         entries = given
         if self.several and self._worded and isinstance(given, str):
@@ -104,11 +104,11 @@ class Option:
             raise SettingsError(f"{self.name} is {self.words()}{such and f' such as {such}'}; got {given!r:.60}") from None
 
     def check(self, value: Any) -> Any:
-        """The value as this option keeps it (a whole number where fractions are taken is a float, a list a tuple), seen to be
-        one that can be taken.
+        """Checks a value and returns it in this option's type: a whole number as float where fractions are taken, a list as
+        tuple.
 
         Raises:
-            SettingsError: another kind, none of the choices, or out of range.
+            SettingsError: wrong type, not one of the choices, or out of range.
         """
         try:
             if self._empty(value):
@@ -139,7 +139,7 @@ class Option:
         return low and abs(number) <= self.most and (self.below is None or number < self.below)
 
     def range(self) -> str:
-        """Its limits in words, ``from 2 to 100``, ``at least 0 and below 1``."""
+        """Describes its range: ``from 2 to 100``, ``at least 0 and below 1``."""
         if self.least is not None and self.most < MAX_VALUE and self.below is None:
             return f"from {self.least:.10g} to {self.most:.10g}"
         most = self.most if self.most < MAX_VALUE else None
@@ -147,7 +147,7 @@ class Option:
         return " and ".join(f"{words} {limit:.10g}" for words, limit in limits if limit is not None) or "a finite number"
 
     def words(self) -> str:
-        """The kind of its values in words."""
+        """Describes the type of its values."""
         kind = str(self.kind)
         if self.several:
             count = {1: "two ", 2: "three "}.get(kind.count(","), "") if "..." not in kind else ""
@@ -157,7 +157,7 @@ class Option:
 
 
 def option(default: Any = MISSING, help: str = "", **about: Any) -> Any:
-    """A field of a config that is an option; see :class:`Option`.
+    """Returns a config field that is an option; see :class:`Option`.
 
     Example:
         >>> @dataclass(frozen=True, kw_only=True)
@@ -174,22 +174,22 @@ def option(default: Any = MISSING, help: str = "", **about: Any) -> Any:
 
 
 class Config:
-    """A frozen dataclass, keyword only, whose fields are options. A subclass may give a field another default."""
+    """A frozen, keyword-only dataclass whose fields are options. A subclass may change a field's default."""
 
     def __post_init__(self) -> None:
         check(self)
 
     @classmethod
     def options(cls) -> dict[str, Option]:
-        """Every option by its name."""
+        """Returns all options by name."""
         return {name: made for name, made in options_of(cls).items() if made.help}  # type: ignore[arg-type]
 
     @classmethod
     def from_record(cls, record: Layer) -> Self:
-        """The config that a record describes; what it does not name has its default.
+        """Makes the config from a record; settings that it lacks have their defaults.
 
         Raises:
-            SettingsError: a name that the config does not have, or a value that cannot work.
+            SettingsError: an unknown name or an invalid value.
         """
         if not isinstance(record, Mapping):
             raise SettingsError(f"settings are names with values; got {record!r:.60}")
@@ -200,11 +200,11 @@ class Config:
         return cls(**{name: value for name, value in given.items() if name in own}, **({"changes": changes} if changes else {}))
 
     def record(self) -> dict[str, Any]:
-        """All its settings as plain data; :meth:`from_record` makes the same config of it."""
+        """Returns all settings as plain data; :meth:`from_record` is the inverse."""
         return {f.name: _data(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     def identity(self) -> dict[str, Any]:
-        """All that changes a result, as plain data: the record, where files stand for what they hold."""
+        """Returns everything that changes a result, as plain data: the record, with files replaced by their contents."""
         return self.record()
 
 
@@ -216,7 +216,7 @@ def _known(options: Mapping[str, Option], name: str) -> Option:
 
 @functools.cache
 def options_of(config: type) -> dict[str, Option]:
-    """The fields of a dataclass as options, without metadata of their kind alone; fields that are dataclasses are left out."""
+    """Returns the fields of a dataclass as options (without metadata: type and default only), nested dataclasses left out."""
     hints, about = get_type_hints(config), dict[str, dict[str, Any]]()
     for base in reversed(config.__mro__):
         about |= {
@@ -234,11 +234,11 @@ def _default(described: Any) -> Any:
 
 
 def check(config: Any) -> None:
-    """Sees that every field of a dataclass holds what it may: the kind of its annotation, finite numbers, its option's limits.
-    Values equal what a record of them gives: 1 where fractions are taken is 1.0.
+    """Checks every field of a dataclass (annotated type, finite numbers, its option's limits), and converts it to that type, so
+    that it equals what its record gives.
 
     Raises:
-        SettingsError: one does not; says which, what was expected, and what came.
+        SettingsError: a field is invalid; the message says which, what was expected, and what came.
     """
     for name, described in options_of(type(config)).items():  # type: ignore[arg-type]
         object.__setattr__(config, name, described.check(getattr(config, name)))
@@ -252,21 +252,21 @@ def overlay(
     flags: Layer | None = None,
     forgets: Callable[[str, list[str]], None] = lambda name, others: None,
 ) -> C:
-    """A config laid in layers, later ones winning: its defaults < a recipe < a run's record < ``KEY=VALUE`` < flags.
+    """Makes a config from layers; later ones win: its defaults < a recipe < a run's record < ``KEY=VALUE`` < flags.
 
-    Of options that are dicts the entries are laid over each other. Where a layer sets an option that replaces others (a preset
-    its settings, a backbone its weights), what lower layers said of those goes.
+    Dict options are merged entry by entry. If a layer sets an option that replaces others (a preset its settings, a backbone
+    its weights), values of those from lower layers are dropped.
 
     Args:
         config: the class.
         recipe: settings of a recipe.
-        recorded: settings that a run was given before.
-        pairs: typed as ``KEY=VALUE``.
-        flags: typed as flags.
-        forgets: is told of each option that replaced others, and of these.
+        recorded: settings in a run's record.
+        pairs: settings typed as ``KEY=VALUE``.
+        flags: settings typed as flags.
+        forgets: called with each option that replaced others, and the names of those.
 
     Raises:
-        SettingsError: a name that the config does not have, or a value that cannot work.
+        SettingsError: an unknown name or an invalid value.
     """
     options, chosen = config.options(), dict[str, Any]()
     for layer in (recipe or {}, recorded or {}, {**(pairs or {}), **(flags or {})}):
@@ -283,7 +283,7 @@ def overlay(
 
 
 def key_values(entries: Iterable[str], flag: str, options: Mapping[str, Option] | None = None) -> dict[str, Any]:
-    """``KEY=VALUE`` as a dict, values read as Python's where they can be; those of ``options`` as their kind has it.
+    """Parses ``KEY=VALUE`` entries into a dict; values are read as Python literals if possible, those of ``options`` by type.
 
     Raises:
         SettingsError: an entry without ``=``.
@@ -303,20 +303,20 @@ def key_values(entries: Iterable[str], flag: str, options: Mapping[str, Option] 
 
 
 def literal(text: str) -> Any:
-    """Python's value that a text stands for, or the text."""
+    """Parses a text as a Python literal; returns the text itself if it is none."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):  # the last two: nested by the thousand
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):  # the last two: nested too deeply
         return text
 
 
 def plain(value: Any) -> str:
-    """A value as it is typed on the command line; nothing for none."""
+    """Formats a value as it is typed on the command line; None is empty."""
     return "" if value in (None, {}) else ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def _numbers(value: object) -> Iterable[float]:
-    """All numbers in a value."""
+    """Returns all numbers in a value."""
     if isinstance(value, (int, float)):
         return [] if isinstance(value, bool) else [value]
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()

@@ -1,4 +1,4 @@
-"""The pipeline: a data set becomes a run, whose steps are taken in order, resumed, tried before hours are spent."""
+"""The pipeline: starts or resumes the run of a data set, checks its steps in advance, and runs them in order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelera
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
-    """Where the data set is; see :func:`advcam.data.load`."""
+    """Paths of the data set; see :func:`advcam.data.load`."""
 
     images: Path | None = option(
         None, "folder of images; none: those of a VOC or COCO folder of labels", flag="images", common=True, file=True
@@ -57,21 +57,21 @@ class DataConfig(Config):
 
 
 def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: Reporter, given: bool = False) -> Context:
-    """A new run of a data set, or the same one taken up again, also where its images have moved; they are looked at once.
+    """Starts a run on a data set, or resumes it, even if its images have moved; each image is read once.
 
     Args:
         root: the run's folder.
         data: where the data set is.
-        seed: of everything random.
-        runtime: what to run on.
+        seed: seed of everything random.
+        runtime: device and limits.
         reporter: shows progress.
-        given: whether the classifier is given, so that nothing is trained before the climb.
+        given: whether the classifier is given, so that none is trained.
 
     Raises:
-        DataError: a data set that cannot be used.
+        DataError: the data set cannot be used.
         RunError: the folder holds something else.
     """
-    images = images_of(data.images, data.labels).resolve()  # holds from any folder
+    images = images_of(data.images, data.labels).resolve()  # valid from any working folder
     about: About = {
         "images": str(images),
         "labels": _content(data.labels),
@@ -87,7 +87,7 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
     if (root / "run.json").is_file():
         begun = open_run(root)
         old = begun.state()["about"]
-        same = begun.begun("classify") and {**old, "images": about["images"]} == about  # but for where the images are
+        same = begun.begun("classify") and {**old, "images": about["images"]} == about  # except for the images' folder
         known = RunFolder.create(root, ORDER, old if same else about, _versions())
     if known and known.begun("classify"):
         context = moved(Context(known, load_data(known), seed, runtime, reporter), images)
@@ -106,7 +106,7 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
 
 
 def _content(path: Path | None) -> str | None:
-    """What a file holds, or the files of a VOC or COCO folder, as a hash: a run depends on it, not on the name."""
+    """Returns a hash of a file's contents, or of the files of a VOC or COCO folder; the name does not matter."""
     if path is None or not path.exists():
         return None
     found = [_digest(file) for file in source_files(path)]
@@ -114,7 +114,7 @@ def _content(path: Path | None) -> str | None:
 
 
 def _digest(file: Path) -> str:
-    """``digest`` of a file's bytes in hexadecimal, without holding them: annotation files are large."""
+    """Returns ``digest`` of a file's bytes in hexadecimal, read in chunks since annotation files are large."""
     made = hashlib.sha256(b'"')
     with file.open("rb") as stream:
         while part := stream.read(2**20):
@@ -124,7 +124,7 @@ def _digest(file: Path) -> str:
 
 
 def _announced(context: Context, given: bool) -> Context:
-    """Says what there is to work on: a class that a typing error made shows here, not after hours."""
+    """Reports the number of images and the classes, so that a misspelt class shows now, not hours later."""
     data = context.data
     purpose = "to make masks of (the classifier is given)" if given else "to train on"
     without = f", {len(data.unlabelled)} others in the folder without a label" if data.unlabelled else ""
@@ -143,50 +143,48 @@ def reopen(
     images: Path | None = None,
     own: str | None = None,
 ) -> Context:
-    """A run that was started before.
+    """Opens an existing run.
 
     Args:
         root: the run's folder.
-        seed: None is the run's.
-        runtime: what to run on.
+        seed: must be the run's seed; None accepts any.
+        runtime: device and limits.
         reporter: shows progress.
-        images: where its images are now, if they have moved.
-        own: ``FILE.py:FUNCTION`` of its classifier, where that was typed.
+        images: the folder of its images now, if they have moved.
+        own: ``FILE.py:FUNCTION`` of its classifier, if it was typed.
 
     Raises:
-        RunError: no run, another seed than it was started with, or images that are not the run's.
+        RunError: not a run, a seed other than the run's, or images that are not the run's.
     """
     run = open_run(root)
     made_with = run.state()["about"]["seed"]
     if seed is not None and seed != made_with:
-        raise RunError(
-            f"{root}: was started with --seed {made_with}, got --seed {seed}; a seed is a whole run's, use another --out"
-        )
+        raise RunError(f"{root}: was started with --seed {made_with}, got --seed {seed}; a run has one seed, use another --out")
     context = Context(run, load_data(run), made_with, runtime, reporter, own)
     return moved(context, images) if images else context
 
 
 def plan(context: Context, configs: Mapping[str, Config], given: Mapping[str, Iterable[str]]) -> None:
-    """Records how steps are to be made, so that their own verbs start from it.
+    """Records the settings of steps, so that their own verbs start from them.
 
     Args:
         context: the run.
-        configs: of each step, by its name.
-        given: the names of the settings of each that were typed.
+        configs: config of each step, by name.
+        given: names of the settings that were typed, by step.
     """
     for step, config in configs.items():
         context.run.plan(step, config.record(), given.get(step, ()))
 
 
 def run_all(context: Context, configs: Mapping[str, Config]) -> Path:
-    """Every step in order, then the report; what is done already is not done again. Returns the report's path.
+    """Runs every step in order that is not done yet, writes the report and returns its path.
 
     Args:
         context: the run.
-        configs: of each step, by its name; others have their defaults, or are left out where a run goes without them.
+        configs: config of each step, by name; other steps use their defaults, or are skipped if optional.
 
     Raises:
-        AdvcamError: any step's; what is done is kept.
+        AdvcamError: a step failed; finished work is kept.
     """
     context = replace(context, mend=False)
     steps: dict[str, Any] = {
@@ -207,17 +205,17 @@ def run_all(context: Context, configs: Mapping[str, Config]) -> Path:
 
 
 def run_step(context: Context, step: str, config: Any, given: Iterable[str], redo: bool) -> list[Skip]:
-    """One step, tried before anything is dropped; returns what was left out.
+    """Checks a step before anything is deleted, then runs it; returns the images left out.
 
     Args:
         context: the run.
-        step: its name.
+        step: name of the step.
         config: its settings.
-        given: the names of those that were typed.
-        redo: drop it and what follows from it first.
+        given: names of the settings that were typed.
+        redo: first delete the step and every step that depends on it.
 
     Raises:
-        AdvcamError: the step's; what is done is kept.
+        AdvcamError: the step failed; finished work is kept.
     """
     runtime, run = context.runtime, context.run
     if redo or not run.done(step):
@@ -228,7 +226,7 @@ def run_step(context: Context, step: str, config: Any, given: Iterable[str], red
         accelerate(runtime)
     if redo:
         gone = runtime.once(lambda: run.drop(step))
-        context.reporter.say(f"dropped: {', '.join(gone) or 'nothing, it was not there'}")
+        context.reporter.say(f"dropped: {', '.join(gone) or 'nothing, there were no files'}")
     runtime.once(lambda: run.plan(step, config.record(), given))
     skipped = STEPS[step].run(context, config)
     runtime.once(lambda: write_card(run, context.data, step))
@@ -236,14 +234,14 @@ def run_step(context: Context, step: str, config: Any, given: Iterable[str], red
 
 
 def score(context: Context, config: EvaluateConfig) -> list[Skip]:
-    """Compares a run with ground truth and writes its report anew; returns what was left out.
+    """Scores a run against ground truth and rewrites its report; returns the images left out.
 
     Args:
         context: the run.
-        config: where the ground truth is.
+        config: paths of the ground truth.
 
     Raises:
-        DataError: no ground truth, or a list that names none of the run's images.
+        DataError: no ground truth, or a list with none of the run's images.
         RunError: nothing to score.
     """
     name = context.run.state()["about"]["eval_name"] or "all images of the run"

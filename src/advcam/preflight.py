@@ -1,4 +1,4 @@
-"""What would fail after hours, looked at before the first step: names of images, and that they are as they were."""
+"""Checks before the first step of what would otherwise fail hours later: the images' names, and that none has changed."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from advcam.stages.context import Context, list_skips
 
 
 def check_names(root: Path, data: Dataset) -> None:
-    """Sees that every image can have files in a run folder.
+    """Checks that every image's name fits the files of a run folder.
 
     Raises:
-        DataError: a name that is too long for that.
+        DataError: a name is too long, or the files of one image would need a folder that is a file of another.
     """
     longest, names = root.resolve() / "3-refine" / "confident", {item.id for item in data.items}
     for item in data.items:
         whole = len(os.fsencode(longest / item.id)) + len(".json") > MAX_PATH_BYTES
         if whole or any(len(part.encode()) > MAX_NAME_BYTES for part in item.id.split("/")):
             raise DataError(
-                f"{item.path}: the name is too long for the files of a run (most are {MAX_NAME_BYTES} bytes, and"
+                f"{item.path}: the name is too long for the files of a run (at most {MAX_NAME_BYTES} bytes, and"
                 f" {MAX_PATH_BYTES} with all folders); rename it"
             )
         for above in PurePosixPath(item.id).parents:
             if above.suffix in (".png", ".npz", ".json") and above.with_suffix("").as_posix() in names:
                 raise DataError(
-                    f"{item.path}: its files would lie in a folder {above.name}, which is a file of image"
+                    f"{item.path}: its files would need a folder {above.name}, which is a file of image"
                     f" {above.with_suffix('').as_posix()!r}; rename one"
                 )
 
 
 def check_images(context: Context) -> None:
-    """Sees that the run's images are still there, and as they were, before anything is dropped or begun.
+    """Checks that the run's images still exist and are unchanged, before anything is deleted or computed.
 
     Raises:
-        RunError: some are gone, or have changed since the run looked at them; those are listed in changed.csv.
+        RunError: images are missing, or have changed since the run read them; those are listed in changed.csv.
     """
     items, root = context.data.items, context.run.root
     gone = [item.path for item in items if not item.path.is_file()]
     if gone:
         raise RunError(
-            f"{root}: {len(gone)} of its {len(items)} images are gone, the first {gone[0]}; put them back, or say where they"
-            " are now: --images DIR"
+            f"{root}: {len(gone)} of its {len(items)} images are missing, the first {gone[0]}; restore them, or give their new"
+            " folder: --images DIR"
         )
     changed = [
         Skip(item.id, f"{item.path}: has changed since this run looked at it")
@@ -55,6 +55,6 @@ def check_images(context: Context) -> None:
     if changed:
         raise RunError(
             f"{root}: {len(changed)} of its {len(items)} images have changed since it looked at them, the first"
-            f" {changed[0].image} (all are listed in {root / 'changed.csv'}); put back those that were there and give the same"
-            " command again, or make another run of them as they are: advcam run ... --out ANOTHER"
+            f" {changed[0].image} (all are listed in {root / 'changed.csv'}); restore the originals and give the same command"
+            " again, or start another run with the changed ones: advcam run ... --out ANOTHER"
         )

@@ -1,6 +1,6 @@
-"""How this process waits and keeps memory, where it is the command line: said to OpenMP before torch loads it, and to glibc.
+"""Process-wide settings of the command line: OpenMP's waiting (set before torch loads it), glibc's memory, signals.
 
-As a library advcam changes neither.
+Imported as a library, advcam changes none of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-STOPPED = "advcam: stopped; the same command goes on from here"
+STOPPED = "advcam: stopped; give the same command again to resume"
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 _MOST = 2**31 - 1
@@ -28,17 +28,17 @@ def is_command() -> bool:
 
 
 def share_cores() -> None:
-    """Lets threads that wait for one another sleep; takes effect only before torch is loaded.
+    """Makes OpenMP threads sleep while they wait; takes effect only before torch is loaded.
 
-    OpenMP lets them spin, which beside another busy process takes the core away from the very thread that is waited for. What
-    the environment says already stays.
+    By default they spin, which beside another busy process takes the core from the thread they wait for. Settings that are
+    already in the environment stay.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def need_a_folder() -> None:
-    """Ends the command where the current folder is gone: torch's libraries would end it in words of their own."""
+    """Exits with a clear message if the current folder was deleted; torch's libraries would fail with an obscure one."""
     try:
         os.getcwd()
     except OSError:
@@ -47,7 +47,7 @@ def need_a_folder() -> None:
 
 
 def stop_quietly() -> None:
-    """Makes Ctrl-C one line while torch is loaded; :func:`advcam.cli.main` takes it from there."""
+    """Makes Ctrl-C print one line and exit while torch is loaded; :func:`advcam.cli.main` handles it afterwards."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _stop)
 
@@ -59,16 +59,16 @@ def _stop(*_: object) -> None:
 
 
 def take_interrupts() -> None:
-    """Lets Ctrl-C raise KeyboardInterrupt again, if :func:`stop_quietly` took it."""
+    """Makes Ctrl-C raise KeyboardInterrupt again if :func:`stop_quietly` had changed it."""
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def keep_memory() -> None:
-    """Keeps memory that tensors gave back instead of returning it to the kernel, which clears every page anew.
+    """Makes glibc keep freed memory instead of returning it to the kernel, which would zero every page again.
 
-    glibc maps each large tensor by itself and unmaps it afterwards. Elsewhere than on glibc this does nothing, and what the
-    environment says already (``MALLOC_MMAP_MAX_`` and the like) stays.
+    By default glibc maps and unmaps each large tensor separately. Does nothing without glibc, or if the environment already
+    sets malloc (``MALLOC_MMAP_MAX_`` and the like).
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return
@@ -79,7 +79,7 @@ def keep_memory() -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: by its affinity, and by the quota of its container (cgroup v2)."""
+    """Returns the number of cores that this process may use, by its affinity and its container's quota (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _CGROUP.read_text().split()

@@ -1,4 +1,4 @@
-"""Progress bars with time left, and short lines beside them; rich draws. Where nobody looks, a line now and then."""
+"""Progress bars with the remaining time, drawn by rich, and short messages; without a terminal, a line at intervals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 
 EVERY = 20.0
-"""Seconds between two lines where output is no terminal."""
+"""Seconds between two lines if the output is not a terminal."""
 
 
 class Reporter:
-    """Tells a person how far it is.
+    """Shows progress and messages on standard error.
 
     Args:
-        quiet: nothing but errors and the last line.
+        quiet: show only errors, warnings and the last line.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -31,9 +31,9 @@ class Reporter:
 
     @contextmanager
     def bar(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-        """A bar on the screen; call what it gives with the number of items that were finished.
+        """Shows a progress bar; yields a function to call with the number of items just finished.
 
-        Where output is no terminal: a line every :data:`EVERY` seconds, and one at the end.
+        If the output is not a terminal, prints a line every :data:`EVERY` seconds and one at the end.
         """
         if not self.console.is_terminal:
             with self._lines(what, total, done) as advance:
@@ -49,7 +49,7 @@ class Reporter:
 
     @contextmanager
     def _lines(self, what: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-        """The same as lines for a log, which come even while a single item takes long."""
+        """Shows the same progress as lines of a log, even while a single item takes long."""
         start, begun, over = time.monotonic(), done, threading.Event()
 
         def tell() -> None:
@@ -77,23 +77,23 @@ class Reporter:
             tell()
 
     def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
-        """The items, with a bar on the screen while they are worked on."""
+        """Yields the items and shows a progress bar."""
         with self.bar(what, total) as advance:
             for item in items:
                 yield item
                 advance(1)
 
     def say(self, line: str) -> None:
-        """One line."""
+        """Prints a line."""
         self.console.print(line, markup=False, soft_wrap=True)
 
     def warn(self, line: str) -> None:
-        """One line that is said even when quiet."""
+        """Prints a warning, even if quiet."""
         print(f"advcam: warning: {line}", file=sys.stderr)
 
 
 def _clock(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
+    """Formats seconds as ``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""What a run may use of the machine: device and limits, which are no part of a result, and precision, which is."""
+"""Device and limits, which do not change a result, and precision, which does."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Runtime(Config):
-    """Device and limits.
+    """The device and the limits of memory and processes.
 
     Raises:
-        SettingsError: a device that is not there.
+        SettingsError: the device is not available.
     """
 
     device: str = option("auto", "auto (CUDA, then Apple's MPS, then CPU), cpu, cuda or mps", flag="device", common=True)
@@ -56,11 +56,11 @@ class Runtime(Config):
             raise SettingsError(f"--device is one of auto, {', '.join(there)}; got {self.device!r}")
         if self.device != "auto" and not there[self.device]:
             raise SettingsError(
-                f"--device {self.device}: there is none here; use {', '.join(d for d, on in there.items() if on)}"
+                f"--device {self.device}: not available here; use {', '.join(d for d, on in there.items() if on)}"
             )
 
     def torch_device(self) -> torch.device:
-        """The device itself."""
+        """Returns the torch device."""
         if is_distributed() and self.device != "cpu":
             return torch.device(_state(self).device)
         if self.device != "auto":
@@ -71,7 +71,7 @@ class Runtime(Config):
 
     @property
     def first(self) -> bool:
-        """Whether this is the first of the processes, the one that writes; with one process it is."""
+        """Whether this process is the first, the one that writes; True if there is only one."""
         return not is_distributed() or bool(_state(self).is_main_process)
 
     @property
@@ -80,28 +80,28 @@ class Runtime(Config):
         return int(_state(self).num_processes) if is_distributed() else 1
 
     def share(self, items: list[T]) -> list[T]:
-        """This process's share of the items: every n-th of n processes."""
+        """Returns this process's share of the items: with n processes, every n-th item."""
         return items[_state(self).process_index :: _state(self).num_processes] if is_distributed() else items
 
     def wait(self) -> None:
-        """Waits until all processes have come here."""
+        """Waits until all processes have reached this call."""
         if is_distributed():
             _state(self).wait_for_everyone()
 
     def leave(self) -> None:
-        """Parts from the other processes when all have come here: one that ends while another still speaks aborts that one."""
+        """Waits for all processes, then closes the process group; one that exited early would abort the others."""
         if is_distributed():
             self.wait()
-            gc.collect()  # while anything holds the group its threads run on, and the end of the interpreter aborts them
+            gc.collect()  # a reference to the group would keep its threads alive, and the interpreter's exit would abort them
             torch.distributed.destroy_process_group()
 
     def once(self, call: Callable[[], T]) -> T:
-        """What a call gives in the first process, given to all; an error of ours is raised in all."""
+        """Calls ``call`` in the first process and returns its result in all; an AdvcamError is raised in all."""
         if not is_distributed():
             return call()
         from accelerate.utils import broadcast_object_list
 
-        _state(self)  # processes meet here first
+        _state(self)  # initialises the process group
         answer: list[Any] = [None]
         if self.first:
             try:
@@ -116,13 +116,13 @@ class Runtime(Config):
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision to compute in: ``auto`` is ``bfloat16`` where the device has units for it, ``float32`` elsewhere.
+    """Resolves ``auto``: ``bfloat16`` if the device supports it in hardware, else ``float32``.
 
-    ``bfloat16`` asked for where it is emulated is taken all the same, with an :class:`~advcam.errors.AdvcamWarning`.
+    An explicit ``bfloat16`` is used even if it is emulated, with an :class:`~advcam.errors.AdvcamWarning`.
 
     Args:
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        device: that computes.
+        device: the device to compute on.
     """
     if precision == "float32" or has_bfloat16(device.type):
         return "float32" if precision == "float32" else "bfloat16"
@@ -132,10 +132,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def has_bfloat16(kind: str) -> bool:
-    """Whether a kind of device computes in bfloat16 by itself, by what torch and oneDNN say of it.
+    """Whether a kind of device supports bfloat16 in hardware, according to torch and oneDNN.
 
-    CPU: AVX512-BF16 or AMX that ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA`` do not hide, or ARM's BF16; CUDA: compute
-    capability 8.0 and later; others: no.
+    CPU: AVX512-BF16 or AMX, unless ``ATEN_CPU_CAPABILITY`` or ``ONEDNN_MAX_CPU_ISA`` hides them, or ARM's BF16; CUDA:
+    compute capability 8.0 or later; others: no.
     """
     if kind == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
@@ -151,9 +151,9 @@ def has_bfloat16(kind: str) -> bool:
 
 @functools.cache
 def _emulated(kind: str) -> str:
-    """What to say where bfloat16 is asked for and has no units; on a CPU with the factor that it costs, measured now."""
+    """Returns the warning that bfloat16 is emulated; on a CPU it states the slowdown, measured by this call."""
     if kind != "cpu":
-        return f"bfloat16 is emulated on this {kind} device; precision auto takes float32 here"
+        return f"bfloat16 is emulated on this {kind} device; precision auto uses float32 here"
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         image = torch.rand(4, 32, 56, 56)
         block = torch.nn.Sequential(
@@ -169,20 +169,20 @@ def _emulated(kind: str) -> str:
     turns = [(seconds(True), seconds(False)) for _ in range(6)]
     slow, fast = (min(times) for times in zip(*turns[1:], strict=True))
     return (
-        f"bfloat16 is emulated on this processor: two convolutions just took {slow / fast:.1f} times as long in it as in"
-        " float32, which precision auto takes here"
+        f"bfloat16 is emulated on this processor: two convolutions just took {slow / fast:.1f} times as long as in float32,"
+        " which precision auto uses here"
     )
 
 
 def bound_threads() -> None:
-    """Keeps torch to the cores that this process may use; fewer threads that somebody asked for stay."""
+    """Limits torch to the cores that this process may use; a lower number of threads that is already set stays."""
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def is_distributed() -> bool:
     """Whether ``accelerate launch`` or ``torchrun`` started this process as one of several.
 
-    A cluster's own ``WORLD_SIZE``, without a rank and a place to meet, says nothing of that.
+    ``WORLD_SIZE`` alone, as some clusters set it, does not count: the rank and the master address must be set too.
     """
     size = os.environ.get("WORLD_SIZE", "1")
     launched = {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()

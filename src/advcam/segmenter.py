@@ -1,4 +1,4 @@
-"""A trained segmentation network -> masks of any images."""
+"""Predicts masks of any images with a trained segmentation network."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ from advcam.store.records import NetworkRecord
 
 MERGES = ("mean", "max")
 LEAST = 32
-"""Shortest window and long side, pixels."""
+"""Smallest window and smallest long side, pixels."""
 
 
 def check_views(scales: tuple[float, ...], merge: str, long_side: int, window: int | None = None) -> None:
-    """Sees that a network can be used so, before it is trained.
+    """Checks the settings of prediction, before a network is trained.
 
     Raises:
-        SettingsError: a setting that cannot work.
+        SettingsError: a setting is out of range.
     """
     if not scales or not all(0.1 <= scale <= 10 for scale in scales):
         raise SettingsError(f"scales are factors from 0.1 to 10, e.g. 0.75,1,1.25; got {scales}")
     if merge not in MERGES:
-        raise SettingsError(f"views are merged by one of {', '.join(MERGES)}; got {merge!r}")
+        raise SettingsError(f"merge is one of {', '.join(MERGES)}; got {merge!r}")
     if long_side < LEAST or (window is not None and window < LEAST):
-        raise SettingsError(f"long side and window are at least {LEAST} pixels; got {long_side} and {window}")
+        raise SettingsError(f"long side and window must be at least {LEAST} pixels; got {long_side} and {window}")
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A segmentation network with what it needs to be used.
+    """A segmentation network and its settings for prediction.
 
     Args:
-        network: returns scores [N, L, H, W], background first.
-        ids: [L] the id that masks use for each output.
-        normalise: of its input.
-        long_side: larger images are scaled down to it; of no account where there is a window.
-        scales: factors whose probabilities are merged.
-        mirror: merge with the mirror image too.
-        merge: of the views' probabilities, ``mean`` or ``max`` (DeepLab's rule, divided by the sum over labels).
-        window: the network sees windows of so many pixels a side, which overlap by half, of the image at its own size; scores
-            are averaged where they overlap. None shows it the whole image.
-        crf: a dense CRF on the image has the last word, with DeepLab's settings on VOC.
-        precision: of the network's arithmetic, ``float32`` or ``bfloat16``; ``auto`` is bfloat16 where the device has units for
-            it. Probabilities are float32.
+        network: returns logits [N, L, H, W], background first.
+        ids: [L] the class id of each output in masks.
+        normalise: normalisation of its input.
+        long_side: larger images are scaled down to it; ignored with a window.
+        scales: scales of the image whose probabilities are merged.
+        mirror: merge the mirror image too.
+        merge: how the views' probabilities are merged, ``mean`` or ``max`` (DeepLab's rule, divided by the sum over labels).
+        window: side in pixels of sliding windows on the full-size image, which overlap by half; logits are averaged where
+            they overlap. None passes the whole image at once.
+        crf: refine the prediction by a dense CRF with DeepLab's settings on VOC.
+        precision: of the network, ``float32`` or ``bfloat16``; ``auto`` is bfloat16 if the device supports it in hardware.
+            Probabilities are float32.
 
     Raises:
-        SettingsError: a setting that cannot work.
+        SettingsError: a setting is out of range.
     """
 
     network: nn.Module
@@ -84,11 +84,11 @@ class Segmenter:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device, precision: str = "auto") -> Segmenter:
-        """The network of a run's segment step, used as its record says.
+        """Loads the network of a run's step, with the settings in its record.
 
         Raises:
-            RunError: the folder holds none, or a damaged record.
-            NetworkError: weights of another network than the record's.
+            RunError: the folder holds no network, or a damaged record.
+            NetworkError: the weights do not fit the network in the record.
         """
         record, path = read_record(folder), folder / "model.safetensors"
         network = build_network(record)
@@ -109,33 +109,33 @@ class Segmenter:
         )
 
     def __call__(self, image: Image.Image) -> np.ndarray[Any, Any]:
-        """Class ids uint8 [H, W] of an image: those of its highest :meth:`probabilities`.
+        """Returns the class ids uint8 [H, W] of an image: at each pixel the class with the highest probability.
 
         Raises:
-            ImageError: memory does not suffice for the image.
+            ImageError: not enough memory for the image.
         """
         with _memory_for(image):
             merged = self._merged(image)
             return self.mask(self._refined(image, merged) if self.crf else merged, (image.height, image.width))
 
     def probabilities(self, image: Image.Image) -> Float[Tensor, "l y x"]:
-        """Probabilities float32 [L, H, W] of an image, summing to 1 over labels, on the network's device.
+        """Returns the probabilities float32 [L, H, W] of an image, which sum to 1 over labels, on the network's device.
 
         Raises:
-            ImageError: memory does not suffice for the image.
+            ImageError: not enough memory for the image.
         """
         with _memory_for(image):
             merged = self._merged(image)
             return self._refined(image, merged) if self.crf else _enlarged(merged, image)
 
     def mask(self, probabilities: Float[Tensor, "l y x"], size: tuple[int, int] | None = None) -> np.ndarray[Any, Any]:
-        """Class ids uint8 [H, W] of the highest probabilities [L, h, w], enlarged to a size where one is given."""
+        """Returns the class ids uint8 [H, W] of the highest probabilities [L, h, w], enlarged to ``size`` if given."""
         ids: np.ndarray[Any, Any] = argmax_mask(probabilities, self.ids.tolist(), -1.0, size).cpu().numpy()
         return ids
 
     @torch.no_grad()
     def _merged(self, image: Image.Image) -> Float[Tensor, "l h w"]:
-        """The views' probabilities in one, at the size that the network sees."""
+        """Returns the merged probabilities of all views, at the size of the network's input."""
         shown = image if self.window else fit_within(image, self.long_side)  # small ones are padded, see _whole
         pixels = self.normalise(shown)[None].to(self._device)
         size = (shown.height, shown.width)
@@ -146,7 +146,7 @@ class Segmenter:
         return torch.stack(views).mean(0)
 
     def _refined(self, image: Image.Image, probability: Float[Tensor, "l h w"]) -> Float[Tensor, "l y x"]:
-        """Marginals of the dense CRF, with the settings that DeepLab's predictions on VOC were published with."""
+        """Returns the marginals of the dense CRF, with the published settings of DeepLab on VOC."""
         pixels = torch.from_numpy(np.array(image)).to(probability.device).permute(2, 0, 1)
         unary = unary_from_probabilities(_enlarged(probability, image)[None])
         return dense_crf(pixels[None], unary, 10, gaussian=(1.0, 3.0), bilateral=(67.0, 3.0, 4.0))[0]
@@ -164,7 +164,7 @@ class Segmenter:
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).softmax(1)[0]
 
     def _scores(self, image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "1 l y x"]:
-        """The network's scores, of the whole image or averaged over windows."""
+        """Returns the network's logits, of the whole image or averaged over windows."""
         height, width = image.shape[2:]
         if self.window is None or max(height, width) <= self.window:
             return self._whole(image)
@@ -177,7 +177,7 @@ class Segmenter:
         return total.div_(seen)
 
     def _whole(self, image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "1 l y x"]:
-        """Scores of an image, padded to whole strides for the network and cut again."""
+        """Returns the logits of an image, which is padded to a multiple of the stride; the padding is cropped again."""
         height, width = image.shape[2:]
         padded = F.pad(image, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -190,17 +190,17 @@ class Segmenter:
 
 
 def read_record(folder: Path) -> NetworkRecord:
-    """What model.json says of a trained segmentation network.
+    """Reads and checks the model.json of a trained segmentation network.
 
     Raises:
-        RunError: the folder holds no such network, or what it says cannot be.
+        RunError: the folder holds no such network, or its record is invalid.
     """
     path = folder / "model.json"
     if not path.is_file() or not (folder / "model.safetensors").is_file():
         raise RunError(
             f"{folder}: expected model.json and model.safetensors of a trained network; `--model RUN/4-segment` has them"
         )
-    remedy = "copy the folder from its run again, or train anew: advcam segment (or semi) --run RUN --redo"
+    remedy = "copy the folder from its run again, or train again: advcam segment (or semi) --run RUN --redo"
     try:
         record = read_json(path, NetworkRecord, remedy, "does not describe a trained network")
     except StoreError as error:
@@ -208,7 +208,7 @@ def read_record(folder: Path) -> NetworkRecord:
     ids = [one["id"] for one in record.classes]
     try:
         if len({*ids}) < len(ids):
-            raise SettingsError(f"class ids are different ones, got {ids}")
+            raise SettingsError(f"class ids must be distinct, got {ids}")
         check_views(record.predict_scales, record.predict_merge, record.long_side)
         Backbone.from_record(record.backbone)
     except SettingsError as error:
@@ -217,10 +217,10 @@ def read_record(folder: Path) -> NetworkRecord:
 
 
 def build_network(record: NetworkRecord) -> nn.Module:
-    """The network that a record describes, not yet filled: images [N, 3, H, W] to scores [N, L, H, W].
+    """Builds the network that a record describes, without its weights: images [N, 3, H, W] to logits [N, L, H, W].
 
     Raises:
-        SettingsError: a network that is not known, or a backbone that does not go with it.
+        SettingsError: unknown network, or a backbone that it does not support.
     """
     backbone, outputs = Backbone.from_record(record.backbone), 1 + len(record.classes)
     if record.network == "cct":
@@ -238,8 +238,8 @@ def _memory_for(image: Image.Image) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise ImageError(
-            f"not enough memory for an image of {image.width}x{image.height}; give --window 512 (the network sees a part"
-            " at a time), smaller --scales or --long-side, or --no-crf"
+            f"not enough memory for an image of {image.width}x{image.height}; give --window 512 (predicts window by"
+            " window), smaller --scales or --long-side, or --no-crf"
         ) from error
 
 
@@ -251,7 +251,7 @@ def _enlarged(probability: Float[Tensor, "l h w"], image: Image.Image) -> Float[
 
 
 def _starts(side: int, window: int) -> list[int]:
-    """Where windows begin that cover a side, evenly, each over at least half of the one before."""
+    """Returns the offsets of evenly spaced windows that cover a side; neighbours overlap by at least half."""
     rest = max(0, side - window)
     steps = -(-rest // (window // 2))
     return [at * rest // steps for at in range(steps + 1)] if steps else [0]

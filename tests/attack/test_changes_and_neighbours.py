@@ -66,7 +66,7 @@ def test_a_step_stops_before_it_uses_or_drops_anything_and_names_what_changed(ch
     assert main(again) == 2
     said = capsys.readouterr().err
     assert "1 of its 24 images have changed" in said
-    assert "put back" in said
+    assert "restore the originals" in said
     assert "--out ANOTHER" in said
     with (run / "changed.csv").open() as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["scene-00004"]
@@ -245,5 +245,5 @@ def test_another_number_of_threads_is_said(mine):
     said = subprocess.run(
         [sys.executable, "-m", "advcam", "classify", "--run", run, "--workers", "0"], capture_output=True, text=True, check=True
     )
-    assert "was begun with 7 threads" in said.stderr
-    assert "OMP_NUM_THREADS=7 keeps them" in said.stderr
+    assert "was started with 7 threads" in said.stderr
+    assert "OMP_NUM_THREADS=7 avoids that" in said.stderr

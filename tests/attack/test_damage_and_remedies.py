@@ -127,7 +127,7 @@ def test_a_step_that_is_done_makes_again_what_is_gone(name, run, capsys):
         assert sorted(run.rglob("*")) == before
     assert main([maker, "--run", str(run)]) == 0
     said = capsys.readouterr().err
-    assert "files are gone" in said
+    assert "files are missing" in said
     assert path.read_bytes() == good
     assert main([maker, "--run", str(run)]) == 0
     assert "was done already" in capsys.readouterr().err

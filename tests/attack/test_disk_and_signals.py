@@ -16,7 +16,7 @@ STEPS = ("classify", "climb", "refine", "segment", "semi", "report", "evaluate")
 TRAINING = ["--epochs", "2", "--crop", "64", "--batch", "8", "--workers", "0"]
 PAGE = 4096
 LARGE = "size=256m,nr_inodes=100k"
-STOPPED = "advcam: stopped; the same command goes on from here"
+STOPPED = "advcam: stopped; give the same command again to resume"
 
 
 class Whole:

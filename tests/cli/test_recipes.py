@@ -113,11 +113,11 @@ def test_a_recipe_like_another(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[clasify]\nepochs = 1\n", "has 'clasify', which is no table of a step; did you mean classify"),
+        ("[clasify]\nepochs = 1\n", "has 'clasify', which is not a table of a step; did you mean classify"),
         ('segment = "cct"\n', r"\[segment\] is like 'cct', which has no table \[segment\] of its own"),
         ('segment = "nothing"\n', "no recipe is called 'nothing'"),
         ('segment = "coco2014"\n', r"\[segment\] is like 'coco2014', which has no table \[segment\] of its own"),
-        ("classify = 3\n", "has 'classify', which is no table of a step"),
+        ("classify = 3\n", "has 'classify', which is not a table of a step"),
         ("[classify]\nepoch = 1\n", "there is no setting 'epoch'; did you mean epochs"),
         ("[classify]\nlong_sides = 320\n", "long_sides is two numbers such as 320,640; got 320"),
         ("[classify]\nfrozen = [1]\n", r"frozen is words such as conv1,bn1; got \[1\]"),

@@ -280,7 +280,7 @@ def test_images_that_went_away_drop_nothing(finished, scenes, tmp_path, capsys):
     data["train"][0]["path"] = "/gone.png"
     (tmp_path / "run" / "data.json").write_text(json.dumps(data))
     assert main(["climb", "--run", str(tmp_path / "run"), "--redo", "--quiet"]) == 2
-    assert re.search(r"1 of its \d+ images are gone, the first /gone.png; put them back", capsys.readouterr().err)
+    assert re.search(r"1 of its \d+ images are missing, the first /gone.png; restore them", capsys.readouterr().err)
     assert names(tmp_path / "run" / "2-climb" / "maps") == names(finished / "2-climb" / "maps")
 
 
@@ -540,7 +540,7 @@ def test_a_run_of_another_version_is_refused_with_one_line(finished, tmp_path, c
     for verb in ("climb", "refine", "report"):
         assert main([verb, "--run", str(run), "--quiet"]) == 2
         said = capsys.readouterr().err
-        assert "another version of advcam made it" in said
+        assert "made by another version of advcam" in said
         assert "start another run" in said
         assert len(said.splitlines()) == 1
     assert sorted(run.rglob("*")) == before
@@ -565,10 +565,10 @@ def test_what_is_on_record_makes_each_step_again(finished, tmp_path):
 def test_a_typed_choice_says_what_it_takes_the_place_of(finished, tmp_path, capsys):
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast"]) == 0
-    assert "climb: preset takes the place of what the run was given before: steps" in capsys.readouterr().err
+    assert "climb: preset replaces what was given for this run before: steps" in capsys.readouterr().err
     assert main(["refine", "--run", str(run), "--refine-option", "iterations=4"]) == 0
     assert main(["refine", "--run", str(run), "--redo", "--method", "threshold"]) == 0
-    assert "refine: method takes the place of what the run was given before: iterations" in capsys.readouterr().err
+    assert "refine: method replaces what was given for this run before: iterations" in capsys.readouterr().err
     assert main(["refine", "--run", str(run), "--redo", "--refine-option", "iterations=4"]) == 2
     assert "threshold has no setting 'iterations'" in capsys.readouterr().err
 

@@ -53,11 +53,11 @@ def test_what_is_wrong_is_listed(tmp_path, capsys):
     found = problems(tmp_path)
     assert "a palette or greyscale PNG of class ids, this is RGB" in found[first]
     assert f"{second}.png: is 64x32, its image 64x64" in found[second]
-    assert f"{third}.png: holds ids that are no class: 77; they count as background" in (tmp_path / "problems.csv").read_text()
+    assert f"{third}.png: holds ids of no class: 77; they count as background" in (tmp_path / "problems.csv").read_text()
     assert "holds no pixel of" in found[third]  # its other doubt
     assert "the file is empty" in found["2007_000001"]
     assert "val.txt:4: there is no such image" in found["nowhere"]
-    assert "to score on: the same file as 2007_000000, which is trained on" in (tmp_path / "problems.csv").read_text()
+    assert "for scoring, but the same file as 2007_000000, which is trained on" in (tmp_path / "problems.csv").read_text()
     assert capsys.readouterr().out.rstrip().endswith(f" problems, listed with reasons in {tmp_path / 'problems.csv'}")
 
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_converted(tmp_path, capsys):
     assert "or COCO's instances_*.json; there is no such file or folder" in capsys.readouterr().err
     coco = write_coco(tmp_path)
     assert convert(coco, tmp_path) == 2
-    assert "exists and is no conversion; give another --out" in capsys.readouterr().err
+    assert "exists and was not made by `advcam data convert`; give another --out" in capsys.readouterr().err
 
 
 def test_stopped_it_goes_on_and_other_files_are_refused(tmp_path, capsys, monkeypatch):
@@ -159,7 +159,7 @@ def test_stopped_it_goes_on_and_other_files_are_refused(tmp_path, capsys, monkey
     file = coco / "annotations" / "instances_val2014.json"
     file.write_text(file.read_text() + " ")
     assert convert(coco, out) == 2
-    assert "was converted from other files than" in capsys.readouterr().err
+    assert "was converted from files other than" in capsys.readouterr().err
 
 
 def test_what_a_file_holds_is_known_as_it_was(tmp_path):

@@ -146,7 +146,7 @@ def test_the_crf_moves_labels_to_edges_and_nothing_where_there_is_none():
     [
         ({"scales": ()}, "scales are factors from 0.1 to 10, e.g. 0.75,1,1.25"),
         ({"scales": (1.0, 0.0)}, r"got \(1.0, 0.0\)"),
-        ({"merge": "median"}, "merged by one of mean, max; got 'median'"),
+        ({"merge": "median"}, "merge is one of mean, max; got 'median'"),
         ({"window": 8}, "at least 32 pixels; got 4000 and 8"),
     ],
 )

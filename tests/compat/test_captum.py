@@ -170,7 +170,7 @@ def test_wrappers_are_taken_off_and_the_model_comes_back(net, images):
         ({"inputs": torch.rand(3, 8, 8)}, InputError, r"got torch.float32 \(3, 8, 8\)"),
         ({"inputs": torch.tensor(1.0)}, InputError, r"got torch.float32 \(\)"),
         ({"additional_forward_args": 3}, InputError, "additional_forward_args .* wrap the model in a module"),
-        ({"attribute_to_layer_input": True}, SettingsError, "give as layer the module whose output goes into this one"),
+        ({"attribute_to_layer_input": True}, SettingsError, "give as layer the module whose output is this one's input"),
         ({"attr_dim_summation": False}, SettingsError, "an AdvCAM is a sum over channels; leave it out"),
         ({"grad_kwargs": {}}, SettingsError, "takes its own gradients; leave them out"),
     ],
@@ -185,7 +185,7 @@ def test_bad_models_and_layers(net, images):
         AdvCAM(net.forward, net.body)
     with pytest.raises(InputError, match=r"got .*<lambda>. Give the module"):
         AdvCAM(lambda x: net(x), net.body)
-    with pytest.raises(InputError, match="is no module of this SmallNet"):
+    with pytest.raises(InputError, match="is not a module of this SmallNet"):
         AdvCAM(net, nn.ReLU())
     with pytest.raises(NetworkError, match="layer 'fc' is"):
         AdvCAM(net, net.fc).attribute(images, 1)

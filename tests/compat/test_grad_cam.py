@@ -273,7 +273,7 @@ def test_bad_calls(net, images, call, error, message):
 
 
 def test_bad_layers(net, images, vit):
-    with pytest.raises(InputError, match=r"ReLU, is no module of this SmallNet .* Its parts: stem, body, pool, drop, fc"):
+    with pytest.raises(InputError, match=r"ReLU, is not a module of this SmallNet .* Its parts: stem, body, pool, drop, fc"):
         AdvCAM(net, [nn.ReLU()])
     with pytest.raises(InputError, match="the layer is the whole model: give the module inside it"):
         AdvCAM(net, [net])

@@ -552,7 +552,7 @@ def test_without_a_box_nobody_knows_the_rest_of_the_image(images, tmp_path, box)
     assert not (tmp_path / "out" / "masks" / "b.png").exists()  # nothing of it is known
     found = reasons(tmp_path / "out" / "skipped.csv")
     assert any("annotation 2: has no region and no box: what no other region covers becomes 255" in reason for reason in found)
-    assert any("b.jpg: no pixel is known, so there is no mask" in reason for reason in found)
+    assert any("b.jpg: no pixel is known, so it has no mask" in reason for reason in found)
 
 
 def test_coco_empty_segmentation(images, tmp_path):
@@ -773,10 +773,10 @@ def test_most_of_these_names_survive(tmp_path):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("a.png/b.jpg", "a.jpg"), "the mask of 'a.jpg' would be the folder of that of 'a.png/b.jpg'"),
+        (("a.png/b.jpg", "a.jpg"), "the mask of 'a.jpg' would be a folder of the mask of 'a.png/b.jpg'"),
         (("a.jpg", "a.png"), "'a.jpg' and 'a.png' would have the same mask"),
-        (("x" * 238 + ".jpg", "a.jpg"), "is a name too long for a file"),
-        (("\ufeffa.jpg", "b.jpg"), "cannot stand in a list"),
+        (("x" * 238 + ".jpg", "a.jpg"), "the name is too long for a file"),
+        (("\ufeffa.jpg", "b.jpg"), "cannot be a line of a list"),
         ((".", "a.jpg"), "image 1 has the file_name '.'; expected a name below the folder of images"),
         (("a\0.jpg", "b.jpg"), "is not a valid file name; rename it"),
     ],
@@ -792,7 +792,7 @@ def test_names_of_images_that_cannot_be_written_are_refused_before(tmp_path, nam
 def test_names_that_are_other_classes_ids_are_named(tmp_path, capsys):
     file = coco(tmp_path, USUAL, [{"id": 1, "name": "2"}, {"id": 2, "name": "a;1"}])
     assert convert(file, tmp_path / "out") == 2
-    assert "of the classes '2', 'a;1', rename those that hold ';' or are another's id" in capsys.readouterr().err
+    assert "of the classes '2', 'a;1', rename those that contain ';' or are the id of another" in capsys.readouterr().err
     assert (
         convert(coco(tmp_path, USUAL, [{"id": 1, "name": "2"}, {"id": 2, "name": "a 1"}]), tmp_path / "out") == 0
     )  # the remedy
@@ -903,7 +903,7 @@ def test_predict_says_what_it_passes_over_and_what_is_dark(trained, tmp_path, ca
     words = ["predict", "--model", trained, "--images", tmp_path / "images", "--out", tmp_path / "out"]
     assert main([*map(str, words)]) == 0
     told = capsys.readouterr().err
-    assert "1 files of suffix .heic are passed over" in told
+    assert "1 files of suffix .heic are skipped" in told
     assert ".txt" not in told
     assert "a.png: 16-bit image whose largest value is 3000: read as 11 of 255" in told
 
@@ -923,7 +923,7 @@ def test_labels_may_cover_a_part_of_a_folder(images, tmp_path, capsys):
     """Exit status 0: the others are no part of the data set, and are counted."""
     path = labels(tmp_path / "labels.csv", "image,labels\na,cat\n")
     assert check(path, tmp_path) == 0
-    assert "2 images of the folder have no label and are no part of it" in capsys.readouterr().out
+    assert "2 images in the folder have no label and are not part of the data set" in capsys.readouterr().out
     assert not (tmp_path / "problems.csv").exists()
     assert check(labels(path, path.read_text() + "ghost,cat\n"), tmp_path) == 1
 

@@ -311,7 +311,7 @@ def test_a_mistake_in_redo_costs_nothing(run, capsys):
 def test_other_settings_where_there_was_nothing_to_learn(run, capsys):
     """The remedy that the error names is taken as it stands."""
     assert refine(run, "--method", "irn", *options(*SMALL, "foreground=1.0", "background=0.0")) == 2
-    assert "there is nothing to learn; look at the maps, or try --refine-option" in capsys.readouterr().err
+    assert "there is nothing to learn; check the maps, or try --refine-option" in capsys.readouterr().err
     assert refine(run, "--method", "irn", *options(*SMALL)) == 0
 
 

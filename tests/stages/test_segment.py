@@ -83,7 +83,7 @@ def test_a_recipe_of_ones_own(run, tmp_path, capsys):
     for text, said in {
         "[segment]\nnetwrk = 'fpn'\n": "there is no setting 'netwrk'; did you mean network?",
         "[segment]\nema = 'much'\n": "ema is a number such as 0.99; got 'much'",
-        "[segmnt]\n": "has 'segmnt', which is no table of a step; did you mean segment or semi?",
+        "[segmnt]\n": "has 'segmnt', which is not a table of a step; did you mean segment or semi?",
         "[semi]\n": "has settings for semi, none for segment",
         "network =": "not TOML",
     }.items():
@@ -91,7 +91,7 @@ def test_a_recipe_of_ones_own(run, tmp_path, capsys):
         assert segment(run, "--recipe", str(tmp_path / "mine.toml")) == 2
         assert said in capsys.readouterr().err
     assert segment(run, "--recipe", "deeplab") == 2
-    assert "no recipe is called 'deeplab', and it is no .toml file; did you mean deeplab-v2?" in capsys.readouterr().err
+    assert "no recipe is called 'deeplab', and it is not a .toml file; did you mean deeplab-v2?" in capsys.readouterr().err
     assert (run / "4-segment" / "model.safetensors").is_file(), "a mistake costs nothing"
 
 
@@ -203,7 +203,7 @@ def test_two_processes_segment(run):
     refused = subprocess.run(
         [*command[: command.index("--redo")], "--quiet"], capture_output=True, text=True, env=os.environ, timeout=300
     )
-    assert "advcam segment alone runs in several processes" in refused.stderr
+    assert "only advcam segment runs in several processes" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_pixel_labels_that_cannot_be_used(run, scenes, few, tmp_path, capsys):
     scored = (scenes / "eval.txt").read_text().split()[0]
     assert f"names '{scored}', which is scored on" in said(scored)
     assert "names every training image, so none is left for --mode weak" in said(train)
-    assert "--masks says where those of" in said(train.split()[0], "--masks", str(tmp_path / "nowhere"))
+    assert "give the masks of" in said(train.split()[0], "--masks", str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     assert "1 of 1 images have no mask" in said(train.split()[0], "--masks", str(tmp_path / "empty"))
     state = json.loads((run / "run.json").read_text())
@@ -325,7 +325,7 @@ def test_masks_of_one_bit_and_ids_that_are_no_class(run, scenes, few, tmp_path, 
     save_mask(tmp_path / "masks" / f"{names[2]}.png", np.full((64, 64), 99, np.uint8))
     words = ["semi", "--run", str(run), "--pixel-labels", str(few), "--masks", str(tmp_path / "masks"), *SMALL]
     assert main([*words, "--mode", "labelled"]) == 0
-    assert "masks hold ids 99, which are no classes of this run and count as background" in capsys.readouterr().err
+    assert "masks hold ids 99, which are not classes of this run and count as background" in capsys.readouterr().err
 
 
 def test_names_that_are_no_images_are_listed(run, scenes, few, tmp_path, capsys):

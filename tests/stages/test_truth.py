@@ -40,7 +40,7 @@ def empty(mask, named):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (to_255, ["they hold 0 and 255 alone. Is 255 the object? Then write its class's id there, of 1 "]),
+        (to_255, ["they hold only 0 and 255. Is 255 the object? Then replace it by the class's id, of 1 "]),
         (shifted, ["they hold 0, 11, 12, ", ", the run's classes are 1 ", "--classes FILE (CSV id,name)"]),
         (lambda mask, named: to_255(shifted(mask, named), named) // 2, ["they hold 0, 127, the run's classes"]),
         (empty, ["they hold 0, the run's classes", "Are these the masks of these images?"]),
@@ -89,8 +89,8 @@ def test_the_remedies_work(run, scenes, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        (to_255, "ignored", "2 of 8 ground-truth masks hold 255, which is not scored, and no pixel of a class"),
-        (shifted, "unknown", "2 of 8 ground-truth masks hold ids that are no class, which count as background"),
+        (to_255, "ignored", "2 of 8 ground-truth masks hold 255, which is ignored, and no pixel of a class"),
+        (shifted, "unknown", "2 of 8 ground-truth masks hold ids of no class, which count as background"),
         (empty, "absent", "2 of 8 ground-truth masks hold no pixel of a class that the image's labels name"),
         (
             lambda m, named: np.where(m > 0, next(i for i in range(1, 6) if i not in named), 0),

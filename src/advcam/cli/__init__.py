@@ -1,4 +1,4 @@
-"""The door: ``advcam VERB``. Each verb is one call below."""
+"""The command line, ``advcam VERB``. Each verb calls one function of a lower layer."""
 
 from .main import main
 

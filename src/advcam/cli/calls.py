@@ -1,4 +1,4 @@
-"""What each verb calls: the configs of what was typed, and the one function below that it stands for."""
+"""The function behind each verb: makes configs from what was typed and calls one function of a lower layer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _runtime(args: Namespace) -> Runtime:
 
 
 def _config(args: Namespace, of: str, config: type[Config], **layers: Any) -> Any:
-    """The config of what was typed over the layers below."""
+    """Returns a config: what was typed, over the given lower layers."""
     pairs, flags = typed(args, of, config.options())
     return _overlay(config, pairs=pairs, flags=flags, **layers)
 
@@ -51,20 +51,20 @@ def _overlay(config: type[Config], recipe: Mapping[str, Any] | None = None, **la
 
 
 def _typed(args: Namespace, of: str, config: type[Config]) -> set[str]:
-    """The names of the settings that were typed."""
+    """Returns the names of the settings that were typed."""
     pairs, flags = typed(args, of, config.options())
     return {*pairs, *flags}
 
 
 def command(args: Namespace) -> Outcome:
-    """A command that needs no run."""
+    """Runs a command that needs no run folder."""
     made = COMMANDS[args.verb]
     config = _config(args, args.verb, made.config)
     return made.run(config, Session(_runtime(args), _reporter(args), args.seed or 0))
 
 
 def run(args: Namespace) -> Outcome:
-    """``advcam run``: every step."""
+    """``advcam run``: runs every step."""
     tables = recipes.tables(args.recipe)
     steps = {name: step.config for name, step in STEPS.items() if not step.optional}
     configs = {name: _config(args, name, kind, recipe=tables.get(name)) for name, kind in steps.items()}
@@ -83,7 +83,7 @@ def run(args: Namespace) -> Outcome:
 
 
 def step(args: Namespace) -> Outcome:
-    """One step of a run."""
+    """Runs one step of a run."""
     runtime, reporter, name = _runtime(args), _reporter(args), args.verb
     table = recipes.recipe(args.recipe, name)
     known = open_run(args.run) if (args.run / "run.json").is_file() else None
@@ -114,9 +114,9 @@ def step(args: Namespace) -> Outcome:
 def _as_the_run_has_it(
     args: Namespace, step: str, recipe: Mapping[str, Any], run: RunFolder | None, reporter: Reporter
 ) -> tuple[Any, set[str]]:
-    """A step's config, and what was typed of it: now, over what the run was given, over a recipe, over the defaults.
+    """Returns a step's config (defaults < recipe < the run's record < typed now) and the names of its typed settings.
 
-    A recipe that is typed stands below what was typed for the run, and takes the place of all else that the run has on record.
+    With a recipe, only settings that were typed are taken from the run's record.
     """
     kind, given = STEPS[step].config, {*(run.given(step) if run else ())}
 
@@ -124,7 +124,7 @@ def _as_the_run_has_it(
         gone = [other for other in others if other in given]
         given.difference_update(gone)
         if gone:
-            reporter.say(f"{step}: {name} takes the place of what the run was given before: {', '.join(gone)}")
+            reporter.say(f"{step}: {name} replaces what was given for this run before: {', '.join(gone)}")
 
     try:
         overlay(kind, recorded=run.asked(step) if run else {})
@@ -136,16 +136,16 @@ def _as_the_run_has_it(
 
 
 def _allow(classifier: str | None) -> None:
-    """Code of the user's own may be run where it was typed now, not where a run folder names it."""
+    """Allows user code to run if it was typed in this command; a run folder that names it is not enough."""
     if classifier and is_code(classifier):
         allow(classifier)
 
 
 def _own(args: Namespace) -> str | None:
-    """The code of the run's classifier, where it was typed.
+    """Returns the code of the run's classifier if it was typed, and allows it to run.
 
     Raises:
-        SettingsError: something else was typed.
+        SettingsError: something other than code was typed.
     """
     code = vars(args).get("classifier")
     if code and not is_code(code):
@@ -155,20 +155,20 @@ def _own(args: Namespace) -> str | None:
 
 
 def report(args: Namespace) -> Outcome:
-    """``advcam report``."""
+    """``advcam report``: writes the page of a run."""
     context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images)
     return Outcome(f"report: {write_report(context.run, context.data).resolve()}")
 
 
 def evaluate(args: Namespace) -> Outcome:
-    """``advcam evaluate``."""
+    """``advcam evaluate``: scores a run against ground truth."""
     context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
     skipped = pipeline.score(context, _config(args, "evaluate", EvaluateConfig))
     return Outcome(f"metrics: {args.run / 'metrics.json'}", (), len(skipped), args.run / "skipped-evaluate.csv")
 
 
 def study(args: Namespace) -> Outcome:
-    """``advcam study``."""
+    """``advcam study``: runs a study."""
     context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
     config = _study_config(args, context)
     others = [pipeline.reopen(run, args.seed, context.runtime, context.reporter) for run in config.runs]
@@ -179,7 +179,7 @@ def study(args: Namespace) -> Outcome:
 
 
 def _study_config(args: Namespace, context: Context) -> StudyConfig:
-    """What was typed over the run's own climb."""
+    """Returns the study's config: what was typed, over the run's own climb."""
     climb = recorded(context.run)
     own = {name: value for name, value in climb.record().items() if name in StudyConfig.options()} if climb else {}
     config: StudyConfig = _config(args, "study", StudyConfig, recorded=own)

@@ -1,4 +1,4 @@
-"""Parses, calls, and turns what happened into one line and an exit status."""
+"""Parses the command line, calls the verb, and reports the result as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns 0 done, 1 some items failed (the last line names the list), 2 could not start."""
+    """Runs a command; returns 0 done, 1 some items left out (the last line names the list), 2 failed."""
     from advcam.models import register_operators  # noqa: F401  (before anything imports torchvision)
     from advcam.runtime import bound_threads
 
@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _called(args: Namespace) -> int:
-    """The verb's exit status; whatever it raises is one line."""
+    """Calls the verb and returns its exit status; prints any exception as one line."""
     from advcam.errors import AdvcamError, SettingsError
     from advcam.limits import MAX_SEED
     from advcam.runtime import is_distributed
 
     try:
         if is_distributed() and args.verb != "segment":
-            raise SettingsError("advcam segment alone runs in several processes; start this command without a launcher")
+            raise SettingsError("only advcam segment runs in several processes; start this command without a launcher")
         if args.seed is not None and not 0 <= args.seed <= MAX_SEED:
             raise SettingsError(f"--seed must be from 0 to {MAX_SEED}, got {args.seed}")
         return _end(args.call(args))
@@ -64,7 +64,7 @@ def _called(args: Namespace) -> int:
 
 
 def _end(outcome: Any) -> int:
-    """Says what was made; returns the exit status that it stands for."""
+    """Prints the outcome and returns its exit status."""
     for line in outcome.lines:
         say(line)
     if speaks():

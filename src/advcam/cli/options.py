@@ -1,4 +1,4 @@
-"""Options of configs as options of the command line, and what was typed as layers of configs."""
+"""Turns options of configs into command-line options, and typed options into layers of configs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from advcam.errors import SettingsError
 from advcam.options import Option, key_values, plain
 
 LIMITS = "device and limits"
-"""The group of what is no option of a step or command, but of the runtime."""
+"""The group of the runtime's options."""
 
 
 class Verb:
-    """The parser of a verb, to which the options of configs are added in groups.
+    """The parser of a verb, with the options of configs in groups.
 
     Args:
-        parser: of the verb.
+        parser: parser of the verb.
         everything: whether ``--help`` shows all options, or only the common ones.
     """
 
@@ -32,13 +32,13 @@ class Verb:
         parser.add_argument("--help-all", action="help", help=argparse.SUPPRESS)
 
     def add(self, of: str, options: Mapping[str, Option], pairs: str = "", optional: Collection[str] = ()) -> None:
-        """Options as a group of flags; one whose name an earlier group took goes under ``--OF-name``.
+        """Adds options as a group of flags; an option whose flag is already taken becomes ``--OF-name``.
 
         Args:
-            of: whose they are, the group's title; a dot away from the option's name in the namespace.
-            options: by name.
-            pairs: the flag for ``KEY=VALUE``, where there is one.
-            optional: names that need not be given though the config has no default.
+            of: owner of the options and title of the group; in the namespace, an option is ``OF.name``.
+            options: the options by name.
+            pairs: the flag for ``KEY=VALUE``, if there is one.
+            optional: names that need not be given although the config has no default.
         """
         flagged = {name: about for name, about in options.items() if about.flag or about.positional}
         others = ", ".join(_named(about) for name, about in options.items() if name not in flagged)
@@ -79,10 +79,10 @@ class Verb:
 
 
 def typed(args: Namespace, of: str, options: Mapping[str, Option]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was typed of a config's options: as ``KEY=VALUE``, and as flags; files as absolute paths.
+    """Returns a config's typed options, those typed as ``KEY=VALUE`` and those typed as flags; files as absolute paths.
 
     Raises:
-        SettingsError: no ``KEY=VALUE``.
+        SettingsError: an entry is not ``KEY=VALUE``.
     """
     given = {name.removeprefix(f"{of}."): value for name, value in vars(args).items() if name.startswith(f"{of}.")}
     entered = {flag: entries for flag, entries in given.items() if flag.startswith("--")}

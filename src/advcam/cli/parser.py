@@ -1,4 +1,4 @@
-"""The command line: the parser of each verb, made of the configs' own options."""
+"""The parser of each verb, made from the configs' options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .options import LIMITS, Verb
 
 
 def parser(everything: bool) -> ArgumentParser:
-    """The command line. ``everything`` shows every option in ``--help``, else the common ones."""
+    """Returns the parser; with ``everything``, ``--help`` shows every option instead of the common ones."""
     whole = ArgumentParser("advcam", description="Image-level labels in, pixel masks out, by anti-adversarial climbing.")
     whole.add_argument("--version", action="version", version=f"advcam {__version__}")
     verbs = Verbs(whole, everything)
@@ -35,7 +35,7 @@ def parser(everything: bool) -> ArgumentParser:
 
 
 class Verbs:
-    """The verbs of the command line; ``data check`` is a verb of the verb ``data``."""
+    """The verbs of the command line; ``data check`` is a verb below ``data``."""
 
     def __init__(self, whole: ArgumentParser, everything: bool) -> None:
         self.everything = everything
@@ -44,10 +44,10 @@ class Verbs:
     def add(
         self, name: str, call: Callable[[Namespace], Outcome], about: str, example: str, limits: tuple[str, ...] = ()
     ) -> Verb:
-        """A verb with what every command takes, and the limits of what it does."""
+        """Adds a verb with the options that every command has, and those of the runtime's limits that it needs."""
         group, _, last = name.rpartition(" ")
         if group not in self.groups:
-            above = self.groups[""].add_parser(group, help="Look at a data set, or convert it, before hours are spent on it.")
+            above = self.groups[""].add_parser(group, help="Check a data set, or convert it, before a long run.")
             self.groups[group] = above.add_subparsers(title="commands", required=True, metavar="VERB")
         made: ArgumentParser = self.groups[group].add_parser(
             last, help=about.splitlines()[0], description=about, epilog=f"example:\n  advcam {name} {example}", add_help=False,
@@ -55,7 +55,7 @@ class Verbs:
         )  # fmt: skip
         made.set_defaults(call=call, verb=name)
         verb = Verb(made, self.everything)
-        made.add_argument("--seed", type=int, help="of everything random; a run's own where there is one (default: 0)")
+        made.add_argument("--seed", type=int, help="random seed; of an existing run, the run's own (default: 0)")
         made.add_argument("--quiet", action="store_true", help="no progress, only the last line and errors")
         made.add_argument("--debug", action="store_true", help="show the traceback of an error")
         verb.add(LIMITS, {n: about for n, about in Runtime.options().items() if n == "device" or n in limits})
@@ -70,10 +70,10 @@ def _command(verbs: Verbs, name: str) -> None:
 
 def _run(verbs: Verbs) -> None:
     verb = verbs.add(
-        "run", calls.run, "Classify, climb, refine, segment, report; goes on where it was stopped.",
+        "run", calls.run, "Classify, climb, refine, segment, report; resumes where it stopped.",
         "--images photos --labels labels.csv --out runs/first", TRAINING + CLIMBING,
     )  # fmt: skip
-    verb.parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder, made or taken up again")
+    verb.parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder, new or to resume")
     _add_recipe(verb)
     verb.add("data", DataConfig.options())
     for name, step in STEPS.items():
@@ -86,7 +86,7 @@ def _steps(verbs: Verbs) -> None:
         verb = verbs.add(name, calls.step, step.about, "--run runs/first", step.limits)
         starts = step.needs is None
         _add_run(verb, moved=not starts, own=set(CLIMBING) <= set(step.limits))
-        verb.parser.add_argument("--redo", action="store_true", help="drop this step and what follows from it first")
+        verb.parser.add_argument("--redo", action="store_true", help="first delete this step and every step that depends on it")
         _add_recipe(verb)
         if starts:
             verb.add("data", DataConfig.options(), optional=DataConfig.options())
@@ -94,13 +94,13 @@ def _steps(verbs: Verbs) -> None:
 
 
 def _of_a_run(verbs: Verbs) -> None:
-    """Verbs of a run that are no steps."""
+    """Adds the verbs of a run that are not steps."""
     _add_run(verbs.add("report", calls.report, "Write the page of a run.", "--run runs/first"), moved=True, own=False)
-    about, example = "Compare seeds, masks and predictions with ground truth.", "--run runs/first --masks truth"
+    about, example = "Score seeds, masks and predictions against ground truth.", "--run runs/first --masks truth"
     judge = verbs.add("evaluate", calls.evaluate, about, example)
     _add_run(judge, moved=True, own=True)
     judge.add("evaluate", EvaluateConfig.options())
-    about = "One of the paper's studies on a run: table, figure, paragraph; goes on where it was stopped."
+    about = "Run one of the paper's studies: table, figure, paragraph; resumes where it stopped."
     each = "\n".join(f"  {name}: {(study.__doc__ or '').splitlines()[0]}" for name, study in STUDIES.items())
     study = verbs.add("study", calls.study, f"{about}\n{each}", f"iterations {example}", CLIMBING)
     study.parser.add_argument("name", choices=list(STUDIES), metavar="NAME", help=f"one of {', '.join(STUDIES)}")
@@ -117,7 +117,7 @@ def _add_recipe(verb: Verb) -> None:
 
 def _add_run(verb: Verb, moved: bool, own: bool) -> None:
     verb.parser.add_argument(
-        "--run", type=Path, required=True, metavar="RUN", help="the run folder; what is not typed is as it was given it"
+        "--run", type=Path, required=True, metavar="RUN", help="the run folder; options not typed are as recorded there"
     )
     if moved:
         verb.parser.add_argument(
@@ -126,6 +126,6 @@ def _add_run(verb: Verb, moved: bool, own: bool) -> None:
     if own:
         verb.parser.add_argument(
             "--classifier", metavar="FILE.py:FUNCTION",
-            help="run this code where the run's classifier is code; asked for once, as long as the file is the same"
+            help="the run's classifier, if it is code; to be typed once, until the file changes"
             if verb.everything else SUPPRESS,
         )  # fmt: skip

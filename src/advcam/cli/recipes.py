@@ -1,4 +1,4 @@
-"""Settings of the steps under a name."""
+"""Recipes: named settings of the steps."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Table = dict[str, Any]
 
 
 def names() -> list[str]:
-    """The recipes that come with advcam."""
+    """Returns the names of the recipes that come with advcam."""
     return sorted(Path(entry.name).stem for entry in files("advcam.recipes").iterdir() if entry.name.endswith(".toml"))
 
 
 def tables(reference: str | None) -> dict[str, Table]:
-    """The settings of each step in a recipe: one that comes with advcam, or a TOML file with tables such as ``[segment]``.
+    """Returns each step's settings in a recipe: one of advcam's, or a TOML file with tables such as ``[segment]``.
 
-    ``segment = "deeplab-v2"`` stands for that recipe's table, ``like = "deeplab-v2"`` in a table for what the table leaves out.
+    ``segment = "deeplab-v2"`` takes that recipe's table; ``like = "deeplab-v2"`` in a table takes the settings it leaves out.
 
     Raises:
-        SettingsError: no such recipe, not TOML, or a table that is no step.
+        SettingsError: no such recipe, invalid TOML, or a table that is not a step's.
     """
     if reference is None:
         return {}
@@ -34,10 +34,10 @@ def tables(reference: str | None) -> dict[str, Table]:
 
 
 def recipe(reference: str | None, step: str) -> Table:
-    """A step's settings in a recipe.
+    """Returns a step's settings in a recipe.
 
     Raises:
-        SettingsError: as :func:`tables`, or the recipe has none for this step.
+        SettingsError: as in :func:`tables`, or the recipe has no settings for this step.
     """
     held = tables(reference)
     if reference is not None and step not in held:
@@ -54,20 +54,20 @@ def _read(reference: str) -> dict[str, Any]:
     elif reference in names():
         text = (files("advcam.recipes") / f"{reference}.toml").read_text(encoding="utf-8")
     else:
-        raise SettingsError(f"no recipe is called {reference!r}, and it is no .toml file; {known(reference, names())}")
+        raise SettingsError(f"no recipe is called {reference!r}, and it is not a .toml file; {known(reference, names())}")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"--recipe {reference}: not TOML: {error}") from None
-    except (ValueError, RecursionError):  # more digits, or more brackets, than Python reads
+    except (ValueError, RecursionError):  # more digits or deeper nesting than Python parses
         raise SettingsError(
-            f"--recipe {reference}: not TOML that can be read: a number too long or nested too deeply"
+            f"--recipe {reference}: not TOML that can be read: a number is too long, or it is nested too deeply"
         ) from None
 
 
 def _table(reference: str, step: str, table: Any) -> Table:
     if step not in STEPS or not isinstance(table, (dict, str)):
-        raise SettingsError(f"--recipe {reference}: has {step!r}, which is no table of a step; {known(step, STEPS)}")
+        raise SettingsError(f"--recipe {reference}: has {step!r}, which is not a table of a step; {known(step, STEPS)}")
     own = {"like": table} if isinstance(table, str) else table
     if "like" not in own:
         return dict(own)

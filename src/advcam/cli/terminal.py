@@ -1,4 +1,4 @@
-"""What the command line says, and where: whatever becomes of the terminal, work that was done stays done."""
+"""Output of the command line; a closed or limited terminal never makes a command fail."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def print_any_name() -> None:
-    """Lets names be printed that the terminal has no signs for."""
+    """Escapes characters that the terminal cannot print, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(line: str, stream: Any = None) -> None:
-    """Prints a line; that nobody reads it any more, as behind ``| head``, undoes nothing that was done."""
+    """Prints a line; does not fail if the reader is gone, as after ``| head``."""
     stream = stream or sys.stdout
     try:
         print(line, file=stream, flush=True)
@@ -28,7 +28,7 @@ def say(line: str, stream: Any = None) -> None:
 
 
 class Unread:
-    """Standard error, where nobody reading it any more, as behind ``| head``, undoes nothing."""
+    """Standard error that does not fail if its reader is gone, as after ``| head``."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -37,19 +37,19 @@ class Unread:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Writes what somebody may read."""
+        """Writes text, ignoring a closed stream."""
         with contextlib.suppress(OSError, ValueError, AttributeError):  # the last: it was closed from the start
             self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """As of the stream."""
+        """Flushes the stream, ignoring a closed one."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self.stream.flush()
 
 
 def only_our_warnings() -> None:
-    """Other libraries' warnings are not for the person at the terminal; ours are, each once, on a line."""
+    """Silences other libraries' warnings; prints ours once each, on one line."""
     from advcam.errors import AdvcamWarning
 
     said = set[str]()
@@ -66,7 +66,7 @@ def only_our_warnings() -> None:
 
 
 def speaks() -> bool:
-    """Whether this process, of several, is the one that a person reads."""
+    """Whether this process prints: with several, only the first does."""
     from advcam.runtime import is_distributed
 
     return not is_distributed() or os.environ["RANK"] == "0"

@@ -1,4 +1,4 @@
-"""Commands that need no run folder: each a frozen config and a ``run`` from (config, session) to an outcome."""
+"""Commands that need no run folder: each has a frozen config and a ``run`` from (config, session) to an outcome."""
 
 from .session import Outcome, Session
 from .table import COMMANDS, Command

@@ -1,4 +1,4 @@
-"""A data set looked at before hours are spent on it."""
+"""``advcam data check``: checks a data set before a long run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .session import Outcome, Session
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig(DataConfig):
-    """What to look at."""
+    """The data set to check."""
 
     masks: Path | None = option(
         None,
-        "ground truth, ID.png with class ids, looked at too: of the images for scoring, or of all",
+        "ground truth, ID.png with class ids, to check too: of the images for scoring, or of all",
         flag="masks",
         common=True,
     )
@@ -31,11 +31,12 @@ class CheckConfig(DataConfig):
 
 
 def run(config: CheckConfig, session: Session) -> Outcome:
-    """Reads everything that a run would read, and the ground truth; describes the data set and lists its problems: what a run
-    would leave out, masks that cannot be scored against, the same image to train on and to score on.
+    """Reads what a run would read, and the ground truth; describes the data set and lists its problems.
+
+    Problems are what a run would leave out, masks that cannot be scored against, and images both to train and to score on.
 
     Raises:
-        DataError: a data set that no run could start with.
+        DataError: no run could start with the data set.
     """
     images, reporter = images_of(config.images, config.labels), session.reporter
     data = load(images, config.labels, config.classes, config.train_list, config.eval_list, reporter.track)
@@ -45,7 +46,7 @@ def run(config: CheckConfig, session: Session) -> Outcome:
         *_classes(data),
     ]
     if data.unlabelled:
-        lines.append(f"{len(data.unlabelled)} images of the folder have no label and are no part of it")
+        lines.append(f"{len(data.unlabelled)} images in the folder have no label and are not part of the data set")
     problems = [*data.skipped, *data.doubts, *_same_images(data, reporter)]
     if config.masks:
         found, wrong = _masks(data, config.masks, reporter)
@@ -65,7 +66,7 @@ def _sizes(items: tuple[Item, ...]) -> str:
 
 
 def _classes(data: Dataset) -> list[str]:
-    """How many images have each class, and how many have none."""
+    """Formats the number of images with each class, and with none."""
     counts = [Counter(label for item in part for label in item.labels) for part in (data.train, data.eval)]
     width = max(len(name) for name in data.classes.names)
     lines = [f"{'id':>4} {'class':<{width}} {'train':>7} {'score':>7}"]
@@ -76,7 +77,7 @@ def _classes(data: Dataset) -> list[str]:
 
 
 def _same_images(data: Dataset, reporter: Reporter) -> list[Skip]:
-    """Images for scoring whose file is, byte for byte, one that is trained on."""
+    """Returns images for scoring whose file equals, byte for byte, one that is trained on."""
     if not data.eval:
         return []
     items = [*data.train, *data.eval]
@@ -86,12 +87,12 @@ def _same_images(data: Dataset, reporter: Reporter) -> list[Skip]:
         if at < len(data.train):
             trained[content] = item.id
         elif content in trained:
-            same.append(Skip(item.id, f"to score on: the same file as {trained[content]}, which is trained on"))
+            same.append(Skip(item.id, f"for scoring, but the same file as {trained[content]}, which is trained on"))
     return same
 
 
 def _masks(data: Dataset, folder: Path, reporter: Reporter) -> tuple[list[str], list[Skip]]:
-    """What the masks hold, those that nothing can be scored against, and those whose score would be doubtful."""
+    """Describes the masks, and returns those that cannot be scored against and those that are doubtful."""
     check, _, missing = look_at_truth(folder, data.eval or data.items, data.classes, reporter)
     share = check.pixels / check.pixels.sum()
     return [

@@ -1,4 +1,4 @@
-"""One image and one network, without a run folder: what the map of a class covers, and how it grows over the steps."""
+"""``advcam climb-image``: the map of a class on one image, and how it grows over the steps."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from advcam.store import StoredMaps, atomic_write, save_maps
 from .session import Outcome, Session
 
 FRAME, LAST_FRAME = 250, 2000  # milliseconds
-PANEL = 448  # longest side in the overlay and the animation, pixels
+PANEL = 448  # long side of the images in the overlay and the animation, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClimbImageConfig(PresetConfig):
-    """What to look at, and how."""
+    """The image, the network and the climb."""
 
     image: Path = option(help="an image of any kind", positional=True, common=True)
     model: str = option(help="timm:NAME, FILE.py:FUNCTION, or a run folder", flag="model", common=True)
@@ -77,15 +77,15 @@ class ClimbImageConfig(PresetConfig):
 
 
 def run(config: ClimbImageConfig, session: Session) -> Outcome:
-    """Climbs some classes of one image; writes ``STEM.png``, ``STEM.npz`` and for each class k ``STEM-k.gif``.
+    """Climbs classes of one image; writes ``STEM.png``, ``STEM.npz`` and for each class k ``STEM-k.gif``.
 
-    The overlay has a row for each class: image, plain map, AdvCAM. The map file is a run's map file, with the network's
-    own class ids. The animation shows the sum of the maps after every step.
+    The overlay has a row for each class: image, plain map, AdvCAM. The map file has the format of a run's map files, with the
+    network's own class ids. The animation shows the sum of the maps after every step.
 
     Raises:
-        ImageError: an image that cannot be read.
-        InputError: a class that the network does not have.
-        NetworkError: a network that cannot be had, or without a feature map.
+        ImageError: the image cannot be read.
+        InputError: the network does not have a class.
+        NetworkError: the network cannot be loaded, or has no feature map.
     """
     path, out, runtime, reporter = config.image, config.out, session.runtime, session.reporter
     image, doubt = read_with_doubt(path)
@@ -124,7 +124,7 @@ def _line(c: int, names: Sequence[str], scores: Sequence[Tensor]) -> str:
 
 
 def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
-    """The classifier that the reference names."""
+    """Loads the classifier that ``--model`` names."""
     kind, _, name = config.model.partition(":")
     if kind == "timm":
         backbone = Backbone(name, config.backbone_option, output_stride=32, mean=config.mean, std=config.std)
@@ -148,7 +148,7 @@ def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
 
 
 def _classes(config: ClimbImageConfig, ready: PretrainedClassifier, scores: Tensor) -> list[int]:
-    """The ids of the classes asked for, or of those with the highest scores."""
+    """Returns the ids of the classes asked for, or of those with the highest scores."""
     if not config.classes:
         return torch.topk(scores, min(config.top, len(scores))).indices.tolist()
     found: list[int] = []

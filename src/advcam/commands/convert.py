@@ -1,4 +1,4 @@
-"""VOC and COCO as labels.csv, classes.csv, lists and masks."""
+"""``advcam data convert``: writes VOC and COCO as labels.csv, classes.csv, lists and masks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from .session import Outcome, Session
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig(Config):
-    """What to convert, and where to."""
+    """The data set to convert, and the output folder."""
 
     labels: Path = option(help="a VOC folder, COCO's instances_*.json, a COCO or Roboflow folder", flag="labels", common=True)
     classes: Path | None = option(
@@ -50,12 +50,14 @@ class ConvertConfig(Config):
 
 
 def run(config: ConvertConfig, session: Session) -> Outcome:
-    """Writes labels.csv, classes.csv and, of COCO, masks/ID.png and a list of each annotation file's images; of VOC, whose
-    masks are used as they are, its lists. A mask that is there is not drawn again. What is written is read back before, and
-    compared; regions that could not be drawn as they are are listed in skipped.csv.
+    """Writes labels.csv, classes.csv and lists; for COCO also masks/ID.png.
+
+    COCO gets a list of each annotation file's images; VOC's lists are copied and its masks are used as they are. Existing
+    masks are not drawn again. The text is parsed again and compared before it is written; faulty regions are listed in
+    skipped.csv.
 
     Raises:
-        DataError: neither VOC nor COCO, a category that the class list does not name, or names that no list can hold.
+        DataError: neither VOC nor COCO, a category missing in the class list, or names that a list cannot hold.
         RunError: the folder holds something else.
     """
     labels, classes, out, reporter = config.labels, config.classes, config.out, session.reporter
@@ -88,10 +90,10 @@ def run(config: ConvertConfig, session: Session) -> Outcome:
 
 
 def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, str]:
-    """Lists, class list and labels as text, by file name; labels are ids where a name would be read as something else.
+    """Returns lists, class list and labels as text, by file name; labels are ids if a class name would be misread.
 
     Raises:
-        DataError: what is read back is not what it was.
+        DataError: a text read back differs from what was written.
     """
     indices = {row.name: class_indices(row, table) for row in rows}
     _see_masks(indices)
@@ -100,13 +102,13 @@ def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, s
         lines = texts[f"{file.split}.txt"].encode().decode("utf-8-sig").splitlines()  # as a list is read
         for image, line in zip(file.images, lines, strict=False):
             if normal(line) != image.name or image.name.split() == []:
-                raise DataError(f"{file.path}: {image.name!r} cannot stand in a list, one a line; rename the image")
+                raise DataError(f"{file.path}: {image.name!r} cannot be a line of a list; rename the image")
     texts["classes.csv"] = csv_text(("id", "name"), zip(table.ids, table.names, strict=True))
     read = read_classes(Path("classes.csv"), texts["classes.csv"])
     back: dict[str, Row] = {}
     for ours, name in zip(read.names, table.names, strict=False):
         if ours != name:
-            raise DataError(f"class {name!r} is read back as {ours!r}; rename it")
+            raise DataError(f"class {name!r} would be read back as {ours!r}; rename it")
     wrong: list[str] = []
     for forms in (table.names, tuple(map(str, table.ids))):
         cells = ((name, ";".join(forms[at] for at in labels)) for name, labels in indices.items())
@@ -114,25 +116,25 @@ def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, s
         back = {row.name: row for row in csv_rows(Path("labels.csv"), texts["labels.csv"])}
         try:
             wrong = [name for name in indices if name not in back or class_indices(back[name], table) != indices[name]]
-        except DataError:  # a name that is read as another
+        except DataError:  # a name that would be read as another
             wrong = list(indices)
         if not wrong:
             return texts
     absent = next((name for name in indices if name not in back), None)
     if absent is not None:
-        raise DataError(f"image {absent!r} cannot stand in a CSV so that it is read back; rename it")
+        raise DataError(f"image {absent!r} cannot be written to a CSV and read back; rename it")
     names = [name for name in table.names if ";" in name or name.isdecimal()]
     raise DataError(
-        f"the labels of {wrong[0]!r} cannot be written so that they are read back: of the classes"
-        f" {', '.join(map(repr, names[:4]))}, rename those that hold ';' or are another's id"
+        f"the labels of {wrong[0]!r} cannot be written and read back: of the classes"
+        f" {', '.join(map(repr, names[:4]))}, rename those that contain ';' or are the id of another"
     )
 
 
 def _see_masks(names: Iterable[str]) -> None:
-    """Sees that each image can have a mask of its own.
+    """Checks that each image's name gives a mask file of its own.
 
     Raises:
-        DataError: two that would have the same, one that would be a folder of another's, a name too long for a file.
+        DataError: two images would share a mask, a mask would be a folder of another, or a name is too long for a file.
     """
     masks: dict[str, str] = {}
     for name in names:
@@ -141,13 +143,13 @@ def _see_masks(names: Iterable[str]) -> None:
     for mask, name in masks.items():
         for above in map(str, Path(mask).parents):
             if above in masks:
-                raise DataError(f"the mask of {masks[above]!r} would be the folder of that of {name!r}; rename one")
+                raise DataError(f"the mask of {masks[above]!r} would be a folder of the mask of {name!r}; rename one")
         if any(len(part.encode()) > MAX_NAME_BYTES for part in Path(mask).parts):
-            raise DataError(f"{name[:40]!r}... is a name too long for a file; rename it")
+            raise DataError(f"{name[:40]!r}...: the name is too long for a file; rename it")
 
 
 def _masks(file: Coco, ids: dict[int, int], out: Path, reporter: Reporter) -> list[Skip]:
-    """Draws what is not drawn yet; returns what was wrong with regions, of all images."""
+    """Draws the masks that do not exist yet; returns the faults of regions of all images."""
     skipped, places = [], {image.name: out / "masks" / f"{Path(image.name).with_suffix('')}.png" for image in file.images}
     done = sum(place.is_file() for place in places.values())
     with reporter.bar(f"masks, {file.split}", len(file.images), done=done) as advance:
@@ -160,7 +162,7 @@ def _masks(file: Coco, ids: dict[int, int], out: Path, reporter: Reporter) -> li
             else:
                 skipped += [Skip(image.name, f"{file.path}: {image.name}: {fault}") for fault in drawn.faults]
                 if drawn.ids is None:
-                    skipped.append(Skip(image.name, f"{file.path}: {image.name}: no pixel is known, so there is no mask"))
+                    skipped.append(Skip(image.name, f"{file.path}: {image.name}: no pixel is known, so it has no mask"))
                 elif not there:
                     save_mask(places[image.name], drawn.ids)
             if not there:
@@ -175,15 +177,15 @@ class Converted(TypedDict):
 
 
 def _begin(out: Path, labels: Path, classes: Path | None) -> None:
-    """Sees that the folder is new, or this conversion taken up again."""
+    """Starts a conversion in a new folder, or resumes this one."""
     read = [*source_files(labels), *([classes] if classes else [])]
     record, source = out / "convert.json", digest([_stamp(path) for path in read])
     if record.is_file():
         sweep(out)
         if read_json(record, Converted)["source"] != source:
-            raise RunError(f"{out}: was converted from other files than {labels} holds now; give another --out")
+            raise RunError(f"{out}: was converted from files other than those {labels} holds now; give another --out")
     elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".advcam-") for path in out.iterdir())):
-        raise RunError(f"{out}: exists and is no conversion; give another --out")
+        raise RunError(f"{out}: exists and was not made by `advcam data convert`; give another --out")
     write_json(record, {"labels": labels.resolve(), "source": source})
 
 

@@ -1,4 +1,4 @@
-"""The main job on generated scenes: makes them, takes every step, scores, reports."""
+"""``advcam demo``: generates scenes, runs every step on them, scores and reports."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from advcam.store import alone
 from .session import Outcome, Session
 
 TRAIN, SCORED = 600, 150
-"""Images to train on, and to score on."""
+"""Number of images to train on, and to score on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig(Config):
-    """Where the demo goes."""
+    """The output folder of the demo."""
 
     out: Path = option(Path("demo"), "folder of the data set and the run", flag="out", common=True)
 
 
 def run(config: DemoConfig, session: Session) -> Outcome:
-    """Generates the data set where it is not there, takes every step that is not done, scores and reports.
+    """Generates the data set if it does not exist, runs every step that is not done, scores and reports.
 
-    The classifier is a very small timm network from scratch; the climb's settings are stated here because they are not
-    the default's: longer steps, restrained, their maps summed as they are.
+    The classifier is a very small timm network with random initial weights. The climb differs from the default: longer
+    steps, restrained, with maps summed unweighted and without a ceiling.
 
     Raises:
-        AdvcamError: any step's.
+        AdvcamError: a step failed.
     """
     data, root = config.out / "data", config.out / "run"
     with alone(root):

@@ -1,4 +1,4 @@
-"""A trained segmentation network -> one file that other programs run, compared with the original before it is left there."""
+"""``advcam export``: writes a trained segmentation network as one file for other programs, compared with the original."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from advcam.store.records import NetworkRecord
 from .session import Outcome, Session
 
 LIBRARIES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": ()}
-"""The kinds of files, and what each needs beside torch."""
+"""The file formats, and the libraries that each needs besides torch."""
 
 LEAST = 2 * STRIDE
-"""Shortest side of what the file takes, pixels."""
+"""Shortest side of the exported network's input, pixels."""
 
 CLOSE = 1e-3
-"""Pixels whose two best logits are closer may get the other label."""
+"""Pixels whose two best logits are closer than this may change their label."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a file takes.
+    """The input that an exported network takes.
 
     Args:
         size: (H, W) of its images; None is any multiples of 32.
-        batch: how many at once; None is any number.
+        batch: number of images at once; None is any number.
     """
 
     size: tuple[int, int] | None
@@ -55,12 +55,12 @@ class Form:
         return f"{size}, {self.batch or 'any number'} at once"
 
     def inputs(self) -> list[tuple[int, int, int]]:
-        """(N, H, W) that it is tried with; the first is what it is made from."""
+        """Returns the (N, H, W) that it is tested with; the first is used for the export."""
         sizes = [self.size] * 2 if self.size else [(4 * STRIDE, 5 * STRIDE), (7 * STRIDE, 3 * STRIDE)]
         return [(n if self.batch is None else self.batch, *size) for n, size in zip((2, 1), sizes, strict=True)]
 
     def dynamic(self) -> dict[int, Any]:
-        """The dimensions that are left open."""
+        """Returns the dynamic dimensions."""
         least = LEAST // STRIDE
         sides = {} if self.size else {2: STRIDE * Dim("rows", min=least), 3: STRIDE * Dim("columns", min=least)}
         return ({0: Dim("batch", min=1)} if self.batch is None else {}) | sides
@@ -68,27 +68,27 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Config):
-    """Which network becomes which file."""
+    """The network to export, and the output file."""
 
     model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
     out: Path = option(help=".onnx, or .pt2 (torch.export); FILE.json beside it tells how it is used", flag="out", common=True)
     size: tuple[int, int] | None = option(
-        None, "height and width, multiples of 32, of the only images that it takes; none: of any, where it can be written so",
+        None, "fixed height and width of the images, multiples of 32; none: any, if the network can be exported so",
         flag="size", common=True, example="512x640",
     )  # fmt: skip
 
 
 def run(config: ExportConfig, _session: Session) -> Outcome:
-    """Writes the network of a run's segment step as ONNX or torch.export file, and FILE.json that tells how it is used.
+    """Exports a trained network as an ONNX or torch.export file, with FILE.json that says how to use it.
 
-    Input ``images`` float32 [N, 3, H, W], normalised RGB; output ``logits`` float32 [N, L, H, W]. The file is opened again
-    and run on noise and on images, of two sizes and numbers: labels must be those of the original, but where its two best
-    logits are closer than 0.001. Scales, mirror, windows and CRF are not part of the network, nor of the file.
+    Input ``images`` float32 [N, 3, H, W], normalised RGB; output ``logits`` float32 [N, L, H, W]. The file is loaded and run on
+    noise and on images, of two sizes and batch sizes: its labels must equal the original's, except where the original's two
+    best logits are closer than 0.001. Scales, mirror, windows and CRF are not part of the network, nor of the file.
 
     Raises:
-        SettingsError: another suffix or size, or libraries that are not there.
-        RunError: no trained network.
-        NetworkError: it cannot be written so, or gives other labels; no file is left.
+        SettingsError: an invalid suffix or size, or missing libraries.
+        RunError: there is no trained network.
+        NetworkError: the network cannot be exported, or the file gives other labels; no file is left.
     """
     out, size = config.out, config.size
     _check(out, size)
@@ -105,7 +105,7 @@ def run(config: ExportConfig, _session: Session) -> Outcome:
 
 
 def _made(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord) -> str:
-    """Writes both files, or neither; says what was written."""
+    """Writes both files, or neither; returns a line that describes them."""
     try:
         with atomic_write(out) as temporary:
             try:
@@ -115,7 +115,7 @@ def _made(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord) ->
                 raise
             except Exception as error:  # the exporters and runtimes raise anything
                 reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
-                raise NetworkError(f"the network cannot be written so ({reason})") from error
+                raise NetworkError(f"the network cannot be exported ({reason})") from error
     except NetworkError as error:
         others = " or ".join(kind for kind in LIBRARIES if kind != out.suffix)
         raise NetworkError(f"{out}: {error}; give an --out that ends in {others}, or another --size") from error
@@ -125,7 +125,7 @@ def _made(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord) ->
 
 def _check(out: Path, size: tuple[int, int] | None) -> None:
     if out.suffix not in LIBRARIES:
-        raise SettingsError(f"{out}: the suffix says what is written; known: {', '.join(LIBRARIES)}")
+        raise SettingsError(f"{out}: the suffix chooses the format; known: {', '.join(LIBRARIES)}")
     if size and any(side < LEAST or side % STRIDE for side in size):
         raise SettingsError(
             f"--size is HEIGHTxWIDTH in multiples of {STRIDE}, at least {LEAST}, e.g. 512x640; got {size[0]}x{size[1]}"
@@ -133,12 +133,12 @@ def _check(out: Path, size: tuple[int, int] | None) -> None:
     if missing := [name for name in LIBRARIES[out.suffix] if find_spec(name) is None]:
         raise SettingsError(
             f"{out}: ONNX needs {', '.join(missing)}, not installed here: pip install {' '.join(LIBRARIES[out.suffix])};"
-            " --out FILE.pt2 needs nothing"
+            " --out FILE.pt2 needs none of them"
         )
 
 
 class _Logits(nn.Module):
-    """The network, with the name that the file gives its input."""
+    """The network, with the file's name for its input."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class _Logits(nn.Module):
 
 def _write(network: nn.Module, form: Form, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporters, about themselves
+        warnings.simplefilter("ignore")  # the exporters' warnings
         n, height, width = form.inputs()[0]
         example = torch.zeros(n, 3, height, width)
         program = torch.export.export(network.eval(), (example,), dynamic_shapes={"images": form.dynamic()}, strict=False)
@@ -166,7 +166,7 @@ def _write(network: nn.Module, form: Form, path: Path) -> None:
 
 
 def _whole_numbers(program: ExportedProgram) -> None:
-    """``ceil(a / b)`` of sizes, which timm's "same" padding has and torch.export cannot save, becomes ``(a + b - 1) // b``."""
+    """Replaces ``ceil(a / b)`` of sizes (timm's "same" padding), which torch.export cannot save, by ``(a + b - 1) // b``."""
     graph = program.graph_module.graph
     for node in [n for n in graph.nodes if n.target is math.ceil and getattr(n.args[0], "target", None) is operator.truediv]:
         a, b = node.args[0].args
@@ -195,28 +195,30 @@ def _opened(path: Path) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def _compare(network: nn.Module, opened: Callable[[Tensor], Tensor], form: Form, normalise: Normalisation) -> int:
-    """The number of pixels whose labels were compared.
+    """Compares the file's labels with the network's; returns the number of pixels compared.
 
     Raises:
-        NetworkError: some are others.
+        NetworkError: labels differ, or nothing could be compared.
     """
     compared = 0
     for images in _inputs(form, normalise):
         expected, got = network(images).float(), opened(images)
         if got.shape != expected.shape or not bool(got.isfinite().all()):
-            raise NetworkError(f"the file gives {tuple(got.shape)} or numbers that are none, expected {tuple(expected.shape)}")
+            raise NetworkError(
+                f"the file gives {tuple(got.shape)}, or NaN or infinity; expected finite {tuple(expected.shape)}"
+            )
         best = expected.topk(2, dim=1).values
         sure = best[:, 0] - best[:, 1] >= CLOSE
         if wrong := int(((expected.argmax(1) != got.argmax(1)) & sure).sum()):
             raise NetworkError(f"the file gives other labels than the network on {wrong} of {int(sure.sum())} pixels")
         compared += int(sure.sum())
     if not compared:
-        raise NetworkError("nothing could be compared: nowhere do the two best logits lie apart; train the network longer")
+        raise NetworkError("nothing could be compared: the two best logits are too close everywhere; train the network longer")
     return compared
 
 
 def _inputs(form: Form, normalise: Normalisation) -> Iterator[Float[Tensor, "n 3 y x"]]:
-    """Noise and generated scenes, of each size."""
+    """Yields batches of noise and of generated scenes, of each size."""
     random = torch.Generator().manual_seed(0)
     for n, height, width in form.inputs():
         yield torch.randn(n, 3, height, width, generator=random)
@@ -238,7 +240,7 @@ def _describe(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord
                 "width": width,
                 "multiple_of": STRIDE,
                 "at_least": LEAST,
-                "padding": "normalised, 0 on the right and below; logits are cut again",
+                "padding": "0 after normalisation, on the right and below; logits are cropped again",
                 "long_side": segmenter.long_side,
             },
             "output": {

@@ -1,4 +1,4 @@
-"""A trained segmentation network and a folder of images -> a folder of masks."""
+"""``advcam predict``: masks of a folder of images by a trained segmentation network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .session import Outcome, Session
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(Config):
-    """Which network on which images, and how; what is not given is as the network was made."""
+    """The network, the images and the settings of prediction; settings not given are the network's own."""
 
     model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
     images: Path = option(help="folder of images", flag="images", common=True)
@@ -56,10 +56,10 @@ class PredictConfig(Config):
             raise SettingsError("windows see the image at its own size, so it has no long side: give --window or --long-side")
 
     def applied(self, segmenter: Segmenter) -> Segmenter:
-        """The network, used so.
+        """Returns the network with these settings.
 
         Raises:
-            SettingsError: a setting that cannot work.
+            SettingsError: a setting is invalid.
         """
         names = ("scales", "mirror", "merge", "window", "crf", "long_side")
         changes: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
@@ -67,25 +67,25 @@ class PredictConfig(Config):
 
 
 def run(config: PredictConfig, session: Session) -> Outcome:
-    """Masks OUT/ID.png of every image in a folder; one that is there, of the same content, is not made again.
+    """Writes OUT/ID.png for every image in a folder, except masks that exist and were made from the same content.
 
     With probabilities also OUT/probabilities/ID.npz: ``probabilities`` float16 [L, H, W] and ``ids`` uint8 [L], without pickle.
 
-    Images that could not be read, or are too large for the memory, are listed in OUT/skipped.csv.
+    Images that cannot be read, or are too large for the memory, are listed in OUT/skipped.csv.
 
     Raises:
-        DataError: no images.
-        RunError: no trained network, or masks of another one, or made with other options, in OUT.
-        SettingsError: an option that cannot work.
+        DataError: there are no images.
+        RunError: there is no trained network, or OUT holds masks of another network or made with other options.
+        SettingsError: an option is invalid.
     """
     model, images, out, reporter = config.model, config.images, config.out, session.reporter
     segmenter = config.applied(Segmenter.load(model, session.runtime.torch_device(), config.precision or _precision_of(out)))
     files = list_images(images)
     if out.resolve().is_relative_to(images.resolve()):
-        raise RunError(f"{out}: --out is in the folder of images; masks would stand among them, give another")
+        raise RunError(f"{out}: --out is in the folder of images, so masks would mix with them; give another --out")
     _claim(out, model, images, segmenter)
     for suffix, count in passed_over(images).items():
-        reporter.say(f"{count} files of suffix {suffix} are passed over: not read as images")
+        reporter.say(f"{count} files of suffix {suffix} are skipped: not an image format that is read")
     skipped = []
     for name, path in reporter.track(files.items(), len(files), "predict"):
         mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
@@ -109,7 +109,7 @@ def run(config: PredictConfig, session: Session) -> Outcome:
 
 
 def _precision_of(out: Path) -> str:
-    """What the masks of a folder were made in, on whatever machine; ``auto`` where there are none."""
+    """Returns the precision that a folder's masks were made in, on any machine; ``auto`` if there are none."""
     record = out / "predict.json"
     made = read_json(record, dict[str, Any]).get("precision") if record.is_file() else "auto"
     if made not in PRECISIONS:
@@ -118,7 +118,7 @@ def _precision_of(out: Path) -> str:
 
 
 def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
-    """Sees that a folder is free, or holds what the same call made, and writes down what that is."""
+    """Checks that a folder is new, or holds masks of the same network and options, and records these."""
     key: dict[str, Any] = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
     key["images"] = str(images.resolve())
     sweep(out)

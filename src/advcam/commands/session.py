@@ -1,4 +1,4 @@
-"""What every command is given, and what it gives."""
+"""What every command takes and returns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from advcam.runtime import Runtime
 
 @dataclass(frozen=True)
 class Session:
-    """What a command is given beside its config.
+    """What a command takes besides its config.
 
     Args:
         runtime: device and limits.
         reporter: shows progress.
-        seed: of everything random.
+        seed: seed of everything random.
     """
 
     runtime: Runtime
@@ -27,14 +27,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command made.
+    """The outcome of a command.
 
     Args:
-        done: the last line: what was made, and where.
-        lines: to be said before it.
-        skipped: how many items were left out.
+        done: the last line of output: what was made, and where.
+        lines: lines before it.
+        skipped: number of items left out.
         listed: the file that lists them with reasons.
-        what: such items are called.
+        what: what to call such items.
     """
 
     done: str

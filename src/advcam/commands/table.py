@@ -18,10 +18,10 @@ class Command:
     """A command.
 
     Args:
-        config: what it is asked for.
-        run: does it.
+        config: its settings.
+        run: runs it.
         about: what it does, in a sentence.
-        example: of its arguments.
+        example: example of its arguments.
         limits: fields of :class:`~advcam.runtime.Runtime` that bound it.
     """
 
@@ -34,7 +34,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(
-        demo.DemoConfig, demo.run, "Everything, on generated images, in a few minutes.", "--out demo", TRAINING + CLIMBING
+        demo.DemoConfig, demo.run, "Run everything on generated images, in a few minutes.", "--out demo", TRAINING + CLIMBING
     ),
     "predict": Command(
         predict.PredictConfig, predict.run, "Make masks of any images with a trained network.",
@@ -45,7 +45,7 @@ COMMANDS: dict[str, Command] = {
         "--model runs/first/4-segment --out model.onnx",
     ),
     "data check": Command(
-        check.CheckConfig, check.run, "Look at a data set: images, classes, sizes, what a run would leave out, ground truth.",
+        check.CheckConfig, check.run, "Check a data set: images, classes, sizes, what a run would leave out, ground truth.",
         "--labels VOCdevkit/VOC2012 --masks VOCdevkit/VOC2012/SegmentationClass",
     ),
     "data convert": Command(
@@ -54,7 +54,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "climb-image": Command(
         climb_image.ClimbImageConfig, climb_image.run,
-        "One image: overlay, map file, and an animation of the map growing over the steps.",
+        "Climb one image: overlay, map file, and an animation of the map growing over the steps.",
         "cat.jpg --model timm:resnet50 --class tabby --steps 20 --out cat",
     ),
 }  # fmt: skip

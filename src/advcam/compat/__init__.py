@@ -1,4 +1,4 @@
-"""Drop-ins for users of pytorch-grad-cam and captum: one import replaced, the rest of their code stays. Neither is needed."""
+"""Drop-in replacements for pytorch-grad-cam and captum: change one import. Neither library needs to be installed."""
 
 from . import captum, grad_cam
 

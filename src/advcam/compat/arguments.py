@@ -1,4 +1,4 @@
-"""What code written for pytorch-grad-cam asks for, read without that library: layers, targets, token grids, smoothing."""
+"""Reads the arguments of pytorch-grad-cam without that library: layers, targets, token grids, smoothing."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from advcam.models import describe_error, describe_value, find, unwrap
 
 
 def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """The modules in a list, at least one.
+    """Returns the modules in a list of at least one.
 
     Raises:
-        InputError: no list, or an empty one.
+        InputError: it is not a list, or an empty one.
     """
     if not isinstance(target_layers, Iterable):
         came = type(target_layers).__name__
         raise InputError(f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; got {came}")
     try:
         layers = list(target_layers)
-    except Exception as error:  # whatever another's iterable raises
+    except Exception as error:  # a foreign iterable may raise anything
         raise InputError(
             f"target_layers must be a list of modules, e.g. [model.layer4[-1]]; it fails: {describe_error(error)}"
         ) from error
@@ -36,15 +36,15 @@ def layers_of(target_layers: Iterable[nn.Module]) -> list[nn.Module]:
 
 
 def classes_of(targets: Iterable[Any]) -> list[int]:
-    """The class ids that targets stand for.
+    """Returns the class ids of targets.
 
-    A target of a class is known by what it does: it has a ``category``, and of logits gives back that entry as it is.
+    A target of a class is recognised by its behaviour: it has a ``category``, and returns that entry of the logits unchanged.
 
     Args:
         targets: ``ClassifierOutputTarget`` objects or class ids, one for each image.
 
     Raises:
-        InputError: no list, or a target of something else than one class's logit.
+        InputError: it is not a list, or a target is not the logit of one class.
 
     Example:
         >>> class ClassifierOutputTarget:
@@ -60,7 +60,7 @@ def classes_of(targets: Iterable[Any]) -> list[int]:
         return [_class_of(target) for target in targets]
     except InputError:
         raise
-    except Exception as error:  # whatever another's iterable raises
+    except Exception as error:  # a foreign iterable may raise anything
         raise InputError(
             f"targets must be a list with one target for each image, or None; it fails: {describe_error(error)}"
         ) from error
@@ -72,12 +72,12 @@ _MOST_CLASSES = 10**7
 def _class_of(target: Any) -> int:
     try:
         category = index(getattr(target, "category", target))
-        if not callable(target) or abs(category) > _MOST_CLASSES:  # no model has as many: that is said where classes are known
+        if not callable(target) or abs(category) > _MOST_CLASSES:  # no model has as many; the caller raises the error
             return category
         probe = torch.linspace(1, 2, abs(category) + 2)
         if float(target(probe)) == float(probe[category]):
             return category
-    except Exception:  # whatever another's target makes of the probe: it is not one of a class
+    except Exception:  # a target that fails on the probe is not one of a class
         pass
     raise InputError(
         f"each target must be a ClassifierOutputTarget(k) or a class id; got {type(target).__name__}. One class's logit is"
@@ -89,18 +89,18 @@ def _class_of(target: Any) -> int:
 def check_reshape(
     reshape: Callable[[Any], Tensor], model: nn.Module, layers: list[str], images: Float[Tensor, "n 3 y x"]
 ) -> None:
-    """That a ``reshape_transform`` makes of the layers' activations the very feature maps that are used here.
+    """Checks that a ``reshape_transform`` gives the same feature maps that advcam uses.
 
     Args:
-        reshape: from what a layer gives to [N, D, h, w].
-        model: the model, given back as it was.
+        reshape: a function from a layer's output to [N, D, h, w].
+        model: the model; left unchanged.
         layers: names of the layers.
-        images: the first is looked at.
+        images: a batch, of which the first image is used.
 
     Raises:
-        InputError: it fails, or gives another shape, other values, or another order.
+        InputError: the function fails, or gives another shape, other values, or another order.
     """
-    image = images[:1].clone()  # outside of inference mode, whose tensors take no gradient
+    image = images[:1].clone()  # a copy outside inference mode, whose tensors allow no gradient
     for layer in layers:
         network = find(model, image, layer)
         raw: list[Any] = []
@@ -113,8 +113,8 @@ def check_reshape(
         laid = _laid(reshape, raw[network.nth], layer)
         if laid.shape != used.shape or not torch.allclose(laid.to(used.dtype), used, rtol=1e-3, atol=1e-5):
             raise InputError(
-                f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, where AdvCAM itself lays it on the grid"
-                f" {tuple(used.shape)}, with other values or in another order. {_LEAVE_OUT}"
+                f"reshape_transform makes {tuple(laid.shape)} of layer {layer!r}, where AdvCAM makes {tuple(used.shape)}, with"
+                f" other values or in another order. {_LEAVE_OUT}"
             )
 
 
@@ -122,10 +122,10 @@ _LEAVE_OUT = "It is not needed: leave reshape_transform out"
 
 
 def _laid(reshape: Callable[[Any], Tensor], raw: Any, layer: str) -> Tensor:
-    """What the user's function makes of a layer's output."""
+    """Applies the user's function to a layer's output."""
     try:
         laid = reshape(raw)
-    except Exception as error:  # most often it was written for another grid
+    except Exception as error:  # usually it was written for another grid
         came = f" {tuple(raw.shape)}" if isinstance(raw, Tensor) else ""
         raise InputError(
             f"reshape_transform fails on the output{came} of layer {layer!r}: {describe_error(error)}. {_LEAVE_OUT}"
@@ -138,7 +138,7 @@ def _laid(reshape: Callable[[Any], Tensor], raw: Any, layer: str) -> Tensor:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """That no layer is among the options.
+    """Checks that ``layer`` is not among the options.
 
     Raises:
         SettingsError: it is.
@@ -150,10 +150,10 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_smoothing(aug_smooth: bool, eigen_smooth: bool) -> None:
-    """That neither of pytorch-grad-cam's smoothings is asked for.
+    """Checks that neither of pytorch-grad-cam's smoothings is asked for.
 
     Raises:
-        SettingsError: one is; says what there is instead.
+        SettingsError: one is; the message says what to use instead.
     """
     if check_flag("aug_smooth", aug_smooth):
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""AdvCAM with the signature of captum's ``LayerGradCam`` (0.9): replace the one import."""
+"""AdvCAM with the signature of captum's ``LayerGradCam`` (0.9): change one import."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .layers import layer_name
 class AdvCAM:
     """:class:`advcam.AdvCAM` for code written for ``captum.attr.LayerGradCam``: tensors [N, 1, h, w] on the layer's grid.
 
-    ``A_c = sum_{t<T} CAM_c(x^t)``, not normalised. Never negative: each step's map passes a ReLU, so the attribution is that
-    of ``relu_attributions=True`` there, whatever is asked for here. ``steps=1, method="gradcam"`` is ``LayerGradCam`` itself.
+    ``A_c = sum_{t<T} CAM_c(x^t)``, not normalised. Never negative: each step's map passes a ReLU, so the attribution always
+    corresponds to captum's ``relu_attributions=True``. ``steps=1, method="gradcam"`` is ``LayerGradCam`` itself.
 
     Args:
         forward_func: the model, a module that returns logits [N, K], see :class:`advcam.AdvCAM`; not a function.
-        layer: module of the model whose output is the feature map. A layer of tokens gives their grid too.
-        device_ids: not needed; ``DataParallel`` is taken off and the images' device is used.
+        layer: module of the model whose output is the feature map; tokens are laid out on their grid.
+        device_ids: not needed; ``DataParallel`` is unwrapped and the images' device is used.
         options: ``preset``, ``max_pixels`` and settings such as ``steps`` or ``method``, as for :class:`advcam.AdvCAM`. With
-            several ``scales`` the maps are at stride 4 instead of on the layer's grid. Precision is float32 unless it is said.
+            several ``scales`` the maps are at stride 4 instead of on the layer's grid. Precision defaults to float32.
 
     Raises:
         InputError: a function instead of a module, or a layer that is not in the model.
@@ -57,7 +57,7 @@ class AdvCAM:
             )
         self.forward_func, self.layer, self.device_ids = forward_func, layer, device_ids
         self._name = layer_name(forward_func, layer)
-        self._climber = extractor.AdvCAM(forward_func, layer=self._name, **({"precision": "float32"} | options))  # theirs too
+        self._climber = extractor.AdvCAM(forward_func, layer=self._name, **({"precision": "float32"} | options))  # as captum
 
     def attribute(
         self,
@@ -69,21 +69,21 @@ class AdvCAM:
         attr_dim_summation: bool = True,
         grad_kwargs: dict[str, Any] | None = None,
     ) -> Float[Tensor, "n 1 h w"]:
-        """The AdvCAM of one class for each image, without gradient.
+        """Returns the AdvCAM of one class for each image, without gradient.
 
         Args:
-            inputs: float [N, 3, H, W], normalised as the model wants it, or a tuple of this one tensor.
+            inputs: float [N, 3, H, W], normalised as the model expects, or a tuple of this one tensor.
             target: a class id for all images; or a list or 1-D tensor of ids, one for each; None if the model has one output.
-            additional_forward_args: not available, see the error; so are the last two and ``attribute_to_layer_input``.
+            additional_forward_args: must be None; the error says what to do instead.
             attribute_to_layer_input: must be False.
-            relu_attributions: True or False, the result is the same: not negative.
+            relu_attributions: has no effect; the result is never negative.
             attr_dim_summation: must be True.
             grad_kwargs: must be None.
 
         Raises:
-            InputError: inputs or target of another form, or ``additional_forward_args``.
+            InputError: invalid inputs or target, or ``additional_forward_args``.
             SettingsError: ``attribute_to_layer_input``, ``attr_dim_summation`` or ``grad_kwargs``.
-            NetworkError: a layer that does not matter to the logits, or whose output is no feature map.
+            NetworkError: the logits do not depend on the layer, or its output is not a feature map.
         """
         _check_available(additional_forward_args, attribute_to_layer_input, attr_dim_summation, grad_kwargs)
         images = inputs[0] if isinstance(inputs, tuple) and len(inputs) == 1 else inputs
@@ -100,7 +100,7 @@ class AdvCAM:
     def interpolate(
         layer_attribution: Tensor, interpolate_dims: int | tuple[int, ...], interpolate_mode: str = "nearest"
     ) -> Tensor:
-        """An attribution resized, as ``captum.attr.LayerAttribution.interpolate`` does (which works as well).
+        """Resizes an attribution, like ``captum.attr.LayerAttribution.interpolate`` (which works as well).
 
         Args:
             layer_attribution: [N, 1, h, w].
@@ -108,7 +108,7 @@ class AdvCAM:
             interpolate_mode: of :func:`torch.nn.functional.interpolate`.
 
         Raises:
-            InputError: what that function does not take.
+            InputError: that function refuses the arguments.
         """
         try:
             return torch.nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)
@@ -119,7 +119,7 @@ class AdvCAM:
             ) from error
 
     def _classes(self, target: Any, images: Tensor) -> list[list[int]]:
-        """The class of each image, in a list of its own."""
+        """Returns the class of each image, in a list of its own."""
         n = len(images)
         if target is None:
             outputs = self._climber.scores(images[:1]).shape[1]
@@ -130,7 +130,7 @@ class AdvCAM:
             target = torch.as_tensor(target) if isinstance(target, np.ndarray) else target
             plain = target.tolist() if isinstance(target, Tensor) and target.numel() != 1 else target
             return [[index(c)] for c in plain] if isinstance(plain, list) else [[index(plain)]] * n
-        except Exception:  # whatever another's object raises where it is no class id
+        except Exception:  # a foreign object may raise anything
             raise InputError(
                 f"target must be a class id, or a list or 1-D tensor of them, one for each image; got {describe_value(target)}."
                 f" Logits"
@@ -145,7 +145,7 @@ def _check_available(forward_args: object, layer_input: bool, summation: bool, g
         )
     if check_flag("attribute_to_layer_input", layer_input):
         raise SettingsError(
-            "attribute_to_layer_input=True is not available: give as layer the module whose output goes into this one"
+            "attribute_to_layer_input=True is not available: give as layer the module whose output is this one's input"
         )
     if not check_flag("attr_dim_summation", summation):
         raise SettingsError("attr_dim_summation=False is not available: an AdvCAM is a sum over channels; leave it out")

@@ -1,4 +1,4 @@
-"""AdvCAM, and the plain maps it extends, with the signature of pytorch-grad-cam (1.5): replace the one import."""
+"""AdvCAM, and the plain maps it extends, with the signature of pytorch-grad-cam (1.5): change one import."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .layers import layer_name
 class AdvCAM:
     """:class:`advcam.AdvCAM` for code written for ``pytorch_grad_cam.GradCAM``: arrays [N, H, W] at the size of the input.
 
-    ``mean over layers of A_c / max A_c``, divided by its maximum. pytorch-grad-cam also subtracts each map's minimum; here
-    the least value stays, so that 0 says "nothing speaks for the class". A layer's activation is what it gave, at its last
-    call (there on a CPU what is left of it after operations in place, at its first). The model is given back as it was.
+    ``mean over layers of A_c / max A_c``, divided by its maximum. pytorch-grad-cam also subtracts each map's minimum; here it
+    is kept, so 0 means no evidence for the class. A layer's activation is its output at its last call (pytorch-grad-cam, on a
+    CPU: at its first call, after in-place operations). The model is left unchanged.
 
     Args:
         model: returns logits [N, K], see :class:`advcam.AdvCAM`.
-        target_layers: modules of the model, behind which the logits still depend on every cell: as there ``blocks[-1].norm1``
-            of a transformer with a class token. Each is climbed by itself; time grows with their number.
-        reshape_transform: not needed, tokens are laid on the grid by themselves. One that is given is only compared with
-            that: the first image's activation must come out the same.
+        target_layers: modules of the model, on every cell of whose output the logits depend: as there, ``blocks[-1].norm1``
+            of a transformer with a class token. Each is climbed separately; time grows with their number.
+        reshape_transform: not needed; tokens are laid out on their grid automatically. If given, it is only checked: it must
+            give the same result on the first image.
         options: ``preset``, ``max_pixels`` and settings such as ``steps`` or ``mirror``, as for :class:`advcam.AdvCAM`.
-            Precision is float32 unless it is said.
+            Precision defaults to float32.
 
     Raises:
-        InputError: a layer that is not in the model, or no layer.
+        InputError: a layer is not in the model, or there is none.
         SettingsError: an unknown preset or setting, or a value out of range.
 
     Example:
@@ -58,7 +58,7 @@ class AdvCAM:
         check_options(options)
         self.model, self.target_layers, self.reshape_transform = model, layers_of(target_layers), reshape_transform
         self._names = [layer_name(model, layer) for layer in self.target_layers]
-        settings = {"precision": "float32"} | self._fixed | options  # theirs too
+        settings = {"precision": "float32"} | self._fixed | options  # as pytorch-grad-cam
         self._climbers = [extractor.AdvCAM(model, layer=name, **settings) for name in self._names]
         self._images: Tensor | None = None
         self._outputs: Tensor | None = None
@@ -71,17 +71,17 @@ class AdvCAM:
         aug_smooth: bool = False,
         eigen_smooth: bool = False,
     ) -> Float[np.ndarray, "n y x"]:
-        """One map an image, float32 in [0, 1], the maximum 1 (or a map of zeros).
+        """Returns one map per image, float32 in [0, 1] with maximum 1 (or all zeros).
 
         Args:
-            input_tensor: float [N, 3, H, W], normalised as the model wants it; goes to the model's device.
+            input_tensor: float [N, 3, H, W], normalised as the model expects; moved to the model's device.
             targets: one ``ClassifierOutputTarget`` (or class id) for each image; None is each image's highest-scoring class.
-            aug_smooth: must be False, like ``eigen_smooth``; the error says what there is instead.
+            aug_smooth: must be False, like ``eigen_smooth``; the error says what to use instead.
 
         Raises:
-            InputError: images or targets of another form, or a ``reshape_transform`` that lays tokens otherwise.
+            InputError: invalid images or targets, or a ``reshape_transform`` that lays tokens out differently.
             SettingsError: ``aug_smooth`` or ``eigen_smooth``.
-            NetworkError: a layer that does not matter to the logits, or whose output is no feature map.
+            NetworkError: the logits do not depend on a layer, or its output is not a feature map.
         """
         check_smoothing(aug_smooth, eigen_smooth)
         if not isinstance(input_tensor, Tensor):
@@ -103,10 +103,10 @@ class AdvCAM:
 
     @property
     def outputs(self) -> Float[Tensor, "n k"]:
-        """The logits of the images of the last call: one more forward pass when first asked for, unless ``targets`` was None.
+        """The logits of the last call's images; needs another forward pass at first access, unless ``targets`` was None.
 
         Raises:
-            InputError: no call so far.
+            InputError: there was no call yet.
         """
         if self._images is None:
             raise InputError("outputs are the logits of the images of the last call, and there was none: call the object first")
@@ -118,7 +118,7 @@ class AdvCAM:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to release: between calls nothing hangs on the model."""
+        """Does nothing: between calls there are no hooks on the model."""
 
 
 class GradCAM(AdvCAM):
@@ -130,7 +130,8 @@ class GradCAM(AdvCAM):
 class GradCAMPlusPlus(AdvCAM):
     """The plain Grad-CAM++ (``steps=1, method="gradcam++"``): ``pytorch_grad_cam.GradCAMPlusPlus``.
 
-    There 1e-6 is added to the denominator ``2 g^2 + g^3 sum f``, which damps gradients of about 1e-3 and less; here not.
+    pytorch-grad-cam adds 1e-6 to the denominator ``2 g^2 + g^3 sum f``, which damps gradients of about 1e-3 and less; advcam
+    does not.
     """
 
     _fixed: ClassVar[dict[str, Any]] = {"steps": 1, "method": "gradcam++"}

@@ -9,14 +9,14 @@ from advcam.models import describe_value, unwrap
 
 
 def layer_name(model: nn.Module, layer: object) -> str:
-    """The name by which :class:`advcam.AdvCAM` takes a module of the model; wrappers of the model are taken off.
+    """Returns the name of a module in the unwrapped model, as :class:`advcam.AdvCAM` takes it.
 
     Args:
         model: the model.
-        layer: one of its modules, the very object.
+        layer: one of its modules, the same object.
 
     Raises:
-        InputError: no module, the whole model, or no module of this model.
+        InputError: it is not a module, the whole model, or not a module of this model.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.ReLU()))
@@ -38,6 +38,6 @@ def layer_name(model: nn.Module, layer: object) -> str:
         if module is layer:
             return str(name)
     raise InputError(
-        f"the layer, a {type(layer).__name__}, is no module of this {type(own).__name__} (one of a copy, or replaced since?):"
+        f"the layer, a {type(layer).__name__}, is not a module of this {type(own).__name__} (from a copy, or replaced since?):"
         f" take it from the model that is given. Its parts: {parts}"
     )

@@ -1,4 +1,4 @@
-"""One self-contained page read from a run folder; nothing is computed again."""
+"""The page and the model cards, made from the files of a run folder; nothing is computed again."""
 
 from .card import write_card
 from .images import grid, heat

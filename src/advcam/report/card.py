@@ -1,4 +1,4 @@
-"""The model card beside a network's weights: what it was made of, how good it was found, whose licences bind it."""
+"""The model card beside a network's weights: its data, scores and licences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIGNS = re.compile(r"[\\`*\[\]|#~!]|(?<!\w)_|_(?!\w)")
 
 
 def text(value: object) -> str:
-    r"""Text that Markdown shows as it is, and no HTML.
+    r"""Escapes text so that Markdown shows it literally, without HTML.
 
     Example:
         >>> text("<b>cat</b> in my_dog")
@@ -27,7 +27,7 @@ def text(value: object) -> str:
 
 
 def code(value: object) -> str:
-    """Text that stays within the backticks around it."""
+    """Replaces backticks, so that a text fits between backticks."""
     return " ".join(str(value).replace("`", "'").split())
 
 
@@ -35,7 +35,7 @@ MEASURED = {"segment": "predictions", "semi": "semi"}
 
 
 def write_card(run: RunFolder, data: Dataset, step: str) -> None:
-    """Writes ``README.md`` into the folder of a step that trained a segmentation network, with the numbers of an evaluation."""
+    """Writes ``README.md`` into the folder of a step that trained a segmentation network, with its scores if there are any."""
     if step not in MEASURED or not run.done(step):
         return
     folder, state = run.folder(step), run.state()
@@ -43,7 +43,7 @@ def write_card(run: RunFolder, data: Dataset, step: str) -> None:
     made = read_json(folder / "model.json", NetworkRecord, redo(run, step))
     classifier = classifier_record(run)
     scored = run.root / "metrics.json"
-    measured = dict(read_json(scored, Metrics, "`advcam evaluate` writes it anew")) if scored.is_file() else {}
+    measured = dict(read_json(scored, Metrics, "`advcam evaluate` writes it again")) if scored.is_file() else {}
     environment = Environment(loader=PackageLoader("advcam.report"), undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"text": text, "code": code}
     card = environment.get_template("card.md.j2").render(

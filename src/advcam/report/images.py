@@ -1,4 +1,4 @@
-"""Images of a result: the image, its maps as heat, its masks in colour."""
+"""Panels of a result: the image, its maps as heat maps, its masks in colour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
 
 
 def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
-    """What there is of :data:`PANELS` for one image, longer side ``side``; None for what was not made."""
+    """Returns the :data:`PANELS` of one image, with long side ``side``; None for those that do not exist."""
     image = item.read()
     factor = side / max(image.size)
     image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
@@ -33,7 +33,7 @@ def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
 
 
 def grid(rows: Sequence[Sequence[Image.Image | None]], gap: int = 4) -> Image.Image:
-    """Rows of panels as one image on white."""
+    """Joins rows of panels into one image on white."""
     width = max(sum(p.width + gap for p in row if p) for row in rows)
     heights = [max(p.height for p in row if p) + gap for row in rows]
     sheet = Image.new("RGB", (width - gap, sum(heights) - gap), "white")
@@ -49,14 +49,14 @@ def grid(rows: Sequence[Sequence[Image.Image | None]], gap: int = 4) -> Image.Im
 
 
 def data_url(image: Image.Image) -> str:
-    """The image as a ``data:`` address, to stand in a page."""
+    """Returns the image as a ``data:`` URL, for a page."""
     stream = io.BytesIO()
     image.save(stream, format="JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _heat(path: Path, image: Image.Image) -> Image.Image | None:
-    """The strongest of a file's maps over the image."""
+    """Draws the maximum of a file's maps over the image."""
     if not path.is_file():
         return None
     maps = load_maps(path).maps.numpy()
@@ -64,7 +64,7 @@ def _heat(path: Path, image: Image.Image) -> Image.Image | None:
 
 
 def heat(values: NDArray[np.float32], image: Image.Image) -> Image.Image:
-    """A map in [0, 1] over a darkened image: black, red, yellow, white."""
+    """Draws a map in [0, 1] over a darkened image: black, red, yellow, white."""
     value = np.asarray(Image.fromarray(values).resize(image.size, Image.Resampling.BILINEAR))[..., None]
     colours = np.clip(3 * value - np.arange(3), 0, 1) * 255
     return _blend(np.asarray(image.convert("L"))[..., None] * np.ones(3), colours, 0.25 + 0.6 * value)

@@ -1,4 +1,4 @@
-"""The page itself."""
+"""The page of a run, report.html."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .studies import finished
 
 ROWS = 6
 MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "semi", "instances", "localisation")
-SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the side of its panels
+SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the long side of its panels
 SIDE = 200
 WIDTH, HEIGHT = 420, 200  # of a curve
 MARGIN = 34
 
 
 def write_report(run: RunFolder, data: Dataset) -> Path:
-    """Writes ``report.html``: settings, numbers, curves, studies, and images, best and worst where there is ground truth.
+    """Writes ``report.html``: settings, scores, curves, studies and images, the best and worst if there is ground truth.
 
-    Beside it ``report.png``: four images from the best to the worst at equal steps, with their maps and masks.
+    Also writes ``report.png``: four images, evenly spaced from the best to the worst, with their maps and masks.
 
     Returns:
         The path of the page.
@@ -40,7 +40,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
     scored = _scored(run, data)
     environment = Environment(loader=PackageLoader("advcam.report"), autoescape=True, undefined=StrictUndefined)
     state = run.state()
-    metrics = _optional(run.root / "metrics.json", Metrics, "`advcam evaluate` writes it anew")
+    metrics = _optional(run.root / "metrics.json", Metrics, "`advcam evaluate` writes it again")
     classify = _optional(run.folder("classify") / "metrics.json", ClassifyMetrics, redo(run, "classify"))
     segment, semi = (
         _optional(run.folder(step) / "metrics.json", TrainingMetrics, redo(run, step)) for step in ("segment", "semi")
@@ -75,7 +75,7 @@ def write_report(run: RunFolder, data: Dataset) -> Path:
 
 
 def _doubts(truth: dict[str, int]) -> list[str]:
-    """What was doubtful about the ground truth that the numbers were measured against."""
+    """Describes the doubts about the ground truth that the scores rest on."""
     return [f"{truth[kind]} of {truth['masks']} masks {words}" for kind, words in KINDS.items() if truth.get(kind)]
 
 
@@ -87,8 +87,9 @@ Scored = list[tuple[Item, dict[str, str]]]
 
 
 def _scored(run: RunFolder, data: Dataset) -> Scored:
-    """Images that show a class, best AdvCAM seed (where none was kept: best mask) by mIoU first; in their own order, with
-    no scores, before an evaluation.
+    """Returns images with labels and their scores, best first by mIoU of the AdvCAM seed (of the mask if no maps were kept).
+
+    Before an evaluation they are in their own order, without scores.
     """
     items = {item.id: item for item in data.eval or data.items if item.labels}
     path = run.root / "per-image.csv"
@@ -105,7 +106,7 @@ def _scored(run: RunFolder, data: Dataset) -> Scored:
 
 
 def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
-    """Images to show: the best and the worst, or simply the first where nothing was scored."""
+    """Returns the images to show: the best and the worst, or the first if nothing was scored."""
     if not any(row for _, row in scored):
         return [{"title": "Images", "rows": [_row(run, item, {}) for item, _ in scored[: 2 * ROWS]]}]
     by = "AdvCAM seed" if scored[0][1]["advcam"] else "mask"
@@ -116,14 +117,14 @@ def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
 def _row(run: RunFolder, item: Item, scores: dict[str, str]) -> dict[str, Any]:
     try:
         shown = [data_url(panel) if panel else None for panel in panels(run, item, SIDE)]
-    except ImageError:  # gone, or changed since the run looked at it
+    except ImageError:  # missing, or changed since the run read it
         shown = [None] * len(PANELS)
     under = ["", *(scores.get(name, "") for name in ("plain", "advcam", "masks", "predictions"))]
     return {"id": item.id, "cells": list(zip(PANELS, shown, under, strict=True))}
 
 
 def _curves(metrics: dict[str, Any], *trainings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Lines to draw, each [(x, y)]: seeds against the threshold, trainings against the epoch."""
+    """Returns the curves: seeds against the background threshold, trainings against the epoch."""
     curves = []
     seeds = {n: metrics[f"seed_{n}"]["curve"] for n in ("plain", "advcam") if "curve" in metrics.get(f"seed_{n}", {})}
     for key, title in (("mean_iou", "Seed mIoU against background threshold"), ("noise", "Noise against background threshold")):
@@ -144,7 +145,7 @@ def _curves(metrics: dict[str, Any], *trainings: dict[str, Any]) -> list[dict[st
 
 
 def _curve(title: str, lines: dict[str, list[tuple[float, float | None]]]) -> dict[str, Any]:
-    """One drawing in the page's units: points of each line, and the labels of its axes."""
+    """Returns one curve in pixels of the page: the points of each line, and the labels of the axes."""
     points = {name: [(x, y) for x, y in line if y is not None] for name, line in lines.items()}
     xs = [x for line in points.values() for x, _ in line] or [0.0]
     ys = [y for line in points.values() for _, y in line] or [0.0]

@@ -1,4 +1,4 @@
-"""The finished studies of a run, as they lie in RUN/studies/."""
+"""The finished studies of a run, read from RUN/studies/."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Shown:
     """What the page shows of one study.
 
     Args:
-        name: of the study.
-        paragraph: what was found.
-        rule: by which its numbers were made.
-        figure: a ``data:`` address.
-        table: the CSV's place, as seen from the page.
+        name: name of the study.
+        paragraph: its findings.
+        rule: how its numbers were made.
+        figure: the figure as a ``data:`` URL.
+        table: the CSV's path relative to the page.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Shown:
 
 
 def finished(run: RunFolder) -> list[Shown]:
-    """The studies of the run's present classifier that are done, by name; what speaks of another, or is damaged, is not."""
+    """Returns the finished studies of the run's current classifier, by name; skips those of another, and damaged ones."""
     classify = run.state()["steps"].get("classify")
     key = classify["key"] if classify else None
     shown = []

@@ -1,1 +1,1 @@
-"""The steps: each a frozen config and a ``run``; they meet on disk and do not know each other."""
+"""The steps: each has a frozen config and a ``run``; they exchange files and do not import each other."""

@@ -1,4 +1,4 @@
-"""Images with labels -> a multi-label classifier, and how good it is."""
+"""The classify step: trains a multi-label classifier on images with labels, and measures it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from advcam.training import ImageLoss, NetworkTraining, Plan, divided, fit
 from .context import Context
 from .start import Start
 
-from torchmetrics.functional.classification import binary_average_precision  # isort: skip  (needs the mend of advcam.models)
+from torchmetrics.functional.classification import binary_average_precision  # isort: skip  (needs the fix in advcam.models)
 
 
 OF_BACKBONE = ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier")
-"""What is said of one backbone and not of another."""
+"""Options that belong to one backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(NetworkTraining):
-    """How the classifier is had."""
+    """How the classifier is trained or loaded."""
 
     backbone: str = option("resnet50", "a timm network", flag="backbone", common=True, replaces=OF_BACKBONE)
     backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
@@ -74,7 +74,7 @@ class ClassifyConfig(NetworkTraining):
         0.1, "share of the training images kept for measuring where no list for scoring is given", least=0, below=1
     )
     long_sides: tuple[int, int] | None = option(
-        None, "range of the longer side of the training views, pixels; takes the place of scales", example="320,640", most=10**6
+        None, "range of the longer side of the training views, pixels; replaces scales", example="320,640", most=10**6
     )
     frozen: tuple[str, ...] = option((), "prefixes of the names of parameters that are frozen", example="conv1,bn1")
 
@@ -86,11 +86,11 @@ class ClassifyConfig(NetworkTraining):
 
     @property
     def network(self) -> Backbone:
-        """The backbone."""
+        """The backbone as configured."""
         return Backbone(self.backbone, self.backbone_option, self.output_stride, self.mean, self.std, self.dilated)
 
     def plan(self) -> Plan:
-        """How the training goes."""
+        """Returns the training plan."""
         norm = "trained" if self.from_scratch else "statistics"
         return Plan(
             self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision, self.optimizer,
@@ -98,38 +98,38 @@ class ClassifyConfig(NetworkTraining):
         )  # fmt: skip
 
     def augmentation(self) -> Augmentation:
-        """How training views are taken."""
+        """Returns the augmentation of training views."""
         return Augmentation(self.crop, self.scales, self.long_side, self.long_sides)
 
     def identity(self) -> dict[str, Any]:
-        """All that changes the classifier: a file's contents, not its name."""
+        """Returns everything that changes the classifier: a file's contents, not its name."""
         return self.record() | {"weights": _content(self.weights), "classifier": _content(self.classifier)}
 
     @property
     def own(self) -> str | None:
-        """``FILE.py:FUNCTION`` where the classifier is a network of the user's own."""
+        """``FILE.py:FUNCTION`` if the classifier is the user's own network, else None."""
         return self.classifier if is_code(self.classifier) else None
 
 
 def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
-    """Tries at once what would fail after the training: the classifier is built and its class activation map found.
+    """Builds the classifier and finds its class activation map, so that errors show before the training.
 
     Raises:
-        NetworkError: weights that do not fit, no class activation map, or another number of classes.
-        SettingsError: a network that cannot be built.
+        NetworkError: the weights do not fit, or the network has no class activation map or another number of classes.
+        SettingsError: the network cannot be built.
     """
     if not (config.weights or config.classifier or config.from_scratch):
-        context.reporter.say(f"{config.backbone}: pretrained weights come from timm's hub")
+        context.reporter.say(f"{config.backbone}: uses pretrained weights from timm's hub")
     model, classes = build(config, len(context.data.classes))[0], len(context.data.classes)
     probe = torch.rand(1, 3, 128, 128)
     found = find(model, probe)
     outputs, stride = found.classes, 128 // found(probe)[0].shape[-1]
     if not config.own and stride != config.output_stride:
-        context.reporter.say(f"{config.backbone} has {stride} pixels a cell, not the {config.output_stride} asked for")
+        context.reporter.say(f"{config.backbone} has output stride {stride}, not {config.output_stride} as asked for")
     if outputs != classes:
         raise NetworkError(
             f"the classifier has {outputs} outputs, the run {classes} classes ({', '.join(context.data.classes.names)}); it"
-            " must have one for each, in this order; --classes FILE lists all of them where the labels do not"
+            " must have one for each, in this order; if the labels do not name all classes, list them in --classes FILE"
         )
     if not config.classifier:
         train, *_ = split_for_scoring(context, config.holdout)
@@ -137,23 +137,23 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
 
 
 def planned_start(context: Context, config: ClassifyConfig) -> Start:
-    """What networks of later steps will start from once this step is done; of an untrained classifier of that form."""
+    """Returns what networks of later steps will start from, with the classifier's initial weights, before it is trained."""
     state = (lambda: None) if config.own else (lambda: build(config, len(context.data.classes))[0].state_dict())
     return Start(config.network, state, config.weights, config.from_scratch)
 
 
 def run(context: Context, config: ClassifyConfig) -> list[Skip]:
-    """Trains (or takes) the classifier; writes model.safetensors, model.json and metrics.json.
+    """Trains (or loads) the classifier; writes model.safetensors, model.json and metrics.json.
 
     Multi-label soft-margin loss; average precision per class on the images for scoring, or on a held-out share.
 
     Raises:
-        NetworkError: weights or a network that do not fit.
+        NetworkError: weights or network do not fit.
     """
     config = replace(config, precision=context.precision("classify", config.precision))
     folder, classes = context.run.folder("classify"), context.data.classes
     files = [folder / name for name in ("model.safetensors", "model.json", "metrics.json")]
-    code = key_of(config.own) if config.own else None  # of the file as it is taken
+    code = key_of(config.own) if config.own else None  # hash of the file as it is used
     with context.step("classify", config, files) as todo:
         if not todo:
             return []
@@ -183,7 +183,7 @@ def run(context: Context, config: ClassifyConfig) -> list[Skip]:
 
 
 def split_for_scoring(context: Context, holdout: float, given: bool = False) -> tuple[list[Item], list[Item], str]:
-    """Images to train on, images to measure on, and the name of the latter; a classifier that is given trains on none."""
+    """Returns the images to train on, those to measure on, and a name for the latter; a given classifier trains on none."""
     train, scored = list(context.data.train), list(context.data.eval)
     if scored:
         return train, scored, "eval list"
@@ -200,10 +200,10 @@ def split_for_scoring(context: Context, holdout: float, given: bool = False) -> 
 
 
 def build(config: ClassifyConfig, classes: int) -> tuple[nn.Module, tuple[str, ...]]:
-    """The classifier before any training, and the prefixes of its head's parameters where that is new.
+    """Returns the classifier before any training, and the prefixes of its head's parameters if the head is new.
 
     Raises:
-        NetworkError: weights that do not fit, a hub that cannot be reached, a file that fails.
+        NetworkError: the weights do not fit, the hub cannot be reached, or the user's file fails.
     """
     if config.own:
         return own_classifier(config.own), ()
@@ -224,8 +224,8 @@ def _freeze(model: nn.Module, beginnings: tuple[str, ...]) -> None:
         if not found:
             there = known(beginning, dict.fromkeys(name.split(".")[0] for name in named))
             raise SettingsError(
-                f"frozen: no parameter of the backbone begins with {beginning!r}; {there}. --classify-option frozen=() leaves"
-                " nothing as it is"
+                f"frozen: no parameter of the backbone begins with {beginning!r}; {there}. --classify-option frozen=() freezes"
+                " none"
             )
         for parameter in found:
             parameter.requires_grad_(False)
@@ -249,12 +249,12 @@ def _train(
 
 
 def average_precision(context: Context, model: nn.Module, prepare: NetworkInput, items: list[Item]) -> dict[str, Any]:
-    """Average precision of every class over the images, and their ``mean`` over the classes that occur.
+    """Measures the average precision of every class over the images, and the ``mean`` over the classes that occur.
 
     ``micro`` ranks all (image, class) pairs together.
 
     Raises:
-        NetworkError: the model's outputs are not one a class.
+        NetworkError: the model does not have one output per class.
     """
     device, names = context.runtime.torch_device(), context.data.classes.names
     rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
@@ -291,7 +291,7 @@ def _save(
 
 
 def _content(reference: str | None) -> str | None:
-    """What a file holds, as a hash: a result depends on its contents (and the function called), not on its name."""
+    """Returns a hash of a file's contents (and the function called); its name does not matter."""
     if reference is None:
         return None
     file, _, function = reference.rpartition(":") if is_code(reference) else (reference, "", "")

@@ -1,4 +1,4 @@
-"""Classifier and labels -> a map for every class of every image, with the plain maps beside them."""
+"""The climb step: makes an AdvCAM and a plain map for every class of every image."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .start import Start
 
 
 def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
-    """Tries at once what would fail after the maps were dropped: the classifier, where there is one, is read.
+    """Loads the classifier, if there is one, so that errors show before maps are deleted.
 
     Raises:
-        AdvcamError: as :func:`advcam.stages.context.trained_classifier`.
+        AdvcamError: as in :func:`advcam.stages.context.trained_classifier`.
     """
     if context.run.done("classify"):
         trained_classifier(context)
 
 
 def run(context: Context, config: ClimbConfig) -> list[Skip]:
-    """Climbs every class that an image has; writes maps/ID.npz and, of the same views, the plain maps cam/ID.npz.
+    """Climbs every class of every image; writes maps/ID.npz and, from the same views, the plain maps cam/ID.npz.
 
-    Images whose files are both there are not climbed again, unless they share a batch with one that lacks a file.
+    Images with both files are not climbed again, unless they share a batch with an image that lacks one.
 
     Raises:
-        NetworkError: a classifier without a class activation map.
+        NetworkError: the classifier has no class activation map.
     """
     config = config.at(context.precision("climb", config.precision))
     everything = context.data.items

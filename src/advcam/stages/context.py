@@ -1,4 +1,4 @@
-"""What every step is given, and how a step is taken up and left."""
+"""What every step is given, and how a step starts, resumes and ends."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from advcam.store.records import ClassifierRecord, DataRecord, ItemRecord, is_be
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its folder, its data, what it may use of the machine, and where it reports.
+    """One run: its folder, data set, runtime and reporter.
 
     Args:
-        run: its folder.
-        data: its data set.
-        seed: of everything random.
-        runtime: what may be used.
+        run: the run folder.
+        data: the data set.
+        seed: seed of everything random.
+        runtime: device and limits.
         reporter: shows progress.
-        own: ``FILE.py:FUNCTION`` of the classifier as it was typed, in place of where the run has it.
-        mend: whether a step that is done makes files again that are gone, also where a later step was made of them already.
+        own: ``FILE.py:FUNCTION`` of the classifier as typed, which replaces the one in the run's record.
+        mend: whether a finished step makes missing files again even if a later step has already used them.
     """
 
     run: RunFolder
@@ -54,18 +54,19 @@ class Context:
         needs: str | None = None,
         identity: dict[str, Any] | None = None,
     ) -> Iterator[bool]:
-        """Takes up a step; gives False where it is done already and all its files are there. Time is added up over
-        resumptions. Of several processes the first does so for all.
+        """Starts or resumes a step; yields False if it is already done and none of its files is missing.
+
+        Time is added up over resumptions. With several processes, the first writes the record.
 
         Args:
-            name: of the step.
-            config: what it is made with.
-            files: that it leaves; a step that is done and lacks some is taken up again.
-            needs: the step that it is applied to, where that is another than usual.
-            identity: what changes the result, where the config alone does not say.
+            name: name of the step.
+            config: its settings.
+            files: the files that it writes; a finished step that lacks some is resumed.
+            needs: the step that it needs, if not the usual one.
+            identity: everything that changes the result, if not the config's.
 
         Raises:
-            RunError: made with other settings, or an earlier step is not done.
+            RunError: the step was made with other settings, or the step it needs is not done.
         """
         threads = torch.get_num_threads()
         todo = self.runtime.once(lambda: self.run.begin(name, config.record(), identity or config.identity(), needs, threads))
@@ -74,14 +75,14 @@ class Context:
         begun = self.run.state()["steps"][name]["threads"]
         if todo and begun != threads:
             self.reporter.say(
-                f"{name}: was begun with {begun} threads and goes on with {threads}, so the last digits may differ;"
-                f" OMP_NUM_THREADS={begun} keeps them"
+                f"{name}: was started with {begun} threads and resumes with {threads}, so the last digits may differ;"
+                f" OMP_NUM_THREADS={begun} avoids that"
             )
         start, ends = time.monotonic(), todo and self.runtime.first
         try:
             yield todo
         except BaseException:
-            with contextlib.suppress(StoreError):  # what was raised says more
+            with contextlib.suppress(StoreError):  # the first error matters more
                 if ends and self.run.root.is_dir():
                     self.run.end(name, time.monotonic() - start, done=False)
             raise
@@ -90,29 +91,29 @@ class Context:
         self.reporter.say(f"{name}: {'done' if todo else 'was done already'}")
 
     def _mending(self, name: str, files: Iterable[Path]) -> bool:
-        """Takes a step up again that is done, where files of it are gone."""
+        """Resumes a finished step if files of it are missing; returns whether it does."""
         wanted = list(files)
         gone = [path for path in wanted if not path.is_file()]
         if gone:
             self.reporter.say(
-                f"{name}: {len(gone)} of its {len(wanted)} files are gone, the first {gone[0]}; it makes them again"
+                f"{name}: {len(gone)} of its {len(wanted)} files are missing, the first {gone[0]}; makes them again"
             )
             self.run.see_no_links(self.run.folder(name))
             self.run.end(name, 0, done=False)
         return bool(gone)
 
     def precision(self, step: str, asked: str) -> str:
-        """The precision that a step computes in; ``auto`` is what the step was begun with, where it was, on any machine."""
+        """Resolves a step's precision; ``auto`` keeps the precision the step was started with, on any machine."""
         begun = self.run.precision(step) if asked == "auto" else None
         if self.run.done(step) and (begun or asked) != "auto":
-            return str(begun or asked)  # nothing is computed, so nothing is to be said
+            return str(begun or asked)  # nothing will be computed, so no warning is due
         if begun and begun != resolve_precision("auto", self.runtime.torch_device()):
-            self.reporter.say(f"{step}: goes on in {begun}, as it was begun")
+            self.reporter.say(f"{step}: resumes in {begun}, in which it was started")
         return resolve_precision(begun or asked, self.runtime.torch_device())
 
 
 def save_data(run: RunFolder, data: Dataset) -> None:
-    """Keeps the data set as it was read, so that later steps need neither labels file nor a second look."""
+    """Saves the data set as it was read, so that later steps need neither the labels file nor to check the images again."""
     classes = data.classes.record()
     run.name_classes(classes)
     parts = {"train": data.train, "eval": data.eval}
@@ -127,16 +128,16 @@ def save_data(run: RunFolder, data: Dataset) -> None:
 
 
 def load_data(run: RunFolder) -> Dataset:
-    """What :func:`save_data` kept.
+    """Loads what :func:`save_data` saved.
 
     Raises:
-        RunError: the run was stopped before its images had been looked at.
-        StoreError: a damaged file, or one that no run of this machine wrote.
+        RunError: the run was stopped before all its images had been read.
+        StoreError: the file is damaged, or holds what no run can have.
     """
     path = run.root / "data.json"
     if not path.is_file():
         raise RunError(
-            f"{run.root}: its images were not looked at yet; give `advcam run` with the same --images and --labels again"
+            f"{run.root}: its images have not been read yet; give `advcam run` with the same --images and --labels again"
         )
     kept = read_json(path, DataRecord, RESTORE)
     classes = ClassTable.from_record(kept["classes"])
@@ -149,17 +150,17 @@ def load_data(run: RunFolder) -> Dataset:
 
 
 def _item(path: Path, record: ItemRecord, classes: int) -> Item:
-    """An image of ``data.json``, whose files can only lie where those of a run do."""
+    """Makes an image from its record in ``data.json``; refuses an id that leads out of the run folder."""
     name, file = record["id"], Path(record["path"])
     if not is_below(name) or len(file.parts) < 2 + name.count("/"):
-        raise StoreError(f"{path}: image {name!r} with path {record['path']!r} is none that a run can have; {RESTORE}")
+        raise StoreError(f"{path}: image {name!r} with path {record['path']!r} cannot be an image of a run; {RESTORE}")
     if any(label >= classes for label in record["labels"]):
         raise StoreError(f"{path}: image {name!r} has label {max(record['labels'])}, of {classes} classes; {RESTORE}")
     return Item(name, file, record["labels"], record["size"], record["content"])
 
 
 def list_skips(path: Path, skips: Sequence[Skip]) -> None:
-    """Lists what was left out as CSV ``image,reason``; with nothing to list, no file stays."""
+    """Lists what was left out as CSV ``image,reason``; with nothing to list, removes the file."""
     if not skips:
         remove(path)
         return
@@ -167,46 +168,46 @@ def list_skips(path: Path, skips: Sequence[Skip]) -> None:
 
 
 def trained_elsewhere(context: Context) -> bool:
-    """Whether the run's classifier was given to it, trained before."""
+    """Whether the run's classifier was given, not trained by the run."""
     return context.run.begun("classify") and bool(context.run.config("classify").get("classifier"))
 
 
 def classifier_record(run: RunFolder) -> ClassifierRecord:
-    """What is known of the run's classifier.
+    """Reads the record of the run's classifier.
 
     Raises:
-        StoreError: missing or damaged; says how it is made again.
+        StoreError: it is missing or damaged; the message says how to make it again.
     """
     return read_json(run.folder("classify") / "model.json", ClassifierRecord, redo(run, "classify"))
 
 
 def redo(run: RunFolder, step: str) -> str:
-    """What to do where a step's own files are damaged, for a message."""
-    return f"`advcam {step} --run {run.root} --redo` makes it anew"
+    """Returns the advice for damaged files of a step, for error messages."""
+    return f"`advcam {step} --run {run.root} --redo` makes it again"
 
 
 def network_input(record: ClassifierRecord) -> NetworkInput:
-    """How images go into the classifier of a record."""
+    """Returns how images are prepared for the classifier of a record."""
     return NetworkInput(*Backbone.from_record(record.backbone).normalisation(), record.long_side)
 
 
 def trained_classifier(context: Context) -> tuple[Any, ClassifierRecord]:
-    """The classifier that the classify step left, in eval mode, and its record.
+    """Loads the run's classifier, in eval mode, and its record.
 
     Raises:
-        RunError: its files are missing or damaged; says how they are made again.
-        NetworkError: it is code that nobody here has asked to run, see :mod:`advcam.models.own`.
+        RunError: its files are missing or damaged; the message says how to make them again.
+        NetworkError: it is code that the user has not allowed to run, see :mod:`advcam.models.own`.
     """
     record = classifier_record(context.run)
     backbone, path = Backbone.from_record(record.backbone), context.run.classifier()
     if context.own and not record.own:
-        raise SettingsError(f"{context.run.root}: its classifier is no code, so there is no --classifier {context.own} to run")
+        raise SettingsError(f"{context.run.root}: its classifier is not code; leave out --classifier {context.own}")
     own = None
     if record.own:
         own = own_classifier(context.own) if context.own else own_classifier(record.own, record.code)
     try:
         if own:
-            load_weights(own, load_state(path), str(path))  # what was measured, whatever has become of the user's files
+            load_weights(own, load_state(path), str(path))  # the weights that were measured, whatever the user's files hold now
         model = own or saved_classifier(backbone, len(record.classes), path)
     except NetworkError as error:
         raise RunError(f"{error}. {redo(context.run, 'classify')}") from None

@@ -1,4 +1,4 @@
-"""Evaluation of a run against ground truth; no other step reads any."""
+"""Evaluation of a run against ground truth; no other step reads it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .context import Context, list_skips, network_input, trained_classifier
 from .scores import Scores
 from .truth import look_at_truth, read_truth
 
-TRUTH = "masks as given: ids of no class count as background, 255 is not scored; doubtful masks are counted by kind, and scored"
-"""How ground truth is read, for the record."""
+TRUTH = "masks as given: ids of no class count as background, 255 is ignored; doubtful masks are scored, and counted by kind"
+"""How ground truth is read; goes into metrics.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Config):
-    """Where the ground truth is."""
+    """Paths of the ground truth."""
 
     masks: Path = option(
         help="ground truth, ID.png with class ids; other ids count as background, 255 is ignored", flag="masks", common=True
@@ -39,22 +39,22 @@ class EvaluateConfig(Config):
 
 
 def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
-    """Scores seeds (plain maps and AdvCAMs at every threshold, and their localisation), masks and predictions of the images for
-    scoring, or of all without a list; writes metrics.json and per-image.csv.
+    """Scores the seeds, localisation, masks and predictions of a run; writes metrics.json and per-image.csv.
 
-    An object's class is that of most of its pixels in the masks.
+    Seeds are the plain maps and AdvCAMs at every background threshold. The images are those for scoring, or all if there are
+    none. An object's class is that of most of its pixels in the masks.
 
     Args:
         context: the run.
-        config: where the ground truth is.
-        name: of the images scored on, for the record.
+        config: paths of the ground truth.
+        name: name of the scored images, for metrics.json.
 
     Returns:
-        Images left out, with the reason.
+        The images left out, with the reason.
 
     Raises:
         DataError: no folder of masks, no image with a mask, or masks that cannot be the ground truth of these images.
-        RunError: the run has no maps, or no objects where these are to be scored.
+        RunError: the run has no maps, or no objects although objects are to be scored.
     """
     if not context.run.done("climb"):
         raise RunError(f"{context.run.root}: has no maps yet; `advcam climb --run {context.run.root}` makes them")
@@ -68,7 +68,7 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     if config.instances and not any(context.run.instances(item.id).is_file() for item in items):
         raise RunError(
             f"{context.run.root}: has no objects to score; `advcam refine --run {context.run.root} --redo --method irn"
-            " --refine-option instances=True` finds them"
+            " --refine-option instances=True` makes them"
         )
     scores.classified, unread = _classified(context, [item for item in items if context.run.maps(item.id).is_file()])
     skipped += unread
@@ -92,10 +92,10 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
 
 
 def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool], list[Skip]]:
-    """For each image with exactly one class, whether the classifier's highest logit is that class; and images that have
-    changed since.
+    """Returns, for each image with exactly one class, whether the classifier's highest logit is that class; and the images
+    that could not be read.
 
-    Empty where the classifier, or an image, is gone.
+    Empty if the classifier or an image is missing.
     """
     found, skipped = dict[str, bool](), list[Skip]()
     single = [item for item in items if len(item.labels) == 1]
@@ -110,7 +110,7 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
                 image = prepare(item.read())[None]
             except ImageError as error:
                 if not item.path.is_file():
-                    raise  # probably all of them have moved
+                    raise  # probably all images have moved
                 skipped.append(Skip(item.id, f"top-1: {error}"))
                 continue
             found[item.id] = int(classifier.scores(image.to(device))[0].argmax()) == item.labels[0]

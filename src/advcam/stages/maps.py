@@ -1,4 +1,4 @@
-"""Where the maps of a run's images come from: the climb's files, or, where it keeps none, the climb itself."""
+"""The source of a run's maps: the climb's files or, if they were not kept, the climb itself."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from advcam.store import RESTORE, RunFolder, StoredMaps, load_maps
 from .context import Context, network_input, trained_classifier
 
 MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
-"""Images -> each with its maps, in any order."""
+"""A function from images to pairs of image and maps, in any order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PresetConfig(Config):
-    """How to climb; ``changes`` are settings of the preset, by name."""
+    """Settings of a climb: a preset, and ``changes`` to its settings by name."""
 
     preset: str = option(
         "default", "default and fast are ours; official is the published code's rules, paper the printed equations",
@@ -34,17 +34,17 @@ class PresetConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settings()  # what cannot work is said before hours are spent on what comes first
+        self.settings()  # invalid settings must fail now, not after the steps before
 
     @classmethod
     def options(cls) -> dict[str, Option]:
-        """Its own, and every setting of a climb, whose default is the preset's."""
+        """Returns its own options and every setting of a climb, with the preset's values as defaults."""
         return super().options() | {n: replace(about, default=None) for n, about in options_of(ClimbSettings).items()}
 
     def settings(self) -> ClimbSettings:
-        """The preset's settings with the changes."""
+        """Returns the preset's settings with the changes."""
         if "preset" in self.changes:
-            raise SettingsError("a climb has no setting 'preset' beside its preset; --preset chooses it")
+            raise SettingsError("a climb has no setting 'preset'; choose the preset with --preset")
         return settings(self.preset, **self.changes)
 
     def record(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class PresetConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ClimbConfig(PresetConfig):
-    """How to climb, and what becomes of the maps."""
+    """Settings of the climb step."""
 
     keep: bool = option(
         True, "write the maps; without them refine climbs as it makes each mask, and seeds cannot be scored", flag="keep-maps"
@@ -68,23 +68,23 @@ class ClimbConfig(PresetConfig):
 
     @property
     def precision(self) -> str:
-        """Of the network's arithmetic."""
+        """Precision of the network."""
         return self.settings().precision
 
     def at(self, precision: str) -> ClimbConfig:
-        """The same climb at a precision."""
+        """Returns the same config with another precision."""
         return replace(self, changes=self.changes | {"precision": precision})
 
     def identity(self) -> dict[str, Any]:
-        """All that changes the maps: what the settings are, not by which preset."""
+        """Returns everything that changes the maps: the settings, not the preset's name."""
         return self.of_climb() | {"keep": self.keep}
 
 
 def recorded(run: RunFolder) -> ClimbConfig | None:
-    """How a run climbs; None where that step was not taken up.
+    """Returns the climb settings of a run; None if its climb step was not started.
 
     Raises:
-        StoreError: settings that no climb has.
+        StoreError: the recorded settings are invalid.
     """
     try:
         return ClimbConfig.from_record(run.config("climb")) if run.begun("climb") else None
@@ -93,7 +93,7 @@ def recorded(run: RunFolder) -> ClimbConfig | None:
 
 
 def map_source(context: Context, plain: bool) -> MapSource:
-    """The run's maps, plain or of the climb: from its files, or climbed again where it keeps none; equal to the last bit."""
+    """Returns the source of the run's plain maps or AdvCAMs: its files, or the climb if they were not kept; bitwise equal."""
     climb = recorded(context.run)
     if climb is None or climb.keep:
         return lambda items: ((item, maps_of(context, item, plain)) for item in items)
@@ -101,10 +101,10 @@ def map_source(context: Context, plain: bool) -> MapSource:
 
 
 def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
-    """The maps that the climb wrote of an image, seen to be this image's.
+    """Loads the maps of an image, and checks their classes and size.
 
     Raises:
-        RunError: missing, damaged, or another image's; says how they are made again.
+        RunError: the file is missing, damaged, or another image's; the message says how to make it again.
     """
     climb = f"`advcam climb --run {context.run.root}`"
     try:
@@ -122,13 +122,13 @@ def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
 
 
 def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
-    """Images with their AdvCAMs and plain maps, at stride 4 and with maximum 1, as they lie on disk (16 bits).
+    """Yields images with their AdvCAMs and plain maps, at stride 4, with maximum 1, rounded to float16 as on disk.
 
-    Images of one size go together, as many as ``runtime.max_pixels`` admits. Batches are those of the whole run,
-    whatever is wanted, so maps are the same to the last bit after a kill.
+    Images of one size form batches of up to ``runtime.max_pixels``. Batches are those of the whole run, whatever is wanted,
+    so a resumed run gives bitwise equal maps.
 
     Raises:
-        NetworkError: a classifier without a class activation map.
+        NetworkError: the classifier has no class activation map.
     """
     if not wanted:
         return
@@ -142,7 +142,7 @@ def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> It
 
 
 def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
-    """Images of one size, at most so many pixels (at least one image) together."""
+    """Yields batches of images of one size, at most ``pixels`` in all but at least one image."""
     by_size: dict[tuple[int, int], list[Item]] = {}
     for item in items:
         by_size.setdefault(item.size, []).append(item)
@@ -166,7 +166,7 @@ def _climb_batch(
 
 
 def _stored(context: Context, item: Item, maps: Maps | None, rows: dict[str, int]) -> StoredMaps:
-    """One image's maps at stride 4 of its own size, with maximum 1; none for an image without a class."""
+    """Returns one image's maps at stride 4 of its own size, with maximum 1; no maps for an image without a class."""
     grid = strided_size(item.size)
     values = torch.zeros(0, *grid)
     if maps is not None and item.labels:

@@ -1,4 +1,4 @@
-"""A run whose images lie somewhere else now."""
+"""Runs whose images have been moved to another folder."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .context import Context, save_data
 
 
 def folder_of(data: Dataset) -> Path:
-    """The folder that the images of a run lie in."""
+    """Returns the folder of a run's images."""
     item = data.items[0]
     return item.path.parents[len(PurePosixPath(item.id).parts) - 1]
 
 
 def moved(context: Context, images: Path) -> Context:
-    """The same run with its images in another folder, where all of them must be, by name and content; the run keeps that.
+    """Points a run to another folder of images, which must hold all of them by name and content, and records it.
 
     Args:
         context: the run.
-        images: the folder (or a VOC folder around it).
+        images: the folder (or the VOC folder that contains it).
 
     Raises:
-        RunError: an image is missing there, or is another.
-        DataError: no such folder, or no image in it.
+        RunError: an image is missing there, or differs.
+        DataError: there is no such folder, or no image in it.
     """
     folder = images_of(images, images).resolve()
     if folder == folder_of(context.data):
@@ -36,16 +36,16 @@ def moved(context: Context, images: Path) -> Context:
     if missing:
         first = f"{missing[0].id}{missing[0].path.suffix}"
         raise RunError(
-            f"{folder}: lacks {len(missing)} of the run's {len(items)} images, the first {first}; --images takes the folder"
-            f" that holds all that were in {folder_of(context.data)}"
+            f"{folder}: lacks {len(missing)} of the run's {len(items)} images, the first {first}; give --images the folder that"
+            f" holds all images of {folder_of(context.data)}"
         )
-    for item in context.reporter.track(items, len(items), "look at the images"):
+    for item in context.reporter.track(items, len(items), "compare the images"):
         found = look_at(files[item.id])
         if found.size != item.size or (item.content and found.content != item.content):
             was, now = (f"{size[1]}x{size[0]}" for size in (item.size, found.size))
             raise RunError(
                 f"{files[item.id]}: is {now}, the run's image of this name was {was if now != was else 'another of that size'};"
-                " --images takes the images that the run was made of"
+                " give --images the folder of the images that the run was made from"
             )
 
     def here(part: tuple[Item, ...]) -> tuple[Item, ...]:

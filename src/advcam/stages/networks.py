@@ -25,12 +25,12 @@ from .context import Context, classifier_record
 from .start import Start, trained_start
 
 FILES = ("model.safetensors", "model.json", "metrics.json")
-"""Of a trained network."""
+"""Files of a trained network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(NetworkTraining):
-    """A segmentation network, how it is trained and how it is used."""
+    """A segmentation network, its training, and its settings for prediction."""
 
     network: str = option(
         "deeplabv3plus", "architecture of the segmentation network", flag="network", choices=tuple(NETWORKS), common=True
@@ -77,7 +77,7 @@ class NetworkConfig(NetworkTraining):
         return self.record() | {"encoder_weights": _content(self.encoder_weights)}
 
     def plan(self, trained_norm: bool = False) -> Plan:
-        """How the training goes; an encoder from scratch trains its BatchNorm."""
+        """Returns the training plan; an encoder with random weights trains its BatchNorm."""
         norm = "trained" if trained_norm else self.batch_norm
         return Plan(
             self.epochs, self.batch, self.lr, self.head_lr, self.weight_decay, norm, self.precision, self.optimizer,
@@ -85,23 +85,23 @@ class NetworkConfig(NetworkTraining):
         )  # fmt: skip
 
     def augmentation(self) -> Augmentation:
-        """How training views are taken."""
+        """Returns the augmentation of training views."""
         return Augmentation(self.crop, self.scales, self.long_side)
 
 
 def check_classes(context: Context) -> ClassifierRecord:
-    """The record of the run's classifier, checked to have the run's classes.
+    """Returns the record of the run's classifier, which must have the run's classes.
 
     Raises:
-        RunError: the class list has changed since.
+        RunError: the class list has changed since the classifier was made.
     """
     made = classifier_record(context.run)
     now = context.data.classes.record()
     if made.classes != now:
         names = [", ".join(f"{c['id']} {c['name']}" for c in listed) for listed in (made.classes, now)]
         raise RunError(
-            f"{context.run.root}: the classifier was made for the classes {names[0]}, the run has {names[1]} now; put"
-            " data.json back, or start another run"
+            f"{context.run.root}: the classifier was made for the classes {names[0]}, the run has {names[1]} now; restore"
+            " data.json, or start another run"
         )
     return made
 
@@ -110,15 +110,15 @@ HINT = " (of the network's encoder: option encoder_weights=FILE, or encoder='')"
 
 
 def encoder_of(context: Context, config: NetworkConfig, start: Start | None = None) -> Start:
-    """Where the encoder starts from that a config with ``encoder``, ``encoder_weights`` and ``start`` asks for.
+    """Returns what the encoder starts from, by the config's ``encoder``, ``encoder_weights`` and ``start``.
 
     Args:
         context: the run.
-        config: of the network.
-        start: what networks of the run start from, before its classifier is trained; None reads that.
+        config: config of the network.
+        start: what networks of the run start from; None is the trained classifier.
 
     Raises:
-        RunError: as :func:`check_classes`.
+        RunError: as in :func:`check_classes`.
     """
     if start is None:
         check_classes(context)
@@ -138,19 +138,19 @@ def _content(weights: str) -> str:
 
 
 def has_network(folder: Path) -> bool:
-    """Whether the folder has all files of a trained network."""
+    """Whether a folder has all files of a trained network."""
     return all((folder / name).is_file() for name in FILES)
 
 
 def network_files(context: Context, step: str) -> list[Path]:
-    """The files of a step that trains a network; predictions only if all could be made."""
+    """Returns the files of a step that trains a network; its predictions only if none was left out."""
     run, folder = context.run, context.run.folder(step)
     wanted = [] if (folder / "skipped.csv").is_file() else context.data.eval or context.data.items
     return [*(folder / name for name in FILES), *(run.prediction(item.id, step) for item in wanted)]
 
 
 def network_record(context: Context, name: str, backbone: Backbone, stride: int | None, config: NetworkConfig) -> NetworkRecord:
-    """The record of a network that a config describes."""
+    """Returns the record of a network."""
     return NetworkRecord(
         name, backbone.record(), stride, context.data.classes.record(), config.long_side, config.predict_scales,
         config.predict_mirror, config.predict_merge, config.predict_crf,
@@ -161,7 +161,7 @@ def train(
     context: Context, config: NetworkConfig, step: str, model: nn.Module, untrained: bool, views: Views, objective: Objective,
     look: Callable[[nn.Module], dict[str, Any]], best_by: str | None, folder: Path,
 ) -> tuple[State, list[dict[str, Any]]]:  # fmt: skip
-    """Trains a network as its config says; see :func:`advcam.training.fit`.
+    """Trains a network by its config; see :func:`advcam.training.fit`.
 
     Args:
         untrained: whether its encoder starts from random weights.
@@ -184,7 +184,7 @@ def check_batch(context: Context, config: NetworkConfig, step: str, model: nn.Mo
 
 
 def save_network(context: Context, folder: Path, record: NetworkRecord, metrics: dict[str, Any], state: State) -> None:
-    """Writes a trained network's files, weights last, in the first process."""
+    """Writes the files of a trained network in the first process, weights last."""
     if context.runtime.first:
         write_json(folder / "model.json", asdict(record))
         write_json(folder / "metrics.json", metrics)

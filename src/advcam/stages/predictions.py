@@ -1,4 +1,4 @@
-"""Predictions of a step's trained network."""
+"""Predictions of the network that a step trained."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .context import Context, list_skips
 
 
 def predict(context: Context, step: str, precision: str) -> list[Skip]:
-    """Writes predictions/ID.png of the images for scoring, or of all without a list; each process writes its share.
+    """Writes predictions/ID.png of the images for scoring, or of all if there are none; each process writes its share.
 
     Returns:
-        Images that did not fit into memory, also in skipped.csv of the step's folder.
+        Images that did not fit into memory, also listed in skipped.csv in the step's folder.
     """
     segmenter = Segmenter.load(context.run.folder(step), context.runtime.torch_device(), precision)
     everything = list(context.data.eval or context.data.items)

@@ -1,4 +1,4 @@
-"""Previews of a network in training: its mIoU on some images, and look.png."""
+"""Previews of a network in training: its mIoU on some images, and look.png with some predictions."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def against_masks(
     context: Context, config: NetworkConfig, held: Sequence[Item], mask: Callable[[str], Path],
     positions: np.ndarray[Any, Any], folder: Path, normalise: Normalisation, name: str,
 ) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
-    """A function that evaluates a network in training: its mIoU against the masks of some images, and folder/look.png with
-    image, mask and prediction of some in rows.
+    """Returns a function that measures a network's mIoU against the masks of some images, and writes folder/look.png.
+
+    Each row of look.png shows an image, its mask and its prediction.
     """
     outputs = len(context.data.classes) + 1
     ids = np.array([0, *context.data.classes.ids], dtype=np.uint8)
@@ -46,7 +47,7 @@ def against_masks(
                 predicted = segmenter(image)
             except ImageError:  # a failed preview must not end the training
                 context.reporter.warn(
-                    f"{item.path}: not enough memory to predict it after the epoch; a smaller long_side would help"
+                    f"{item.path}: not enough memory to predict it after the epoch; a smaller long_side helps"
                 )
                 continue
             counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
@@ -60,7 +61,7 @@ def against_masks(
 
 
 def _table(rows: Sequence[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]], side: int = 192) -> Image.Image:
-    """Images, masks and predictions in three columns."""
+    """Draws images, masks and predictions in three columns."""
     table = Image.new("RGB", (3 * side, side * len(rows)), "white")
     for row, (image, *masks) in enumerate(rows):
         shown = [image]

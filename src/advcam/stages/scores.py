@@ -1,4 +1,4 @@
-"""Counts of a run's maps, masks and predictions against ground truth, and the scores from them."""
+"""Compares a run's maps, masks and predictions with ground truth: counts, and scores from them."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from .context import Context, redo
 from .maps import maps_of
 
 PLACES = (
-    "one map for each class of an image's labels that its ground truth shows, resized to the image, its minimum made 0 and"
-    " its maximum 1; true boxes: of every 8-connected region of the class's mask, however small, one of which must be met;"
+    "one map for each class of an image's labels that its ground truth shows, resized to the image and scaled to minimum 0"
+    " and maximum 1; true boxes: of every 8-connected region of the class's mask, however small, one of which must be met;"
     f" best of {len(MAP_THRESHOLDS)} thresholds for each, chosen with the ground truth of this split; image labels given;"
     " max_box_acc: box of the largest contour, IoU 0.5; max_box_acc_v2: boxes of all contours, mean over IoU 0.3, 0.5, 0.7;"
-    " pxap: all pixels but 255, no threshold; top1: images with exactly one class, max_box_acc where the classifier's highest"
-    " logit (single view, whole image) is that class"
+    " pxap: all pixels but 255, no threshold; top1: of images with exactly one class, max_box_acc, a hit only if the"
+    " classifier's highest logit (single view, whole image) is that class"
 )
-"""How localisation is measured, for the record."""
+"""How localisation is measured; goes into metrics.json."""
 
 
 class Places:
-    """Localisation by maps: counts for each class of an image that its ground truth shows."""
+    """Localisation scores of maps: counts for each class of an image that its ground truth shows."""
 
     def __init__(self) -> None:
         self.boxes: BoxCounts | None = None
@@ -64,7 +64,7 @@ class Places:
             maps: [k, H, W].
             classes: the k positions in the truth.
             truth: [H, W].
-            classified: whether the classifier predicts its only class; None if it has several, or if unknown.
+            classified: whether the classifier predicts the image's only class; None if it has several, or if unknown.
         """
         there = [(one, truth == c) for one, c in zip(maps, classes, strict=True) if bool((truth == c).any())]
         for one, mask in there:
@@ -79,7 +79,7 @@ class Places:
         self.images += bool(there)
 
     def numbers(self, boxes: BoxCounts, pixels: PixelCounts) -> dict[str, Any]:
-        """The scores, as plain data."""
+        """Returns the scores as plain data."""
 
         def plain(best: Best) -> dict[str, float]:
             return {"value": best.value, "threshold": round(best.threshold, 3)}
@@ -98,7 +98,7 @@ class Places:
 
 
 class Scores:
-    """Counts over images, and the mIoU of each image."""
+    """Counts over all images, and per-image mIoU."""
 
     def __init__(self, context: Context, outputs: int) -> None:
         self.context, self.outputs = context, outputs
@@ -112,7 +112,7 @@ class Scores:
         self.places = {"plain": Places(), "advcam": Places()}
 
     def add(self, item: Item, truth: Tensor, positions: np.ndarray[Any, Any]) -> None:
-        """Counts an image's maps, masks and predictions against its truth, positions [H, W]."""
+        """Compares an image's maps, mask and predictions with its ground truth, class positions [H, W]."""
         run, size = self.context.run, (truth.shape[0], truth.shape[1])
         row: dict[str, Any] = {"image": item.id}
         for name in ("plain", "advcam"):
@@ -142,7 +142,7 @@ class Scores:
         self.rows.append(row)
 
     def add_objects(self, item: Item, truth: Tensor, numbers: Tensor, positions: np.ndarray[Any, Any]) -> None:
-        """Matches the objects found in an image with the true ones."""
+        """Matches the objects found in an image with those of the ground truth."""
         path = self.context.run.instances(item.id)
         found = load_mask(path, item.size) if path.is_file() else np.zeros(item.size, dtype=np.uint8)
         remedy = redo(self.context.run, "refine")
@@ -151,7 +151,7 @@ class Scores:
         known = truth != IGNORE
         ids = [number for number in numbers[known].unique().tolist() if number not in (0, IGNORE)]
         of_class = {number: int(truth[(numbers == number) & known].mode().values) for number in ids}
-        there = [number for number in ids if of_class[number]]  # the others are not of the run's classes
+        there = [number for number in ids if of_class[number]]  # the others are of no class of the run
         counts = match_instances(
             torch.stack([ours == one["id"] for one in listed]) if listed else torch.zeros(0, *item.size, dtype=torch.bool),
             torch.tensor([int(positions[one["class"]]) for one in listed], dtype=torch.long),
@@ -164,7 +164,7 @@ class Scores:
         self.with_objects += 1
 
     def numbers(self, split: str, wanted: int) -> dict[str, Any]:
-        """All scores, each with its split and rule."""
+        """Returns all scores, each with its split and rule."""
         names = ("background", *self.context.data.classes.names)
         numbers: dict[str, Any] = {}
 
@@ -211,7 +211,7 @@ class Scores:
         return numbers
 
     def _of_objects(self, split: str, objects: InstanceCounts) -> dict[str, Any]:
-        """Average precision of objects at each overlap: per class, and the mean over the classes that occur."""
+        """Returns the average precision of objects at each IoU: per class, and the mean over the classes that occur."""
         names = ("background", *self.context.data.classes.names)
         rows = zip(objects.ious, objects.average_precision().tolist(), objects.mean_average_precision().tolist(), strict=True)
         return {
@@ -238,7 +238,7 @@ class Scores:
         return f"as written by the network, no threshold, no image labels{self._seen()}"
 
     def _climbed(self, name: str) -> str:
-        """By whose rules the maps were climbed."""
+        """Describes the rules of the climb."""
         return f"; climb by {rules(self.context.run.config('climb'))}" if name == "advcam" else ""
 
     def _seen(self) -> str:
@@ -246,10 +246,10 @@ class Scores:
         return "; images it was trained on" if any(row["image"] in trained for row in self.rows) else ""
 
     def write(self, path: Path) -> None:
-        """Writes the mIoU of every image by itself, as CSV."""
+        """Writes the per-image mIoU as CSV."""
 
         def cell(value: Any) -> str:
-            return "" if value != value else f"{value:.4f}" if isinstance(value, float) else value  # nan: nothing counts
+            return "" if value != value else f"{value:.4f}" if isinstance(value, float) else value  # NaN: no pixel counts
 
         columns = ["image", *self.images]
         write_csv(path, columns, [[cell(row.get(name, "")) for name in columns] for row in self.rows])

@@ -1,4 +1,4 @@
-"""Masks -> a segmentation network, and its predictions."""
+"""The segment step: trains a segmentation network on the masks, and predicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STARTS = ("classifier", "backbone")
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig(NetworkConfig):
-    """How the network is trained. The defaults are ours; ``recipes/`` has others."""
+    """How the network is trained. The defaults are ours; ``recipes/`` has others'."""
 
     start: str = option(
         "classifier",
@@ -57,22 +57,22 @@ class SegmentConfig(NetworkConfig):
         self.objective()
 
     def objective(self) -> PixelLoss:
-        """What is minimised."""
+        """Returns the loss."""
         return PixelLoss(self.loss, self.balanced)
 
 
 def run(context: Context, config: SegmentConfig) -> list[Skip]:
-    """Trains the network on the masks of the training images; writes model.safetensors, model.json, metrics.json, look.png
-    and predictions/ID.png of the images for scoring (of all, where no list names them).
+    """Trains the network on the pseudo masks of the training images, and predicts.
 
-    Pixels of 255 are ignored. The epoch kept is the best by mIoU against held-out *pseudo* masks: no ground truth is
-    looked at. Several processes (``accelerate launch``, ``torchrun``) share every batch, and the images to predict.
+    Writes model.safetensors, model.json, metrics.json, look.png and predictions/ID.png of the images for scoring (of all if
+    there are none). Pixels of 255 are ignored. The epoch kept is the best by mIoU against held-out *pseudo* masks; no ground
+    truth is read. Several processes (``accelerate launch``, ``torchrun``) share every batch, and the images to predict.
 
     Returns:
-        Images left without a prediction, also in skipped.csv of the step's folder.
+        Images left without a prediction, also listed in skipped.csv in the step's folder.
 
     Raises:
-        RunError: masks that do not fit the images or the classes.
+        RunError: the masks do not fit the images or the classes.
     """
     config = replace(config, precision=context.precision("segment", config.precision))
     with context.step("segment", config, network_files(context, "segment")) as todo:
@@ -85,20 +85,20 @@ def run(context: Context, config: SegmentConfig) -> list[Skip]:
 
 
 def check(context: Context) -> None:
-    """Looks at all masks, before anything is dropped or begun.
+    """Checks all masks, before anything is deleted or trained.
 
     Raises:
-        RunError: masks that do not fit the images or the classes.
+        RunError: the masks do not fit the images or the classes.
     """
     positions = context.data.classes.positions(others=IGNORE)
     check_masks(context.data.train, context.run.mask, positions, redo(context.run, "refine"))
 
 
 def preflight(context: Context, config: SegmentConfig, start: Start) -> None:
-    """Tries at once what would fail after hours: masks, where they are made, are looked at, the network is built and started.
+    """Checks the masks, if they exist, and builds the network with its initial weights, so that errors show early.
 
     Raises:
-        AdvcamError: as :func:`check` and :func:`build`.
+        AdvcamError: as in :func:`check` and :func:`build`.
     """
     if context.run.done("refine"):
         check(context)
@@ -107,11 +107,11 @@ def preflight(context: Context, config: SegmentConfig, start: Start) -> None:
 
 
 def build(context: Context, config: SegmentConfig, start: Start | None = None) -> nn.Module:
-    """The network before any training.
+    """Builds the network with its initial weights.
 
     Raises:
-        SettingsError: a network that does not go with the backbone.
-        NetworkError: weights that do not fit, or a hub that cannot be reached.
+        SettingsError: the network does not support the backbone.
+        NetworkError: the weights do not fit, or the hub cannot be reached.
     """
     encoder = encoder_of(context, config, start)
     outputs = len(context.data.classes) + 1
@@ -132,7 +132,7 @@ def _train(context: Context, config: SegmentConfig) -> None:
 
 
 def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path], folder: Path) -> None:
-    """One training, on masks of ids; writes model.json, metrics.json and, last, model.safetensors."""
+    """Trains once on masks of class ids; writes model.json, metrics.json and, last, model.safetensors."""
     if has_network(folder):
         return
     torch.manual_seed(context.seed)
@@ -157,7 +157,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
 
 
 def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callable[[str], Path]:
-    """Writes what a round's network says of the training images, among the classes that each shows, where it is sure."""
+    """Writes a round's confident predictions for the training images as masks, restricted to each image's classes."""
     segmenter = Segmenter.load(before, context.runtime.torch_device(), config.precision)
     folder, ids = before / "masks", np.array([0, *context.data.classes.ids], dtype=np.uint8)
 

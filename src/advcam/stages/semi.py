@@ -1,4 +1,4 @@
-"""Few masks by hand and many image labels -> a segmentation network, and its predictions."""
+"""The semi step: trains a segmentation network on few masks made by hand and many image labels, and predicts."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
 STARTS = ("backbone", "classifier", "segment")
 UNFIT = ("deeplabv2", "dpt")
-"""Networks whose encoders do not give plain lists of features, which unimatch perturbs."""
+"""Networks whose encoders do not return the plain lists of features that unimatch perturbs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemiConfig(NetworkConfig):
     """How the network is trained.
 
-    In parts (``--accumulate``) the loss is the mean over the parts, and CutMix stays within each: not quite that of the whole.
-    An epoch has as many pairs as there are training images, whatever the mode.
+    With micro-batches (``--accumulate``) the loss is their mean and CutMix mixes within each, so it differs slightly from the
+    whole batch's. An epoch has as many pairs as there are training images, in every mode.
     """
 
     pixel_labels: str = option(
@@ -80,25 +80,24 @@ class SemiConfig(NetworkConfig):
 
     @property
     def needs(self) -> str:
-        """The step that this one is applied to."""
+        """The step that this one needs."""
         return "segment" if self.start == "segment" else "refine" if self.mode == "weak" else "classify"
 
     def truth(self) -> Path:
-        """The folder of masks made by hand."""
+        """Returns the folder of masks made by hand."""
         return Path(self.masks) if self.masks else Path(self.pixel_labels).parent / "masks"
 
 
 def run(context: Context, config: SemiConfig) -> list[Skip]:
     """Trains the network; writes model.safetensors, model.json, metrics.json, look.png and predictions/ID.png.
 
-    The last epoch is kept: the few masks all train, and no other ground truth is looked at.
+    The last epoch is kept: all of the few masks are trained on, and no other ground truth is read.
 
     Returns:
-        Names of the list that are none of the run's images, and images without a prediction; also in skipped.csv of the
-        step's folder.
+        Listed names that are not images of the run, and images without a prediction; also in skipped.csv in the step's folder.
 
     Raises:
-        AdvcamError: as :func:`check`.
+        AdvcamError: as in :func:`check`.
     """
     config = replace(config, precision=context.precision("semi", config.precision))
     labelled, _, skipped = _split(context, config)
@@ -117,10 +116,10 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
 
 
 def preflight(context: Context, config: SemiConfig, start: Start) -> None:
-    """Tries at once what would fail after hours: list and masks are looked at, the network is built and started.
+    """Checks the list and the masks, and builds the network with its initial weights, so that errors show early.
 
     Raises:
-        AdvcamError: as :func:`check` and :func:`build`.
+        AdvcamError: as in :func:`check` and :func:`build`.
     """
     check(context, config)
     untrained, views = encoder_of(context, config, start).untrained, max(len(context.data.train), 2)
@@ -128,21 +127,20 @@ def preflight(context: Context, config: SemiConfig, start: Start) -> None:
 
 
 def check(context: Context, config: SemiConfig) -> list[int]:
-    """Looks at the list, and at all masks, before anything is dropped or begun; returns ids of masks made by hand that are no
-    classes of the run.
+    """Checks the list and all masks before anything is deleted; returns ids in masks made by hand that are not classes.
 
     Raises:
-        DataError: a list that names no training image, or one that is scored on; no folder of masks.
-        RunError: masks that do not fit, or no other images where the mode needs some.
-        SettingsError: more classes than there are numbers.
+        DataError: the list names no training image, or an image for scoring; or there is no folder of masks.
+        RunError: the masks do not fit, or the mode needs further images and there are none.
+        SettingsError: too many classes for mode weak.
     """
     labelled, others, _ = _split(context, config)
     if config.start not in ("backbone", "classifier"):
         _trained(context, config)
     classes, truth = context.data.classes, config.truth()
     if not truth.is_dir():
-        raise DataError(f"{truth}: there is no such folder of masks; --masks says where those of {config.pixel_labels} are")
-    remedy = "mend the mask, or take the image off the list of --pixel-labels"
+        raise DataError(f"{truth}: there is no such folder of masks; give the masks of {config.pixel_labels} with --masks DIR")
+    remedy = "correct the mask, or remove the image from the list of --pixel-labels"
     held = check_masks(labelled, _by_hand(config), classes.positions(others=0), remedy)
     if config.mode == "weak":
         if len(classes) >= UNKNOWN:
@@ -152,12 +150,12 @@ def check(context: Context, config: SemiConfig) -> list[int]:
 
 
 def build(context: Context, config: SemiConfig, start: Start | None = None) -> nn.Module:
-    """The network before any training.
+    """Builds the network with its initial weights.
 
     Raises:
-        SettingsError: a network that does not go with the backbone.
-        NetworkError: weights that do not fit, or a hub that cannot be reached.
-        RunError: it is to start from a network that is not there.
+        SettingsError: the network does not support the backbone.
+        NetworkError: the weights do not fit, or the hub cannot be reached.
+        RunError: the network to start from does not exist.
     """
     encoder, outputs = encoder_of(context, config, start), len(context.data.classes) + 1
     backbone = encoder.backbone
@@ -175,15 +173,15 @@ def build(context: Context, config: SemiConfig, start: Start | None = None) -> n
 
 
 def _by_hand(config: SemiConfig) -> Callable[[str], Path]:
-    """Where the mask of each image is that was made by hand, by its id."""
+    """Returns a function from an image's id to the path of its mask made by hand."""
     return lambda name: config.truth() / f"{name}.png"
 
 
 def _trained(context: Context, config: SemiConfig) -> Path:
-    """The weights of the trained network to start from.
+    """Returns the path of the weights of the trained network to start from.
 
     Raises:
-        RunError: there is none.
+        RunError: the file does not exist.
     """
     if config.start != "segment":
         path = Path(config.start)
@@ -197,7 +195,7 @@ def _trained(context: Context, config: SemiConfig) -> Path:
 
 
 def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item], list[Skip]]:
-    """The training images with masks made by hand, the others, and names that are no images of the run."""
+    """Returns the training images with masks made by hand, the others, and listed names that are not images of the run."""
     if not config.pixel_labels:
         raise SettingsError(
             "advcam semi needs --pixel-labels LIST: the training images whose masks were made by hand, one a line"
@@ -219,7 +217,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     unknown = check(context, config)
     if unknown:
         context.reporter.warn(
-            f"{config.truth()}: masks hold ids {', '.join(map(str, unknown))}, which are no classes of this run and count as"
+            f"{config.truth()}: masks hold ids {', '.join(map(str, unknown))}, which are not classes of this run and count as"
             " background"
         )
     labelled, others, _ = _split(context, config)
@@ -230,7 +228,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     torch.manual_seed(context.seed)
     normalise = Normalisation(*started.backbone.normalisation())
     model = build(context, config)
-    count = max(len(context.data.train), 2)  # pairs in an epoch: images come again, each time as another view
+    count = max(len(context.data.train), 2)  # pairs in an epoch: images repeat, each time as another view
     shown, beside = (list(islice(cycle(items), count)) for items in (labelled, others))
     views = SemiViews(
         TrainingViews(

@@ -1,4 +1,4 @@
-"""The objective of the training with few masks: the loss of CCT or UniMatch."""
+"""The objective of the semi step: the loss of CCT or UniMatch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SemiObjective:
-    """The method's loss of a batch of pairs; see :class:`advcam.consistency.CctLoss` and ``UniMatchLoss``."""
+    """The method's loss on a batch of pairs; see :class:`advcam.consistency.CctLoss` and ``UniMatchLoss``."""
 
     config: SemiConfig
 
     def forward(self, model: nn.Module, inputs: dict[str, Tensor], share: float) -> Tensor:
-        """The loss of a part, a mean over its images."""
+        """Returns the loss of a micro-batch, a mean over its images."""
         ramp = ramp_up(share, self.config.ramp)
         of: Callable[[nn.Module, dict[str, Tensor], float], Tensor] = (
             self._cct if self.config.method == "cct" else self._unimatch
@@ -44,15 +44,15 @@ class SemiObjective:
         return of(model, inputs, ramp)
 
     def counts(self, output: Tensor, targets: Tensor) -> Tensor:
-        """The number of pairs."""
+        """Returns the number of pairs."""
         return torch.tensor([float(len(targets))])
 
     def __call__(self, output: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-        """The part's share of the mean."""
+        """Returns the micro-batch's share of the mean over the batch."""
         return output * (len(targets) / float(counts[0]))
 
     def _cct(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
-        """``labelled + ramp (w_u agreement + w_w masks)``."""
+        """Returns ``labelled + ramp (w_u agreement + w_w masks)``."""
         labelled: Tensor = cross_entropy(model(inputs["image"]).float(), inputs["mask"])
         if self.config.mode == "labelled":
             return labelled
@@ -67,10 +67,10 @@ class SemiObjective:
         return total
 
     def _unimatch(self, model: Any, inputs: dict[str, Tensor], ramp: float) -> Tensor:
-        """``(labelled + strong1 / 4 + strong2 / 4 + feature / 2) / 2 + ramp w_w masks``; a single strong view counts twice.
+        """Returns ``(labelled + strong1/4 + strong2/4 + feature/2) / 2 + ramp w_w masks``; a single strong view counts twice.
 
-        In mode ``weak``, pseudo labels are restricted to the image's classes, and the first strong view also learns the run's
-        masks.
+        In mode ``weak``, pseudo labels are restricted to the image's classes, and the first strong view is also trained on the
+        run's masks.
         """
         if self.config.mode == "labelled":
             alone: Tensor = cross_entropy(model(inputs["image"]).float(), inputs["mask"])
@@ -100,13 +100,13 @@ class SemiObjective:
 
 
 def _masks(inputs: dict[str, Tensor]) -> Tensor:
-    """The run's masks of the other images, 255 where unknown or padded."""
+    """Returns the run's masks of the other images, 255 where unknown or padded."""
     return inputs["known"].masked_fill(inputs["known"] == UNKNOWN, IGNORE)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; restores the mode of every module."""
+    """Puts the model in eval mode, then restores the mode of every module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -118,7 +118,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _dropped_features(model: nn.Module, rate: float = 0.5) -> Iterator[None]:
-    """Drops channels of every feature map of the encoder: UniMatch's perturbation of features."""
+    """Drops channels of every feature map of the encoder: UniMatch's feature perturbation."""
     encoder: nn.Module = model.encoder  # type: ignore[assignment]
     hook = encoder.register_forward_hook(
         lambda _module, _inputs, features: [F.dropout2d(each, rate) if each.numel() else each for each in features]

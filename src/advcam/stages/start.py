@@ -1,4 +1,4 @@
-"""Where the networks that later steps train start from: the run's classifier, trained or to be trained."""
+"""What the networks of later steps start from: the run's classifier, trained or still to be trained."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .context import Context, classifier_record
 
 @dataclass(frozen=True)
 class Start:
-    """A backbone, and what gives it its weights; see :func:`advcam.models.encoders.start`.
+    """A backbone and the source of its initial weights; see :func:`advcam.models.encoders.start`.
 
     Args:
         backbone: the timm network.
-        classifier: gives the weights of a classifier on it, or None.
-        weights: file of the backbone's weights; None takes timm's.
-        from_scratch: start from nothing where there is neither.
-        hint: what can be done where weights do not fit, for the message.
+        classifier: returns the weights of a classifier on it, or None.
+        weights: file of the backbone's weights; None is timm's.
+        from_scratch: start from random weights if there is neither.
+        hint: advice if the weights do not fit, for the message.
     """
 
     backbone: Backbone
@@ -35,14 +35,14 @@ class Start:
 
     @property
     def untrained(self) -> bool:
-        """Whether it starts from random weights: its BatchNorm must then be trained."""
+        """Whether it starts from random weights, so that its BatchNorm must be trained."""
         return self.from_scratch and self.classifier() is None
 
     def give(self, network: nn.Module) -> None:
-        """Gives a network's encoder its weights.
+        """Loads the initial weights into a network's encoder.
 
         Raises:
-            NetworkError: weights that do not fit, or a hub that cannot be reached.
+            NetworkError: the weights do not fit, or the hub cannot be reached.
         """
         try:
             encoders.start(network, self.backbone, self.classifier(), self.weights, self.from_scratch)
@@ -51,7 +51,7 @@ class Start:
 
 
 def trained_start(context: Context) -> Start:
-    """What the networks start from once the classify step is done."""
+    """Returns what networks start from once the classify step is done."""
     made = classifier_record(context.run)
     backbone = Backbone.from_record(made.backbone)
     state = (lambda: None) if made.own else (lambda: load_state(context.run.classifier()))

@@ -1,4 +1,4 @@
-"""The steps, in one literal table: all that the command line, the run folder and the pipeline know of them."""
+"""The steps in one literal table, which the command line, the run folder and the pipeline read."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Step:
 
     Args:
         config: its settings.
-        needs: the step that it is usually applied to.
-        preflight: raises at once what would fail after hours, or after something was dropped.
-        run: takes the step; returns what was left out.
+        needs: the step that it usually needs.
+        preflight: raises errors that would otherwise show hours later, or after files were deleted.
+        run: runs the step; returns the images left out.
         about: what it does, in a sentence.
         limits: fields of :class:`~advcam.runtime.Runtime` that bound it.
-        optional: whether ``advcam run`` goes without it.
+        optional: whether ``advcam run`` skips it.
     """
 
     config: type[Config]
@@ -41,21 +41,21 @@ class Step:
 
 
 TRAINING = ("workers", "accumulate", "tensorboard")
-"""Limits of what trains a network."""
+"""Limits of steps that train a network."""
 
 CLIMBING = ("max_pixels",)
-"""Limits of what climbs."""
+"""Limits of steps that climb."""
 
 STEPS: dict[str, Step] = {
     "classify": Step(
         classify.ClassifyConfig, None, classify.preflight, classify.run,
-        "Train (or take) the classifier; starts a run where --images and --labels are given.", TRAINING,
+        "Train (or load) the classifier; starts a run if --images and --labels are given.", TRAINING,
     ),
     "climb": Step(
         ClimbConfig, "classify", climb.preflight, climb.run, "Make a map for every class of every image.", CLIMBING
     ),
     "refine": Step(
-        refine.RefineConfig, "climb", refine.preflight, refine.run, "Make masks of the maps.", TRAINING + CLIMBING
+        refine.RefineConfig, "climb", refine.preflight, refine.run, "Make masks from the maps.", TRAINING + CLIMBING
     ),
     "segment": Step(
         segment.SegmentConfig, "refine", segment.preflight, segment.run,
@@ -69,11 +69,11 @@ STEPS: dict[str, Step] = {
 }  # fmt: skip
 
 ORDER = {name: step.needs for name, step in STEPS.items()}
-"""Every step with the one that it is applied to, as a run folder has them."""
+"""Every step with the step it needs, as run folders take them."""
 
 
 def open_run(root: Path) -> RunFolder:
-    """An existing run.
+    """Opens an existing run.
 
     Raises:
         RunError: the folder is not a run.

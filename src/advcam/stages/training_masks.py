@@ -1,4 +1,4 @@
-"""Masks to train on, read and checked before the training."""
+"""Checks of masks before they are trained on."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from advcam.store import load_mask
 
 
 def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: np.ndarray[Any, Any], remedy: str) -> set[int]:
-    """Checks every mask before the training; returns the ids that they hold.
+    """Checks every mask before the training; returns the ids found in them.
 
     Args:
         items: the images.
-        mask: path of the mask of an image's id.
-        positions: [256] the class position of each id; other ids than 255 at position 255 are unknown.
-        remedy: what to do, for the message.
+        mask: a function from an image's id to the path of its mask.
+        positions: [256] the class position of each id; ids other than 255 at position 255 are unknown.
+        remedy: advice for the message.
 
     Raises:
-        RunError: missing masks, masks of another size than their image or with unknown ids, or masks that all hold only 255
-            or background.
+        RunError: masks are missing, differ in size from their image, have unknown ids, or all hold only 255 or background.
     """
     folder = mask(items[0].id).parent
     missing = [item.id for item in items if not mask(item.id).is_file()]

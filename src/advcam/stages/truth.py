@@ -1,4 +1,4 @@
-"""Reading ground-truth masks, and checking that their ids can be ground truth of the run."""
+"""Reads ground-truth masks, and checks that they can be the ground truth of a run's images."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from advcam.progress import Reporter
 from advcam.store import load_mask
 
 KINDS = {
-    "unknown": "hold ids that are no class, which count as background",
-    "ignored": "hold 255, which is not scored, and no pixel of a class that the image's labels name",
+    "unknown": "hold ids of no class, which count as background",
+    "ignored": "hold 255, which is ignored, and no pixel of a class that the image's labels name",
     "absent": "hold no pixel of a class that the image's labels name",
     "lacking": "lack some of the classes that the image's labels name",
     "unnamed": "hold a class that the image's labels do not name",
 }
-"""Kinds of doubts about a mask, as they are worded in totals."""
+"""Kinds of doubtful masks, as worded in totals."""
 
 
 def read_truth(folder: Path, item: Item) -> NDArray[np.uint8]:
-    """The ground truth of an image, class ids [H, W].
+    """Reads the ground truth of an image, class ids [H, W].
 
     Raises:
-        StoreError: missing, damaged, or of another size than the image.
+        StoreError: the mask is missing, damaged, or differs in size from the image.
     """
     return load_mask(folder / f"{item.id}.png", item.size)
 
 
 @dataclass
 class TruthCheck:
-    """Checks the ground truth of images one by one, and collects what is doubtful.
+    """Checks the ground truth of images one by one, and collects doubts.
 
     Args:
-        folder: of the masks ID.png.
-        classes: of the run.
+        folder: folder of the masks ID.png.
+        classes: classes of the run.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class TruthCheck:
 
     @property
     def doubts(self) -> list[Skip]:
-        """What is doubtful about the masks checked so far, one line each."""
+        """The doubts about the masks checked so far, one line each."""
         return [doubt for doubts in self.found.values() for doubt in doubts]
 
     def look(self, item: Item, ids: NDArray[np.uint8]) -> None:
@@ -66,10 +66,10 @@ class TruthCheck:
         self._labelled += bool(named)
         self._shown += bool(named & there)
         if unknown:
-            self._doubt(item, "unknown", f"holds ids that are no class: {_listed(unknown)}; they count as background")
+            self._doubt(item, "unknown", f"holds ids of no class: {_listed(unknown)}; they count as background")
         if named and not named & there:
             if IGNORE in held:
-                share = f"{count[IGNORE] / ids.size:.1%} of it is 255, which is not scored: is that the object?"
+                share = f"{count[IGNORE] / ids.size:.1%} of it is 255, which is ignored: is that the object?"
                 self._doubt(item, "ignored", f"holds no pixel of {self._names(named)}, which its labels name; {share}")
             else:
                 self._doubt(item, "absent", f"holds no pixel of {self._names(named)}, which its labels name")
@@ -90,7 +90,7 @@ class TruthCheck:
         there = f"{self.folder}: no mask of {self._labelled} labelled images holds a pixel of a class that its image's labels"
         ours = ", ".join(f"{i} {name}" for i, name in zip(self.classes.ids, self.classes.names, strict=True))
         if held == {0, IGNORE}:
-            what = f"they hold 0 and 255 alone. Is 255 the object? Then write its class's id there, of {ours}"
+            what = f"they hold only 0 and 255. Is 255 the object? Then replace it by the class's id, of {ours}"
         elif held - {0, IGNORE, *self.classes.ids}:
             what = (
                 f"they hold {_listed(held)}, the run's classes are {ours}. Write these ids into the masks, or start a run whose"
@@ -101,7 +101,7 @@ class TruthCheck:
         raise DataError(f"{there} name, so there is nothing to compare with: {what}")
 
     def totals(self) -> list[str]:
-        """A line for each kind of doubt: the number of masks, and the first."""
+        """Returns a line for each kind of doubt: the number of masks, and the first."""
         return [
             f"{len(doubts)} of {self.masks} ground-truth masks {KINDS[kind]} (the first: {doubts[0].image})"
             for kind, doubts in self.found.items()
@@ -109,7 +109,7 @@ class TruthCheck:
         ]
 
     def record(self) -> dict[str, int]:
-        """The numbers of masks checked and of doubtful ones by kind, as plain data."""
+        """Returns the number of masks checked and, by kind, of doubtful ones, as plain data."""
         return {"masks": self.masks} | {kind: len(doubts) for kind, doubts in self.found.items()}
 
     def _doubt(self, item: Item, kind: str, reason: str) -> None:
@@ -121,7 +121,7 @@ class TruthCheck:
 
 
 def _listed(ids: set[int]) -> str:
-    """At most eight of the ids."""
+    """Formats at most eight of the ids."""
     ordered = sorted(ids)
     return ", ".join(map(str, ordered[:8])) + (", ..." if len(ordered) > 8 else "")
 
@@ -135,12 +135,12 @@ def look_at_truth(
         The check, the images with a usable mask, and the others with the reason.
 
     Raises:
-        DataError: no folder, or no mask of any of the images.
+        DataError: there is no such folder, or none of the images has a mask.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of ground-truth masks; check --masks")
     check, there, missing = TruthCheck(folder, classes), list[Item](), list[Skip]()
-    for item in reporter.track(items, len(items), "look at the masks"):
+    for item in reporter.track(items, len(items), "check the masks"):
         try:
             check.look(item, read_truth(folder, item))
         except StoreError as error:

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and reading of JSON that is checked against a type."""
+"""Atomic writes of files, and typed reading of JSON."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from .lock import lock
 T = TypeVar("T")
 
 BEGINNING = ".advcam-"
-"""How the names of files begin while they are being written."""
+"""Prefix of the names of files that are being written."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it is renamed when the block ends without an error, else removed.
+    """Yields a temporary path beside ``path``; renames it to ``path`` if the block succeeds, else removes it.
 
-    Its permissions follow the umask. It is locked while it is written, so that :func:`sweep` leaves it alone.
+    Its permissions follow the umask. It is locked until it is complete, so :func:`sweep` skips it.
 
     Raises:
-        StoreError: the disk is full or the write fails; an existing file is untouched.
+        StoreError: the disk is full or the write fails; an existing file is left untouched.
     """
     temporary = path.parent / f"{BEGINNING}{secrets.token_hex(4)}{path.suffix}"
     try:
@@ -56,7 +56,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _being_written(path: Path) -> Iterator[None]:
-    """A new file, locked."""
+    """Creates a file and holds a lock on it."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
         lock(handle)
@@ -66,7 +66,7 @@ def _being_written(path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Removes files that killed processes left half written in a folder and below; links are not followed."""
+    """Removes partial files that killed processes left in a folder or below it; does not follow links."""
     for root, _, names in os.walk(folder):
         for name in names:
             if name.startswith(BEGINNING):
@@ -74,7 +74,7 @@ def sweep(folder: Path) -> None:
 
 
 def _remove_if_left(path: Path) -> None:
-    """Removes a file that no process has locked."""
+    """Removes a file unless a process holds its lock."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDWR)
         try:
@@ -85,7 +85,7 @@ def _remove_if_left(path: Path) -> None:
 
 
 def refused(path: Path, error: OSError) -> StoreError:
-    """The StoreError for a failed write, with its remedy."""
+    """Returns the StoreError for a failed write, with its remedy."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     what = "the disk is full" if full else (error.strerror or str(error))
     remedies = {errno.ENAMETOOLONG: "shorten the name"}
@@ -94,10 +94,10 @@ def refused(path: Path, error: OSError) -> StoreError:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, if it is there.
+    """Removes a file if it exists.
 
     Raises:
-        StoreError: it cannot be removed.
+        StoreError: the file cannot be removed.
     """
     try:
         if path.exists() or path.is_symlink():
@@ -129,7 +129,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV; cells that a spreadsheet would run as formulas are escaped, see :mod:`advcam.cells`."""
+    """Returns rows as CSV; cells that a spreadsheet would run as formulas are escaped, see :mod:`advcam.cells`."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([[as_text(cell) for cell in row] for row in (header, *rows)])
     return text.getvalue()
@@ -138,16 +138,16 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def read_json(
     path: Path, form: type[T], remedy: str = "copy it again from where it came, or delete it", wrong: str = "cannot be read"
 ) -> T:
-    """Reads JSON as a type that msgspec can decode, such as those of :mod:`advcam.store.records`.
+    """Reads JSON as a type that msgspec can decode, e.g. one of :mod:`advcam.store.records`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         form: the type; unknown fields are ignored.
-        remedy: what to do about a damaged file, for the message.
-        wrong: what is wrong with such a file, for the message.
+        remedy: advice for a damaged file, for the message.
+        wrong: what is wrong with a damaged file, for the message.
 
     Raises:
-        StoreError: missing, malformed, or of another type; says where in the file.
+        StoreError: the file is missing, malformed, or of another type; the message says where in the file.
     """
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:

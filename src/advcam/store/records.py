@@ -1,4 +1,4 @@
-"""What the JSON files of a run hold: each is checked against one of these when it is read, wherever the run came from."""
+"""Types of the JSON files of a run; each file is checked against its type when it is read, wherever the run came from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClassRecord(TypedDict):
 
 
 class About(TypedDict):
-    """What a run is of: its images, hashes of the files that say what they show, and the seed."""
+    """What a run is made from: its folder of images, hashes of its labels, classes and lists, and the seed."""
 
     images: str
     labels: str | None
@@ -39,11 +39,11 @@ class About(TypedDict):
 
 
 LAYOUT = 2
-"""Of run.json; runs of another are refused."""
+"""Version of the layout of run.json; runs of another version are refused."""
 
 
 class StepRecord(TypedDict):
-    """How a step is made, and how far it is: ``config`` makes it again, ``key`` is the hash of what changes its result."""
+    """Settings and state of a step: ``config`` has all settings, ``key`` is a hash of all that changes the result."""
 
     state: Literal["planned", "running", "done"]
     key: str
@@ -77,7 +77,7 @@ class ItemRecord(TypedDict):
 
 
 class SkipRecord(TypedDict):
-    """What was left out, and why."""
+    """An image that was left out, and why."""
 
     image: str
     reason: str
@@ -118,7 +118,7 @@ class ClassifierRecord:
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """``model.json`` of a segmentation network: enough to build it again and to use it as it is meant to be."""
+    """``model.json`` of a segmentation network: how to build it, and its settings for prediction."""
 
     network: str
     backbone: BackboneRecord
@@ -169,7 +169,7 @@ class Curve(TypedDict):
 
 
 class Measured(TypedDict):
-    """Masks or seeds against ground truth."""
+    """Scores of masks or seeds against ground truth."""
 
     mean_iou: Number
     noise: Number
@@ -181,7 +181,7 @@ class Measured(TypedDict):
 
 
 class Best(TypedDict):
-    """A number at its best threshold; of ``top1`` also how many images were classified right."""
+    """A score at its best threshold; for ``top1`` also the share of images classified correctly."""
 
     value: Number
     threshold: NotRequired[float]
@@ -190,7 +190,7 @@ class Best(TypedDict):
 
 
 class Places(TypedDict):
-    """Where maps say that objects are."""
+    """Localisation scores of one kind of maps."""
 
     max_box_acc: Best
     max_box_acc_v2: Best
@@ -210,14 +210,14 @@ class Localisation(TypedDict):
 
 
 class OfObjects(TypedDict):
-    """Average precision of objects at an overlap."""
+    """Average precision of objects at one IoU threshold."""
 
     mean: Number
     per_class: dict[str, Number]
 
 
 class Objects(TypedDict):
-    """Instance masks against ground truth."""
+    """Scores of instance masks against ground truth."""
 
     average_precision: dict[str, OfObjects]
     found: Count
@@ -258,6 +258,6 @@ _BELOW = re.compile(rf"{_PART}(?:/{_PART})*\Z")
 
 
 def is_below(name: str) -> bool:
-    """Whether an image's id names a file below a folder, whichever the folder is: relative, and without ``..``."""
+    """Whether an image's id stays below any folder it is joined to: relative, and without ``..``."""
     windows = os.name == "nt" and any(sign in name for sign in "\\:")
     return bool(_BELOW.match(name)) and not windows

@@ -1,4 +1,4 @@
-"""A run folder: what was made, from what, and how far it got."""
+"""The run folder: its state in ``run.json`` and the paths of its files."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .alone import LOCK
 from .atomic import BEGINNING, read_json, remove, sweep, write_json
 from .records import LAYOUT, About, ClassRecord, RunRecord, StepRecord
 
-RESTORE = "put back what advcam wrote, or start another run"
-"""What to do where a file of a run is damaged, for a message."""
+RESTORE = "restore the file that advcam wrote, or start another run"
+"""Advice for a damaged file of a run, for error messages."""
 
 
 def digest(value: Any) -> str:
-    """A short hash of plain data: equal for what gives equal results."""
+    """Returns a short hash of plain data; equal data have equal hashes."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and state of one run; the state is in ``run.json`` and always on disk.
+    """Paths and state of one run; the state is kept in ``run.json``, never only in memory.
 
     Args:
         root: the folder.
-        order: the steps in order, each with the one that it is applied to.
+        order: the steps in order, each with the step it needs.
     """
 
     root: Path
@@ -41,7 +41,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path, order: Mapping[str, str | None]) -> RunFolder:
-        """An existing run.
+        """Opens an existing run.
 
         Raises:
             RunError: the folder is not a run.
@@ -57,16 +57,16 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, order: Mapping[str, str | None], about: About, versions: dict[str, str]) -> RunFolder:
-        """A new run, or the same one again; one that was refused before its first step gives way to another.
+        """Creates a run, or opens it if it has the same data; a run without a finished or started step is replaced.
 
         Args:
             root: the folder.
-            order: the steps in order, each with the one that it is applied to.
+            order: the steps in order, each with the step it needs.
             about: what identifies the run: data set, classes, seed.
-            versions: of the libraries, recorded and not compared.
+            versions: versions of the libraries; recorded, not compared.
 
         Raises:
-            RunError: the folder holds a run made from other data, or other files.
+            RunError: the folder holds a run on other data, or files that are not a run.
         """
         run, key = cls(root, order), digest(about)
         if (root / "run.json").is_file():
@@ -88,26 +88,26 @@ class RunFolder:
         return run
 
     def see_no_links(self, folder: Path) -> None:
-        """Sees that what is written into a folder of the run lands there and nowhere else.
+        """Checks that a folder of the run neither is nor contains a link to a folder elsewhere.
 
         Raises:
-            RunError: it, or a folder in it, is a link.
+            RunError: the folder, or a folder in it, is a link.
         """
         below = (Path(root, name) for root, names, _ in os.walk(folder) for name in names)
         for path in (folder, *below):
             if path.is_symlink():
                 raise RunError(
-                    f"{path}: is a link to {path.readlink()}, which could lead anywhere, and advcam writes through no links in"
-                    f" a run: put a folder there, or move all of {self.root} and link that"
+                    f"{path}: is a link to {path.readlink()}, and advcam does not write through links inside a run: replace it"
+                    f" with a folder, or move all of {self.root} and link that"
                 )
 
     def plan(self, step: str, config: dict[str, Any], given: Iterable[str]) -> None:
-        """Records how a step that has made nothing yet is to be made; it outlives a drop of the step.
+        """Records the settings of a step that has written no file yet; they survive dropping the step.
 
         Args:
-            step: its name.
+            step: name of the step.
             config: its settings as plain data.
-            given: the names of those that were typed.
+            given: names of the settings that were typed.
         """
         state = self.state()
         if not self._made(state, step):
@@ -115,14 +115,15 @@ class RunFolder:
             write_json(self.root / "run.json", state)
 
     def name_classes(self, classes: list[ClassRecord]) -> None:
-        """Records the classes, each with id and name."""
+        """Records the id and name of each class."""
         write_json(self.root / "run.json", self.state() | {"classes": classes})
 
     def state(self) -> RunRecord:
-        """The contents of ``run.json``.
+        """Returns the contents of ``run.json``.
 
         Raises:
-            StoreError: missing, or not what advcam writes; says where.
+            StoreError: the file is missing or malformed; the message says where.
+            RunError: the file was written by an incompatible version of advcam.
         """
         path = self.root / "run.json"
         try:
@@ -131,24 +132,24 @@ class RunFolder:
             held = read_json(path, dict[str, Any], RESTORE)
             if held.keys() >= {"key", "about", "steps"} and held.get("layout") != LAYOUT:
                 raise RunError(
-                    f"{self.root}: another version of advcam made it, whose run.json this one does not read; its maps, masks"
-                    " and networks can be used as they are, to go on start another run with the same options"
+                    f"{self.root}: was made by another version of advcam, whose run.json this version cannot read; its maps,"
+                    " masks and networks can still be used; to go on, start another run with the same options"
                 ) from None
             raise
         for step, made in state["steps"].items():
             if not {step, made["needs"] or step} <= self.order.keys():
-                raise StoreError(f"{path}: names {step!r}, or a step that it needs, which is none; {RESTORE}")
+                raise StoreError(f"{path}: {step!r}, or the step it needs, is not a step of advcam; {RESTORE}")
         return state
 
     def folder(self, step: str) -> Path:
-        """A step's folder, ``RUN/2-climb``."""
+        """Returns the folder of a step, e.g. ``RUN/2-climb``."""
         return self.root / f"{list(self.order).index(step) + 1}-{step}"
 
     def need(self, step: str, needs: str | None = None) -> str | None:
-        """The step that one is applied to, seen to be done; ``needs`` where that is another than usual.
+        """Returns the step that ``step`` needs (``needs``, or by default the one in ``order``), which must be done.
 
         Raises:
-            RunError: it is not done.
+            RunError: that step is not done.
         """
         before = needs or self.order.get(step)
         if before and not self.done(before):
@@ -165,17 +166,17 @@ class RunFolder:
         needs: str | None = None,
         threads: int = 0,
     ) -> bool:
-        """Takes up a step; False where it is done already with the same settings.
+        """Starts or resumes a step; returns False if it is already done with the same settings.
 
         Args:
-            step: its name.
-            config: what it is made with, as plain data; of a setting that is planned as ``auto`` that stays on record.
-            identity: all of that which changes the result, where that is not simply the config.
-            needs: the step that it is applied to with these settings; None is the usual one.
-            threads: that compute it; recorded.
+            step: name of the step.
+            config: its settings as plain data; a precision that was asked for as ``auto`` is recorded as ``auto``.
+            identity: everything that changes the result, if that is not the config itself.
+            needs: the step it needs with these settings; None is the one in ``order``.
+            threads: number of threads that compute it; recorded.
 
         Raises:
-            RunError: an earlier step is not done, or this one was made with other settings.
+            RunError: the step it needs is not done, or it was made with other settings.
         """
         state, before = self.state(), self.need(step, needs)
         source = state["steps"][before]["key"] if before else state["key"]
@@ -185,16 +186,17 @@ class RunFolder:
         if made and made["key"] != key:
             settled = {"precision": made["precision"]}
             what = _difference(made["config"] | settled, {"precision": None} | config)
-            what = what or f"a file that they name has changed, or {before or 'the data'} is another"
+            what = what or f"a file that they name has changed, or so has {before or 'the data'}"
             raise RunError(
                 f"{self.folder(step)}: was made with other settings ({what}); start another run, or"
-                f" `advcam {step} --run {self.root} --redo` with the options to change drops it and what follows from it"
+                f" `advcam {step} --run {self.root} --redo` with the options to change (it deletes this step and all that"
+                " depends on it)"
             )
         if made and made["state"] == "done":
             return False
         self.see_no_links(self.folder(step))
         if not made:
-            _remove(self.folder(step))  # what a dropped step may have left
+            _remove(self.folder(step))  # files left by a step that was dropped
             asked = {"precision": planned["config"].get("precision")} if planned and "precision" in config else {}
             state["steps"][step] = _planned(config | asked, planned["given"] if planned else []) | {
                 "state": "running", "key": key, "needs": before, "threads": threads, "precision": config.get("precision")
@@ -203,45 +205,45 @@ class RunFolder:
         return True
 
     def _made(self, state: RunRecord, step: str) -> bool:
-        """Whether a step has made anything; one that was stopped before, by an error, may be given other settings."""
+        """Whether a step is done or has written a file; until then its settings may still change."""
         made = state["steps"].get(step)
         files = made and made["state"] != "planned" and (path.is_file() for path in self.folder(step).rglob("*"))
         return made is not None and (made["state"] == "done" or any(files or ()))
 
     def built_upon(self, step: str) -> bool:
-        """Whether a step that is applied to this one is done."""
+        """Whether a step that needs this one is done."""
         return any(made["needs"] == step and made["state"] == "done" for made in self.state()["steps"].values())
 
     def config(self, step: str) -> dict[str, Any]:
-        """The settings that a step was planned or taken up with, ``auto`` as what it became; nothing where it was not."""
+        """Returns the settings that a step was planned or started with, ``auto`` resolved; empty if it was neither."""
         made = self.state()["steps"].get(step)
         return made["config"] | ({"precision": made["precision"]} if made["precision"] else {}) if made else {}
 
     def asked(self, step: str, typed: bool = False) -> dict[str, Any]:
-        """The settings that a step's verb starts from, ``auto`` as it was asked for; those alone that were ``typed``."""
+        """Returns the recorded settings of a step with ``auto`` as it was asked for; only those typed if ``typed``."""
         made = self.state()["steps"].get(step)
         config, given = (made["config"], made["given"]) if made else ({}, [])
         return {name: value for name, value in config.items() if name in given or not typed}
 
     def given(self, step: str) -> list[str]:
-        """The names of the settings of a step that were typed."""
+        """Returns the names of a step's settings that were typed."""
         made = self.state()["steps"].get(step)
         return made["given"] if made else []
 
     def precision(self, step: str) -> str | None:
-        """What ``auto`` became when a step was begun that has made something; None where it was not."""
+        """Returns the precision that a step was started with; None if it has written nothing."""
         state = self.state()
         return state["steps"][step]["precision"] if self._made(state, step) else None
 
     def end(self, step: str, seconds: float, done: bool) -> None:
-        """Adds the time a step took this time, and says whether it is done."""
+        """Adds the time that this attempt at a step took, and records whether the step is done."""
         state = self.state()
         state["steps"][step]["seconds"] += round(seconds, 2)
         state["steps"][step]["state"] = "done" if done else "running"
         write_json(self.root / "run.json", state)
 
     def drop(self, step: str) -> list[str]:
-        """Removes a step and all that follow from it, but for their settings; returns the names of those that were there."""
+        """Deletes a step and every step that depends on it, but keeps their settings; returns the names of those deleted."""
         state = self.state()
         following = [step]
         for name in self.order:
@@ -256,11 +258,11 @@ class RunFolder:
             write_json(self.root / "run.json", state)
             _remove(self.folder(name))
         for name in ("metrics.json", "per-image.csv", "doubts-evaluate.csv", "report.html", "report.png"):
-            remove(self.root / name)  # they speak of what is gone
+            remove(self.root / name)  # their numbers refer to deleted files
         return gone
 
     def begun(self, step: str) -> bool:
-        """Whether a step was taken up."""
+        """Whether a step was started."""
         return self.state()["steps"].get(step, {"state": "planned"})["state"] != "planned"
 
     def done(self, step: str) -> bool:
@@ -268,35 +270,35 @@ class RunFolder:
         made = self.state()["steps"].get(step)
         return made is not None and made["state"] == "done"
 
-    # Files of the steps.
+    # Paths of the steps' files.
 
     def classifier(self) -> Path:
-        """Weights of the classifier."""
+        """Returns the path of the classifier's weights."""
         return self.folder("classify") / "model.safetensors"
 
     def maps(self, name: str, plain: bool = False) -> Path:
-        """The maps of an image, by id; ``plain`` for those of one step."""
+        """Returns the path of an image's maps: its AdvCAMs, or its plain maps (no climb) if ``plain``."""
         return self.folder("climb") / ("cam" if plain else "maps") / f"{name}.npz"
 
     def mask(self, name: str) -> Path:
-        """The mask of an image, by id."""
+        """Returns the path of an image's mask."""
         return self.folder("refine") / "masks" / f"{name}.png"
 
     def confident(self, name: str) -> Path:
-        """What the maps of an image are sure of, by id."""
+        """Returns the path of an image's confident labels."""
         return self.folder("refine") / "confident" / f"{name}.png"
 
     def instances(self, name: str) -> Path:
-        """The numbers of an image's objects, by id; classes and scores stand beside it in a .json of the same name."""
+        """Returns the path of an image's instance mask; its objects' classes and scores are in a .json of the same name."""
         return self.folder("refine") / "instances" / f"{name}.png"
 
     def prediction(self, name: str, step: str = "segment") -> Path:
-        """A network's prediction for an image, by id; ``step`` is segment or semi."""
+        """Returns the path of a network's prediction for an image; ``step`` is segment or semi."""
         return self.folder(step) / "predictions" / f"{name}.png"
 
 
 def _planned(config: dict[str, Any], given: list[str]) -> StepRecord:
-    """A step that is not begun."""
+    """Returns the record of a step that has not been started."""
     return {
         "state": "planned", "key": "", "config": config, "given": given, "needs": None, "seconds": 0.0, "threads": None,
         "precision": None,

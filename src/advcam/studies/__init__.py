@@ -1,4 +1,4 @@
-"""The paper's studies, on any run: each states its sample, draws an interval, and goes on where it was stopped."""
+"""The paper's studies, on any run: each states its sample, gives intervals, and resumes where it stopped."""
 
 from .run import STUDIES, run
 from .settings import StudyConfig

@@ -1,4 +1,4 @@
-"""What was found of one image with one setting, a file each: a study that was stopped goes on from these."""
+"""The parts of a study, a file for each image and setting, from which a stopped study resumes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Setting:
     """One setting of a study.
 
     Args:
-        columns: what its row of the table says of it.
-        about: all that its parts depend on, as plain data; parts of other settings lie in other folders.
-        measure: an image to what is kept of it.
+        columns: the columns that describe it in the table.
+        about: everything that its parts depend on, as plain data; parts of other settings go to other folders.
+        measure: a function from an image to its part.
     """
 
     columns: dict[str, Any]
@@ -36,17 +36,17 @@ class Setting:
 def collect(
     folder: Path, settings: Sequence[Setting], items: Sequence[Item], reporter: Reporter, what: str
 ) -> tuple[list[Item], list[list[Part]], list[Skip]]:
-    """Measures every image with every setting, where that was not done before.
+    """Measures every image with every setting, unless its part exists.
 
     Args:
-        folder: of the parts; each setting has its own below it, named by the digest of what its parts depend on.
-        settings: all are measured of an image before the next image.
+        folder: folder of the parts; each setting has a subfolder, named by the digest of what its parts depend on.
+        settings: the settings; all are measured on an image before the next image.
         items: the images.
-        reporter: shows the bar.
-        what: the bar's name.
+        reporter: shows the progress bar.
+        what: name of the bar.
 
     Returns:
-        The images of which everything was found, for each setting their parts in this order, and the other images.
+        The images with all parts, for each setting their parts in this order, and the images left out.
     """
     folders = [folder / digest(setting.about) for setting in settings]
     for setting, place in zip(settings, folders, strict=True):

@@ -1,4 +1,4 @@
-"""The climbs of a study: one for each setting, and from its steps the maps at every T."""
+"""The climbs of a study: one climb per setting gives the maps at every T."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Climber:
         self.prepare = network_input(record)
 
     def image(self, item: Item) -> Float[Tensor, "1 3 y x"]:
-        """The image as the climb step gives it to the network.
+        """Returns the network's input for an image, as in the climb step.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the image cannot be read.
         """
         return self.prepare(item.read())[None].to(self.context.runtime.torch_device())
 
     def at(self, s: ClimbSettings) -> AdvCAM:
-        """The climb with these settings; the same object for the same settings."""
+        """Returns the climber with these settings; the same object for equal settings."""
         if s not in self._climbers:
             changes: dict[str, Any] = asdict(s)
             self._climbers[s] = AdvCAM(self.model, max_pixels=self.context.runtime.max_pixels, **changes)
@@ -49,15 +49,15 @@ class Climber:
     def steps(
         self, image: Float[Tensor, "1 3 y x"], labels: tuple[int, ...], s: ClimbSettings
     ) -> Iterator[Float[Tensor, "k h w"]]:
-        """The map of every step by itself, at one scale."""
+        """Yields the map of each step, at one scale."""
         for step in self.at(s).iterate(image, [list(labels)]):
             assert step.steps is not None, "a step has its own map"
             yield step.steps[:, 0]
 
     def sums(self, image: Float[Tensor, "1 3 y x"], labels: tuple[int, ...], s: ClimbSettings) -> list[Maps]:
-        """The AdvCAM after 1, 2, ... T steps, from one climb of T steps a scale: a step does not know how many follow.
+        """Returns the AdvCAMs after 1, 2, ... T steps, from one climb of T steps per scale: steps do not depend on T.
 
-        What T steps of a scale add up to is what ``AdvCAM.iterate`` gives; scales are put together as ``AdvCAM`` does.
+        The sum over t steps at a scale is what ``AdvCAM.iterate`` gives; scales are combined as in ``AdvCAM``.
         """
         at_scale, last = [], None
         for scale in s.scales:
@@ -77,11 +77,11 @@ class Climber:
 
 
 def as_they_are(s: ClimbSettings) -> ClimbSettings:
-    """The same climb, each of whose steps gives its map as it is: not cut off, not weighted."""
+    """Returns the same climb with each step's map unchanged: no ceiling, no weighting."""
     return replace(s, ceiling=None, emphasis="none")
 
 
 def scored(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "k y x"]:
-    """Maps as evaluation sees them: at stride 4, divided by their maximum, in 16 bits, enlarged to the image."""
+    """Returns maps as evaluation reads them: at stride 4, divided by their maximum, in float16, resized to the image."""
     stored = maps.normalised(strided_size(size)).cpu().half().float()
     return F.interpolate(stored[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

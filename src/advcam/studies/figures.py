@@ -1,4 +1,4 @@
-"""The figures. Plotting comes in here alone."""
+"""The figures of the studies; the only module that imports matplotlib."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE, DPI = (9.0, 3.6), 110
 
 
 def save(path: Path, draw: Callable[[Figure], None]) -> None:
-    """Draws a figure and writes it as PNG, whole or not at all."""
+    """Draws a figure and writes it as PNG by an atomic write."""
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure)
@@ -29,7 +29,7 @@ def save(path: Path, draw: Callable[[Figure], None]) -> None:
 
 
 def iterations(rows: Sequence[Row], figure: Figure) -> None:
-    """MIoU and noise against T, a line with its band for each regularisation."""
+    """Draws mIoU and noise against T, a line with its interval for each regularisation."""
     for axes, name, title in _two(figure):
         for kind in dict.fromkeys(row["regularisation"] for row in rows):
             mine = [row for row in rows if row["regularisation"] == kind]
@@ -39,7 +39,7 @@ def iterations(rows: Sequence[Row], figure: Figure) -> None:
 
 
 def sweep(rows: Sequence[Row], name: str, own: float, figure: Figure) -> None:
-    """MIoU and noise against a setting, the plain map as a level, the run's own value as an upright line."""
+    """Draws mIoU and noise against a setting, with the plain map as a horizontal and the run's value as a vertical line."""
     for axes, key, title in _two(figure):
         _band(axes, [row[name] for row in rows], rows, key, f"T = {rows[0]['steps']}")
         if key == "mean_iou":
@@ -50,7 +50,7 @@ def sweep(rows: Sequence[Row], name: str, own: float, figure: Figure) -> None:
 
 
 def pairs(rows: Sequence[Row], name: str, figure: Figure) -> None:
-    """Plain map and AdvCAM side by side."""
+    """Draws mIoU and noise of plain map and AdvCAM side by side."""
     at = np.arange(len(rows))
     for axes, key, title in _two(figure):
         for shift, prefix, label in ((-0.18, "plain_", "plain map"), (0.18, "", "AdvCAM")):
@@ -62,7 +62,7 @@ def pairs(rows: Sequence[Row], name: str, figure: Figure) -> None:
 
 
 def growth(rows: Sequence[Row], figure: Figure) -> None:
-    """Amplification of each group of cells against the step."""
+    """Draws the amplification of each group of cells against the step."""
     left, right = figure.subplots(1, 2)
     for axes, name, title in ((left, "amplification", "mean of CAM(x^t) / CAM(x^0)"), (right, "total", "ratio of the sums")):
         for cells in dict.fromkeys(row["cells"] for row in rows):
@@ -73,7 +73,7 @@ def growth(rows: Sequence[Row], figure: Figure) -> None:
 
 
 def landscape(mean: NDArray[Any], reach: float, names: Sequence[str], figure: Figure) -> None:
-    """The mean surfaces, each less its centre, in one colour scale."""
+    """Draws the mean surfaces, each minus its centre, on one colour scale."""
     highest = float(np.abs(mean).max()) or 1.0
     levels, place = np.linspace(-highest, highest, 25), np.linspace(-reach, reach, mean.shape[-1])
     panels = figure.subplots(1, len(names), sharex=True, sharey=True)
@@ -91,7 +91,7 @@ def _two(figure: Figure) -> list[tuple[Axes, str, str]]:
 
 
 def _ends(rows: Sequence[Row], name: str, unit: float = 100) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Values (in per cent unless told otherwise), and how far their intervals go down and up."""
+    """Returns values (times ``unit``), and how far their intervals reach down and up."""
     value, low, high = (unit * np.array([row[key] for row in rows]) for key in (name, f"{name}_low", f"{name}_high"))
     return value, np.clip([value - low, high - value], 0, None)
 

@@ -1,4 +1,4 @@
-"""Which cells of the map grow while the image climbs."""
+"""The study growth: which cells of the map grow during the climb."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RULE = (
 
 
 def by_map(first: Float[Tensor, "k h w"]) -> Bool[Tensor, "2 k h w"]:
-    """Discriminative cells, ``CAM(x^0) / max >= .5``, and non-discriminative ones, .1 to .5 (the paper's two groups)."""
+    """Returns the paper's two groups of cells: discriminative, ``CAM(x^0) / max >= .5``, and non-discriminative, .1 to .5."""
     share = first / first.amax((1, 2), keepdim=True).clamp_min(torch.finfo(first.dtype).tiny)
     return torch.stack([share >= DISCRIMINATIVE, (share >= LEAST) & (share < DISCRIMINATIVE)])
 
@@ -45,11 +45,11 @@ def by_map(first: Float[Tensor, "k h w"]) -> Bool[Tensor, "2 k h w"]:
 def by_truth(
     mask: Float[Tensor, "y x"], part: Float[Tensor, "y x"], ids: Sequence[int], size: tuple[int, int]
 ) -> Bool[Tensor, "3 k h w"]:
-    """Cells of the class's telling parts, of the rest of its objects, and of the background: what most of the cell is.
+    """Returns the cells of the class's telling parts, of the rest of its objects, and of the background, by largest area.
 
     Args:
         mask: class positions, 0 background.
-        part: the same of the telling parts alone.
+        part: the same, for the telling parts only.
         ids: the k classes.
         size: (h, w) of the grid.
     """
@@ -64,13 +64,13 @@ def by_truth(
 def amplification(
     maps: Float[Tensor, "k t h w"], groups: Bool[Tensor, "g k h w"]
 ) -> tuple[Float[Tensor, "g k t"], Float[Tensor, "g k t"]]:
-    """How often a group's cells hold at each step what they held at first: mean of the cells' ratios, and ratio of their sums.
+    """Returns the growth of a group's cells relative to the first step: the mean of cell ratios, and the ratio of sums.
 
-    The mean is over cells that held at least a tenth of the maximum; NaN for a group without a cell.
+    The mean is over cells with at least a tenth of the first map's maximum; NaN for a group without such a cell.
 
     Args:
-        maps: the map of every step.
-        groups: which cells are in it, a group a row.
+        maps: the map of each step.
+        groups: the cells of each group.
 
     Example:
         >>> maps = torch.tensor([[[[1.0, 4.0]], [[3.0, 4.0]]]])
@@ -87,14 +87,14 @@ def amplification(
 
 @dataclass(frozen=True)
 class Truth:
-    """Where the ground truth of generated scenes is: objects, and their telling parts."""
+    """Folders of the ground truth of generated scenes: objects, and their telling parts."""
 
     masks: Path
     parts: Path
 
 
 def measure(climber: Climber, s: ClimbSettings, known: Truth | None, item: Item) -> Part:
-    """``amplification`` and ``total`` [groups, k, T] of an image's k classes."""
+    """Returns ``amplification`` and ``total`` [groups, k, T] of an image's k classes."""
     maps = torch.stack(list(climber.steps(climber.image(item), item.labels, s)), 1).cpu()
     groups = by_map(maps[:, 0])
     if known:
@@ -143,17 +143,17 @@ def _rows(parts: Sequence[Part], names: Sequence[str], weights: Float[Tensor, "b
 
 
 def _truth(study: Study) -> Truth | None:
-    """Ground truth where --parts names it; the objects' masks are --masks, or lie beside the parts.
+    """Returns the ground truth if --parts is given; the objects' masks are --masks, or the folder masks beside the parts.
 
     Raises:
-        DataError: no such folder.
-        SettingsError: parts without masks.
+        DataError: there is no such folder.
+        SettingsError: parts are given without masks.
     """
     parts = study.config.parts
     if parts is None:
         return None
     if not parts.is_dir():
-        raise DataError(f"{parts}: there is no such folder of telling parts; generated scenes have one, check --parts")
+        raise DataError(f"{parts}: there is no such folder of telling parts (generated scenes have one); check --parts")
     masks = study.config.masks[0] if study.config.masks else parts.parent / "masks"
     if not masks.is_dir():
         raise SettingsError(f"--parts needs the objects' masks too: there is no {masks}; give --masks DIR")

@@ -1,4 +1,4 @@
-"""The score on a plane around the climbed, the attacked and the original image, and how flat it is there."""
+"""The study landscape: the score on a plane around the climbed, the attacked and the original image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .sample import draw
 from .study import Outcome, Row, Study, identity, with_intervals
 
 Classifier = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Images to (features, logits)."""
+"""A function from images to (features, logits)."""
 
 AROUND = ("original", "climbed", "attacked")
 RULE = (
@@ -44,7 +44,7 @@ RULE = (
 
 
 def gradient(network: Classifier, x: Float[Tensor, "c 3 y x"], target: Tensor, s: ClimbSettings) -> Float[Tensor, "c 3 y x"]:
-    """``d (y_c - weight sum_{k != c} y_k) / dx``, each row its own."""
+    """Returns ``d (y_c - weight sum_{k != c} y_k) / dx``, separately for each row."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (found,) = torch.autograd.grad(suppressed(network(x)[1], target, s.suppress).sum(), x)
@@ -52,34 +52,34 @@ def gradient(network: Classifier, x: Float[Tensor, "c 3 y x"], target: Tensor, s
 
 
 def attacked(network: Classifier, x: Float[Tensor, "c 3 y x"], target: Tensor, s: ClimbSettings) -> Float[Tensor, "c 3 y x"]:
-    """``x^t = x^(t-1) - xi dL/dx``, T times: the climb's scores downwards, by the climb's own rules."""
+    """Returns the attacked image, ``x^t = x^(t-1) - xi dL/dx`` for T steps: the climb downwards, without penalty."""
     for _ in range(s.steps):
         x = ascend(x[:, None], -gradient(network, x, target, s)[:, None], s)[:, 0]
     return x
 
 
 def direction(g: Float[Tensor, "c 3 y x"], x: Float[Tensor, "c 3 y x"], s: ClimbSettings) -> Float[Tensor, "c 3 y x"]:
-    """By what a step of size 1 moves the pixels where nothing is clipped."""
+    """Returns the change of the pixels by a step of size 1 without clipping."""
     return ascend(x[:, None], g[:, None], replace(s, step_size=1.0, clip=False))[:, 0] - x
 
 
 def plane(
     x: Float[Tensor, "3 y x"], u: Float[Tensor, "3 y x"], v: Float[Tensor, "3 y x"], reach: float, points: int
 ) -> Float[Tensor, "p 3 y x"]:
-    """``x + a u + b v`` for a (slow) and b (fast) from -reach to reach, at so many points each."""
+    """Returns ``x + a u + b v`` for a (slow) and b (fast) from -reach to reach, ``points`` values each."""
     a = torch.linspace(-reach, reach, points, dtype=x.dtype, device=x.device)
     along, across = (part.flatten()[:, None, None, None] for part in torch.meshgrid(a, a, indexing="ij"))
     return x + along * u + across * v
 
 
 def change(surface: Float[Tensor, "... p p"]) -> Float[Tensor, ...]:
-    """Root mean square of what the surface differs from its centre by."""
+    """Returns the root mean square difference of a surface from its centre."""
     middle = surface.shape[-1] // 2
     return (surface - surface[..., middle : middle + 1, middle : middle + 1]).square().mean((-2, -1)).sqrt()
 
 
 def curvature(surface: Float[Tensor, "... p p"]) -> Float[Tensor, ...]:
-    """Mean magnitude of the second differences along both axes, half a side being 1; 0 for a plane.
+    """Returns the mean magnitude of the second differences along both axes, with half a side as unit; 0 for a plane.
 
     Example:
         >>> a = torch.linspace(-1, 1, 5)
@@ -92,7 +92,7 @@ def curvature(surface: Float[Tensor, "... p p"]) -> Float[Tensor, ...]:
 
 
 def measure(climber: Climber, s: ClimbSettings, reach: float, points: int, seed: int, item: Item) -> Part:
-    """``surfaces`` [k, 3, p, p] of an image's k classes around the three images, and the ``spread`` of all logits, []."""
+    """Returns ``surfaces`` [k, 3, p, p] of an image's k classes around the three images, and ``spread`` [] of all logits."""
     image, target = climber.image(item), torch.tensor(item.labels)
     adv, scores = climber.at(s), climber.at(replace(s, bounds=None)).scores
     network = fused(find(climber.model, image).at(resolve_precision(s.precision, image.device)), image)
@@ -123,7 +123,8 @@ def landscape(study: Study) -> Outcome:
     s = replace(config.climb, scales=(1.0,), mirror=False)
     if s.score == "relu":
         raise SettingsError(
-            "landscape is of the network's logits; this climb raises score='relu' (preset official): give --preset default"
+            "landscape needs a climb of the network's logits; this climb has score='relu' (preset official): give --preset"
+            " default"
         )
     reach = config.reach or s.steps * s.step_size
     more: dict[str, Any] = {"reach": reach, "points": config.points, "seed": study.context.seed}

@@ -1,4 +1,4 @@
-"""What the climb adds on several networks, with the same settings on each."""
+"""The study networks: the gain of the climb on several networks, with the same settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def networks(study: Study) -> Outcome:
     """Plain map, AdvCAM and gain of every run's network, on images of its own.
 
     Raises:
-        SettingsError: not one folder of ground truth for each run.
+        SettingsError: the number of ground-truth folders differs from that of runs.
     """
     from . import figures
 
@@ -43,7 +43,7 @@ def networks(study: Study) -> Outcome:
 
 
 def _names(contexts: Sequence[Context]) -> list[str]:
-    """Each run's network: its backbone, or the file of the user's own; with the run's name where two are the same."""
+    """Returns a name for each run's network: its backbone or the user's file, with the run's name if two are equal."""
     records = [classifier_record(context.run) for context in contexts]
     names = [str(record.own or record.backbone["name"]) for record in records]
     runs = [context.run.root.resolve().name for context in contexts]

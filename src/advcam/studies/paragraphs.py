@@ -1,4 +1,4 @@
-"""The paragraphs: what was looked at, the figures with their intervals, and what they say."""
+"""The paragraphs of the studies: the sample, the numbers with their intervals, and what they show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHOSEN = "Each figure is at the row's best background threshold, found with the 
 
 
 def iterations(rows: Sequence[Row], sample: str, steps: int) -> str:
-    """Peak, end and what regularisation does at the end."""
+    """Describes the peak, the end, and the effect of regularisation at the end."""
     said = []
     for name in dict.fromkeys(row["regularisation"] for row in rows):
         mine = [row for row in rows if row["regularisation"] == name]
@@ -32,7 +32,7 @@ SYMBOLS = {"restrain": "lambda", "tau": "tau", "step_size": "xi"}
 
 
 def sweep(rows: Sequence[Row], name: str, base: ClimbSettings, sample: str) -> str:
-    """The range of mIoU, the best value, and which values differ from the climb's own."""
+    """Describes the range of mIoU, the best value, and which values differ from the climb's own."""
     own, lamda = getattr(base, name), f", lambda = {base.restrain:g}" if name == "tau" else ""
     best, worst = max(rows, key=lambda row: row["mean_iou"]), min(rows, key=lambda row: row["mean_iou"])
     others = [row for row in rows if row[name] != own]
@@ -47,7 +47,7 @@ def sweep(rows: Sequence[Row], name: str, base: ClimbSettings, sample: str) -> s
 
 
 def pairs(rows: Sequence[Row], name: str, sample: str, steps: int) -> str:
-    """Plain map, AdvCAM and gain of every row."""
+    """Describes plain map, AdvCAM and gain of every row."""
     said = [
         f"{row[name]} {percent(row, 'plain_mean_iou')} -> {percent(row, 'mean_iou')}, gain {percent(row, 'gain', '+')}"
         f" ({verdict(row, 'gain')})"
@@ -57,7 +57,7 @@ def pairs(rows: Sequence[Row], name: str, sample: str, steps: int) -> str:
 
 
 def growth(rows: Sequence[Row], t: int, sample: str, climbed: str) -> str:
-    """Amplification of the groups of cells at one step, and their difference."""
+    """Describes the amplification of the groups of cells at one step, and their difference."""
     at = {row["cells"]: row for row in rows if row["t"] == t}
     said = [f"{cells} {plain(row, 'amplification')}" for cells, row in at.items()]
     text = (
@@ -76,7 +76,7 @@ def _difference(row: Row, other: str) -> str:
 
 
 def landscape(rows: Sequence[Row], sample: str, grid: int, reach: float) -> str:
-    """Score, change and curvature around the three images, and climbed less attacked."""
+    """Describes score, change and curvature around the three images, and the difference of climbed and attacked."""
     at = {row["around"]: row for row in rows}
     said = [
         f"{name}: score {plain(row, 'score')}, change {plain(row, 'change')}, curvature {plain(row, 'curvature')}, change of"

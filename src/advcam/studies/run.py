@@ -1,4 +1,4 @@
-"""Takes a study and writes what it found: RUN/studies/NAME/."""
+"""Runs a study and writes its results to RUN/studies/NAME/."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ STUDIES: dict[str, Callable[[Study], Outcome]] = {
 
 
 def run(name: str, context: Context, config: StudyConfig, others: Sequence[Context] = ()) -> tuple[Path, list[Skip]]:
-    """Takes a study of a run: what was found of an image before, with the same settings, is not computed again.
+    """Runs a study of a run; parts that exist for the same settings are not computed again.
 
-    Writes study.json, rows.csv (curves.csv), figure.png, paragraph.txt and, where something was left out, skipped.csv.
+    Writes study.json, rows.csv (curves.csv), figure.png, paragraph.txt and, if something was left out, skipped.csv.
 
     Args:
-        name: of :data:`STUDIES`.
+        name: name of the study, of :data:`STUDIES`.
         context: the run, whose classify step is done.
-        config: what is asked for.
+        config: settings of the study.
         others: further runs (networks).
 
     Returns:
-        The study's folder, and what was left out.
+        The study's folder, and the images left out.
 
     Raises:
-        RunError: no classifier, or no image that can be used.
-        SettingsError: something that the study needs was not given.
-        DataError: masks or a list that cannot be used.
+        RunError: the run has no classifier, or no image can be used.
+        SettingsError: a setting that the study needs is missing.
+        DataError: masks or list cannot be used.
     """
     from . import figures
 
@@ -58,7 +58,7 @@ def run(name: str, context: Context, config: StudyConfig, others: Sequence[Conte
     figures.save(folder / "figure.png", found.draw)
     write_text(folder / "paragraph.txt", found.paragraph + "\n")
     list_skips(folder / "skipped.csv", found.skipped)
-    write_json(folder / "study.json", _about(study, found, key))  # last: with it the study is finished
+    write_json(folder / "study.json", _about(study, found, key))  # written last: it marks the study as finished
     return folder, found.skipped
 
 
@@ -76,7 +76,7 @@ def _about(study: Study, found: Outcome, classifier: str) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Rows as CSV: numbers to six digits, nothing where there is no number."""
+    """Formats rows as CSV: numbers with six digits, NaN as an empty cell."""
     columns = list(rows[0])
     return csv_text(columns, [[_cell(row.get(name, "")) for name in columns] for row in rows])
 

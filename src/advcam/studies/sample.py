@@ -1,4 +1,4 @@
-"""The images that a study looks at, and their ground truth."""
+"""The sample of images of a study, and their ground truth."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from advcam.stages.truth import look_at_truth, read_truth
 
 @dataclass(frozen=True)
 class Sample:
-    """Images with labels (and a ground-truth mask where one is needed).
+    """Images with labels (and a ground-truth mask if the study needs one).
 
     Args:
         items: the images, in the order in which they were drawn.
-        source: of what they were drawn, in words.
-        of: how many there were to draw from.
-        seed: of the draw, and of the bootstrap.
-        skipped: names of a list that are no images of the run.
+        source: what they were drawn from, in words.
+        of: number of images drawn from.
+        seed: seed of the draw, and of the bootstrap.
+        skipped: listed names that are not images of the run.
     """
 
     items: tuple[Item, ...]
@@ -43,20 +43,20 @@ class Sample:
         return f"{len(self.items)} of the {self.of} images of {self.source} (drawn with seed {self.seed})"
 
     def left(self, items: Sequence[Item]) -> Sample:
-        """Those of the images that could be used."""
+        """Returns the sample with only the images that could be used."""
         return replace(self, items=tuple(items))
 
     def record(self) -> dict[str, Any]:
-        """Plain data, for a file."""
+        """Returns plain data, for a file."""
         about = {"list": self.source, "images": len(self.items), "of": self.of, "seed": self.seed}
         return about | {"ids": [item.id for item in self.items]}
 
 
 def draw(context: Context, masks: Path | None, images: int | None, names: Path | None) -> Sample:
-    """The first so many of the images for scoring (or all, or those of a list) in an order that the run's seed makes.
+    """Draws images from those for scoring (if none, from all; or from a list), in an order given by the run's seed.
 
     Raises:
-        DataError: no folder of masks, a list that cannot be read, or no image that has all that is needed.
+        DataError: no folder of masks, an unreadable list, or no image with a label (and mask).
     """
     if masks is not None and not masks.is_dir():
         raise DataError(f"{masks}: there is no such folder of ground-truth masks; check --masks")
@@ -83,10 +83,10 @@ def draw(context: Context, masks: Path | None, images: int | None, names: Path |
 
 
 def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:
-    """An image's mask as positions among a network's outputs: 0 background (and ids not listed), 255 ignored.
+    """Returns an image's mask as positions among a network's outputs: 0 background (and unknown ids), 255 ignored.
 
     Raises:
-        ImageError: missing, damaged, or of another size than the image.
+        ImageError: the mask is missing, damaged, or differs in size from the image.
     """
     try:
         mask = read_truth(folder, item)
@@ -96,7 +96,7 @@ def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:
 
 
 def of_own(mask: Int[Tensor, "y x"], labels: Sequence[int]) -> Int[Tensor, "y x"]:
-    """The mask in an image's own few labels: 0 background, 1 to k its classes, k + 1 what is none of these, 255 ignored.
+    """Maps a mask to an image's own labels: 0 background, 1 to k its classes, k + 1 other classes, 255 ignored.
 
     Args:
         mask: see :func:`truth`.

@@ -1,4 +1,4 @@
-"""Seed quality with its interval: pixel counts of each image at every background threshold and T, summed and resampled."""
+"""Seed quality with intervals: per-image pixel counts at every background threshold and T, summed and resampled."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ RULE = (
 
 
 def measure(climber: Climber, s: ClimbSettings, masks: Path, item: Item) -> Part:
-    """What mIoU and noise are summed from, for T = 1 to ``s.steps``, of the k classes that the image has.
+    """Counts the pixels for mIoU and noise, for T = 1 to ``s.steps``, of the k classes that the image has.
 
     Returns:
-        ``hits`` and ``predicted`` [T, thresholds, k + 1], background first, and ``true`` [L], of all classes.
+        ``hits`` and ``predicted`` [T, thresholds, k + 1], background first, and ``true`` [L] of all classes.
     """
     classes = climber.context.data.classes
     mask = truth(masks, item, classes)
@@ -53,7 +53,7 @@ class Score:
     Args:
         mean_iou: [B].
         noise: [B], at that threshold.
-        threshold: [B], the threshold.
+        threshold: [B], the background threshold.
     """
 
     mean_iou: Float[Tensor, " b"]
@@ -62,11 +62,11 @@ class Score:
 
     @classmethod
     def of(cls, items: Sequence[Item], parts: Sequence[Part], t: int, outputs: int, weights: Float[Tensor, "b n"]) -> Score:
-        """The score of the maps of T = t.
+        """Computes the score of the maps at T = t.
 
         Args:
             items: N images.
-            parts: what :func:`measure` found of each.
+            parts: the result of :func:`measure` for each.
             t: T, from 1.
             outputs: L, background included.
             weights: see :func:`~advcam.metrics.resampled`.
@@ -83,6 +83,6 @@ class Score:
         return cls(mean_iou.gather(1, best)[:, 0], noise.gather(1, best)[:, 0], thresholds)
 
     def row(self, **against: Score) -> Row:
-        """The columns of a table: each number with its interval, and the difference of mIoU to each of ``against``."""
+        """Returns columns of a table: each number with its interval, and the difference of mIoU to each of ``against``."""
         differences = {name: self.mean_iou - other.mean_iou for name, other in against.items()}
         return with_intervals(mean_iou=self.mean_iou, noise=self.noise, best_threshold=self.threshold, **differences)

@@ -1,4 +1,4 @@
-"""What a study is asked for."""
+"""Settings of the studies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from advcam.stages.maps import PresetConfig
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(PresetConfig):
-    """What to look at, and on which images; settings of the climb, where none are given, are the run's own."""
+    """The images, values and ground truth of a study; settings of the climb default to the run's own."""
 
     masks: tuple[Path, ...] = option(
         (), "ground truth, ID.png with class ids; with several runs once for each, in their order", flag="masks", repeat=True,
@@ -32,7 +32,7 @@ class StudyConfig(PresetConfig):
         common=True, example="0,0.5,1",
     )  # fmt: skip
     longest: int | None = option(
-        None, "highest T to look at; none: the run's, twice that in iterations and growth", flag="longest", least=1, common=True
+        None, "largest T; none: the run's, twice that in iterations and growth", flag="longest", least=1, common=True
     )
     resamples: int = option(1000, "bootstrap resamples", flag="resamples", least=20, most=10**6)
     parts: Path | None = option(None, "growth: folder of telling parts ID.png of generated scenes", flag="parts")
@@ -49,14 +49,14 @@ class StudyConfig(PresetConfig):
 
     @property
     def climb(self) -> ClimbSettings:
-        """The settings that are varied, or applied as they are."""
+        """The settings of the climb, which the study varies or applies unchanged."""
         return self.settings()
 
     def numbers(self, defaults: tuple[float, ...]) -> tuple[float, ...]:
-        """The values to sweep as numbers, ascending.
+        """Returns the values to sweep as numbers, ascending.
 
         Raises:
-            SettingsError: something else was given.
+            SettingsError: a value is not a number.
         """
         if self.values is None:
             return defaults
@@ -66,10 +66,10 @@ class StudyConfig(PresetConfig):
             raise SettingsError(f"--values takes numbers for this study, e.g. 0,0.5,1; got {','.join(self.values)}") from None
 
     def names(self, choices: tuple[str, ...]) -> tuple[str, ...]:
-        """The values to sweep as names, in the order of the choices.
+        """Returns the values to sweep as names, in the order of the choices.
 
         Raises:
-            SettingsError: a name that is none of them.
+            SettingsError: a name is not one of the choices.
         """
         wanted = choices if self.values is None else self.values
         if strange := [name for name in wanted if name not in choices]:

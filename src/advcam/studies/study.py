@@ -1,4 +1,4 @@
-"""What every study is given and what it gives."""
+"""What every study takes and returns."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study found.
+    """The results of a study.
 
     Args:
-        rows: of rows.csv, one a setting.
+        rows: rows of rows.csv, one per setting.
         paragraph: one to three sentences.
         draw: draws the figure.
-        rule: by which the numbers were made.
-        settings: what was looked at, as plain data.
-        samples: the images looked at, of each run.
-        skipped: what was left out, and why.
-        curves: of curves.csv: more rows, of every T; none where empty.
+        rule: how the numbers were made.
+        settings: the settings compared, as plain data.
+        samples: the sample of each run.
+        skipped: the images left out, with reasons.
+        curves: rows of curves.csv, of every T; if empty, the file is not written.
     """
 
     rows: list[Row]
@@ -58,9 +58,9 @@ class Study:
     """One study of one run.
 
     Args:
-        name: of the study.
+        name: name of the study.
         context: the run.
-        config: what is asked for.
+        config: its settings.
         others: further runs (networks).
     """
 
@@ -71,14 +71,14 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """RUN/studies/NAME."""
+        """The folder RUN/studies/NAME."""
         return self.context.run.root / "studies" / self.name
 
     def masks(self) -> Path:
-        """The ground truth of the run.
+        """Returns the folder of the run's ground truth.
 
         Raises:
-            SettingsError: none was given, or several.
+            SettingsError: not exactly one was given.
         """
         if len(self.config.masks) != 1:
             came = f"; got {len(self.config.masks)}" if self.config.masks else ""
@@ -89,10 +89,10 @@ class Study:
         return self.config.masks[0]
 
     def collect(self, settings: Sequence[Setting], sample: Sample) -> tuple[Sample, list[list[Part]], list[Skip]]:
-        """Measures all settings of all images; see :func:`~advcam.studies.parts.collect`.
+        """Measures all settings on all images; see :func:`~advcam.studies.cache.collect`.
 
         Returns:
-            The sample that is left, for each setting the parts of its images, and what was left out.
+            The sample that could be used, for each setting the parts of its images, and the images left out.
 
         Raises:
             RunError: no image could be used.
@@ -105,10 +105,10 @@ class Study:
 
 
 def classifier_key(context: Context) -> str:
-    """The hash of how a run's classifier was made.
+    """Returns the key of a run's classifier: a hash of everything that changes it.
 
     Raises:
-        RunError: it is not done.
+        RunError: the classify step is not done.
     """
     if not context.run.done("classify"):
         root = context.run.root
@@ -117,19 +117,19 @@ def classifier_key(context: Context) -> str:
 
 
 def identity(context: Context, kind: str, climb: ClimbSettings, **more: Any) -> dict[str, Any]:
-    """All that a part depends on: the classifier, the climb, and what was measured of it; of a folder, what lies in it."""
+    """Returns everything that a part depends on: the classifier, the climb, what is measured, and contents of folders."""
     about = {"kind": kind, "climb": asdict(climb), "classifier": classifier_key(context), "version": __version__}
     return about | {name: _contents(value) if isinstance(value, Path) else value for name, value in more.items()}
 
 
 def _contents(folder: Path) -> dict[str, str]:
-    files = folder.iterdir() if folder.is_dir() else ()  # where there is none, drawing the sample says so
+    files = folder.iterdir() if folder.is_dir() else ()  # if it is missing, drawing the sample raises the error
     stamps = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return {"folder": str(folder.resolve()), "files": digest(stamps)}
 
 
 def with_intervals(**numbers: Float[Tensor, " b"]) -> Row:
-    """Columns of a table: of each number what the sample gives (entry 0), and the ends of the interval of its resamples."""
+    """Returns columns of a table: each number on the sample (entry 0), and the ends of its bootstrap interval."""
     found: Row = {}
     for name, values in numbers.items():
         low, high = interval(values)
@@ -138,19 +138,19 @@ def with_intervals(**numbers: Float[Tensor, " b"]) -> Row:
 
 
 def percent(numbers: Mapping[str, float], name: str, sign: str = "") -> str:
-    """A share of a row with its interval, in per cent: ``45.5 [43.1, 47.9]``; ``sign`` "+" for differences."""
+    """Formats a share of a row with its interval, in per cent: ``45.5 [43.1, 47.9]``; ``sign`` is "+" for differences."""
     value, low, high = (f"{100 * numbers[key]:{sign}.1f}" for key in (name, f"{name}_low", f"{name}_high"))
     return f"{value} [{low}, {high}]"
 
 
 def plain(numbers: Mapping[str, float], name: str, sign: str = "") -> str:
-    """A number of a row with its interval: ``1.52 [1.31, 1.77]``."""
+    """Formats a number of a row with its interval: ``1.52 [1.31, 1.77]``."""
     value, low, high = (f"{numbers[key]:{sign}.3g}" for key in (name, f"{name}_low", f"{name}_high"))
     return f"{value} [{low}, {high}]"
 
 
 def verdict(row: Mapping[str, float], name: str = "difference", words: tuple[str, str] = ("better", "worse")) -> str:
-    """What the interval of a difference says: that it is above zero, below, or cannot be told from zero."""
+    """Words the sign of a difference by its interval: above zero, below zero, or not distinguishable from zero."""
     if row[f"{name}_low"] > 0:
         return words[0]
     return words[1] if row[f"{name}_high"] < 0 else "cannot be told apart"

@@ -1,4 +1,4 @@
-"""Seed quality against one setting of the climb: iterations, restrain, tau, step-size, base."""
+"""The studies of seed quality against one setting of the climb: iterations, restrain, tau, step-size, base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .seeds import RULE, Score, measure
 from .study import Outcome, Row, Study, identity
 
 REGULAR = {"suppress": 1.0, "restrain": 1.0}
-"""Weights of the two terms where the run's own climb leaves them out."""
+"""Weights of the two terms if the run's own climb leaves them out."""
 
 RESTRAIN = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 TAUS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -31,7 +31,7 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Climbed:
-    """Scores of every setting at T = 1 to its last step, all resampled alike."""
+    """Scores of every setting at T = 1 to its last step, all on the same resamples."""
 
     columns: list[Row]
     scores: list[list[Score]]
@@ -39,24 +39,24 @@ class Climbed:
     skipped: list[Skip]
 
     def row(self, at: int, t: int, **against: Score) -> Row:
-        """The row of a setting at T = t; ``gain`` is the difference to its own plain map."""
+        """Returns the row of a setting at T = t; ``gain`` is the difference to its own plain map."""
         counted = {"steps": t, "images": len(self.sample.items)}
         return self.columns[at] | counted | self.scores[at][t - 1].row(gain=self.scores[at][0], **against)
 
     def beside_plain(self, at: int, t: int) -> Row:
-        """The row of a setting at T = t, with what its plain map has: ``plain_mean_iou``, ``plain_noise``."""
+        """Returns the row of a setting at T = t, with the scores of its plain map: ``plain_mean_iou``, ``plain_noise``."""
         plain = {f"plain_{name}": value for name, value in self.row(at, 1).items() if name.startswith(("mean_iou", "noise"))}
         return self.row(at, t) | plain
 
     def outcome(
         self, rows: list[Row], text: str, draw: Any, about: dict[str, Any], curves: Sequence[Row] = (), rule: str = RULE
     ) -> Outcome:
-        """What a study of these climbs found."""
+        """Returns the results of a study of these climbs."""
         return Outcome(rows, text, draw, rule, about, [self.sample], self.skipped, list(curves))
 
 
 def climb_all(study: Study, context: Context, masks: Path, settings: Sequence[tuple[Row, ClimbSettings]]) -> Climbed:
-    """One climb of each setting, all images of a run."""
+    """Climbs the sample of a run with each setting, and scores the maps at every T."""
     climber, outputs = Climber(context), len(context.data.classes) + 1
     asked = [
         Setting(columns, identity(context, "seeds", s, masks=masks), partial(measure, climber, s, masks))
@@ -73,7 +73,7 @@ def climb_all(study: Study, context: Context, masks: Path, settings: Sequence[tu
 
 
 def regularised(s: ClimbSettings) -> ClimbSettings:
-    """The settings with both terms: their own weights, or :data:`REGULAR` where they leave one out."""
+    """Returns the settings with both terms: their own weights, or those of :data:`REGULAR` for a term left out."""
     terms: dict[str, Any] = {name: getattr(s, name) or weight for name, weight in REGULAR.items()}
     return replace(s, **terms)
 
@@ -120,11 +120,11 @@ def restrain(study: Study) -> Outcome:
 
 
 def tau(study: Study) -> Outcome:
-    """Seed quality against tau, with the penalty on: with lambda 1 where the run's climb has none."""
+    """Seed quality against tau, with the penalty on: with lambda 1 if the run's climb has none."""
     base = study.config.climb
     if not base.restrain:
         base = replace(base, restrain=REGULAR["restrain"])
-        study.context.reporter.say(f"tau is of the penalty, which the climb leaves out: restrain={base.restrain:g} is taken")
+        study.context.reporter.say(f"tau belongs to the penalty, which the climb leaves out: uses restrain={base.restrain:g}")
     return _sweep(study, base, "tau", TAUS)
 
 
@@ -155,13 +155,13 @@ def _sweep(study: Study, base: ClimbSettings, name: str, defaults: tuple[float, 
 
 
 def base(study: Study) -> Outcome:
-    """Every way of making a map, as the plain map and under the climb."""
+    """Every base method, as the plain map and with the climb."""
     from . import figures
 
     own, names = study.config.climb, study.config.names(tuple(METHODS))
     if own.weights == "gradient":
         raise SettingsError(
-            "weights='gradient' (preset official) go with the method cam alone: give --preset default to study base methods"
+            "weights='gradient' (preset official) work only with the method cam: give --preset default to study base methods"
         )
     done = climb_all(study, study.context, study.masks(), [({"method": name}, replace(own, method=name)) for name in names])
     rows = [done.beside_plain(at, own.steps) for at in range(len(names))]

@@ -1,4 +1,4 @@
-"""The refine step: maps to masks."""
+"""The refine step: makes masks from maps."""
 
 from .settings import MAPS, METHODS, RefineConfig
 from .step import preflight, refine, refiner_of, run

@@ -1,4 +1,4 @@
-"""Refinements that train a network on the maps' confident labels: IRN and PSA."""
+"""Refinements that train a network on confident labels of the maps: IRN and PSA."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Confident = Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]
 
 
 def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSource) -> Refiner:
-    """The maps after a random walk over learnt boundaries; objects by learnt displacements to their centres."""
+    """Returns IRN: spreads maps by a random walk over learnt boundaries; finds objects by learnt displacements to centres."""
     confident = partial(confident_labels, foreground=settings.foreground, background=settings.background)
 
     def loss(output: Tensor, labels: Tensor) -> Tensor:
@@ -72,12 +72,12 @@ def by_irn(context: Context, config: RefineConfig, settings: Irn, source: MapSou
 
 
 def _of_maximum(maps: Tensor) -> Tensor:
-    """The maps divided by their common maximum."""
+    """Returns the maps divided by their common maximum."""
     return maps / maps.amax().clamp_min(1e-5) if maps.numel() else maps
 
 
 def _objects(maps: Tensor, of_class: list[int], settings: Irn) -> Instances:
-    """The objects of maps of one object each, by falling score, at most as many as a mask has ids."""
+    """Returns the objects of per-object maps by descending score, at most as many as a mask has ids."""
     least = round(settings.min_size * maps.shape[1] * maps.shape[2])
     everything = torch.arange(len(of_class), device=maps.device)
     masks, which, scores = detect(_of_maximum(maps), everything, settings.threshold, least)
@@ -87,7 +87,7 @@ def _objects(maps: Tensor, of_class: list[int], settings: Irn) -> Instances:
 
 
 def by_psa(context: Context, config: RefineConfig, settings: Psa, source: MapSource) -> Refiner:
-    """The maps and a background map after a random walk over learnt affinities."""
+    """Returns PSA: spreads the maps and a background map by a random walk over learnt affinities."""
     confident = partial(confident_affinity_labels, foreground=settings.foreground, background=settings.background)
 
     def loss(output: Tensor, labels: Tensor) -> Tensor:
@@ -112,11 +112,11 @@ NETWORKS: dict[str, type[Encoder]] = {"irn": BoundaryNet, "psa": AffinityNet}
 
 
 def try_network(context: Context, config: RefineConfig, start: Start) -> None:
-    """Tries at once what would fail behind hours: the network that a method trains is built and started; some train none.
+    """Builds the network that a method trains, if any, with its initial weights, so that errors show early.
 
     Raises:
-        SettingsError: a backbone that it cannot be built on, or a batch that cannot be divided.
-        NetworkError: weights that do not fit, or a hub that cannot be reached.
+        SettingsError: the network cannot be built on the backbone, or the batch cannot be divided.
+        NetworkError: the weights do not fit, or the hub cannot be reached.
     """
     if config.method in NETWORKS:
         network = NETWORKS[config.method](start.backbone)
@@ -125,7 +125,7 @@ def try_network(context: Context, config: RefineConfig, start: Start) -> None:
 
 
 def _on_cells(labels: Tensor, output: Tensor) -> Tensor:
-    """Labels [n, H, W] at the nearest pixel of each cell of the network's output."""
+    """Returns the labels [n, H, W] at the nearest pixel of each cell of the network's output."""
     return F.interpolate(labels[:, None].float(), size=output.shape[2:], mode="nearest")[:, 0].long()
 
 
@@ -138,7 +138,7 @@ def _trained(
     confident: Confident,
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Encoder, Normalisation]:
-    """The network, trained on the confident labels of the training images; its weights lie in the step's folder."""
+    """Trains the network on confident labels of the training images, or loads its weights from the step's folder."""
     folder, start = context.run.folder("refine"), trained_start(context)
     normalise = Normalisation(*start.backbone.normalisation())
     torch.manual_seed(context.seed)
@@ -180,7 +180,7 @@ def _write_confident(context: Context, config: RefineConfig, source: MapSource, 
     """Writes confident/ID.png of every training image; an image without classes is all background.
 
     Raises:
-        RunError: no confident pixel of any class, or none of background.
+        RunError: there is no confident pixel of any class, or none of background.
     """
     run, train, device = context.run, context.data.train, context.runtime.torch_device()
     left = [item for item in train if not run.confident(item.id).is_file()]
@@ -206,11 +206,11 @@ def _check_confident(context: Context, method: str) -> None:
             return
     folder = context.run.folder("refine") / "confident"
     remedies = {
-        "irn": "background=0.25" if classes else "foreground=0.25",  # thresholds: raise or lower
-        "psa": "background=16" if classes else "foreground=16",  # powers: lower for more background or foreground
+        "irn": "background=0.25" if classes else "foreground=0.25",  # thresholds to raise or lower
+        "psa": "background=16" if classes else "foreground=16",  # powers to lower, for more background or foreground
     }
-    shutil.rmtree(folder)  # so that the step can be repeated with other settings
+    shutil.rmtree(folder)  # so that the step can be run again with other settings
     raise RunError(
         f"{context.run.root}: the confident labels hold no pixel of {'background' if classes else 'any class'}, so there is"
-        f" nothing to learn; look at the maps, or try --refine-option {remedies[method]}"
+        f" nothing to learn; check the maps, or try --refine-option {remedies[method]}"
     )

@@ -1,4 +1,4 @@
-"""The methods from maps to masks, and their settings."""
+"""The methods that make masks from maps, and their settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advcam.training import Plan, Training
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold(Config):
-    """A class where its map is the strongest and exceeds a constant."""
+    """A pixel gets the class with the highest map if that exceeds a constant."""
 
     threshold: float = option(
         0.3, "background threshold, a share of the map's maximum", flag="threshold", least=0, below=1,
@@ -24,14 +24,14 @@ class Threshold(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Pamr(Threshold):
-    """The maps follow the image's edges first."""
+    """PAMR refines the maps to the image's edges, then a threshold."""
 
     iterations: int = option(10, "iterations of PAMR", least=1, most=1000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crf(Threshold):
-    """A dense CRF on the labels that a threshold gives."""
+    """A dense CRF refines the labels that a threshold gives."""
 
     certainty: float = option(0.7, "probability that the CRF gives to the thresholded label", least=0.501, most=0.999)
     iterations: int = option(10, "mean-field iterations", least=1, most=1000)
@@ -51,7 +51,7 @@ class Crf(Threshold):
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt(Training):
-    """What IRN and PSA share: how their network is trained."""
+    """Settings that IRN and PSA share: the training of their network, and the random walk."""
 
     stride: ClassVar[int] = 4
 
@@ -59,27 +59,27 @@ class Learnt(Training):
     scales: tuple[float, float] = (0.5, 1.5)
     frozen: bool = option(True, "keep the backbone frozen, as published; False trains it too")
     beta: float = option(10.0, "power of the affinities in the walk", least=1e-3, most=1000)
-    log2_steps: int = option(8, "the walk takes 2 to this power steps", least=0, most=20)
+    log2_steps: int = option(8, "log2 of the number of steps of the walk", least=0, most=20)
     radius: int = option(5, "radius of the walk's neighbourhood, cells", least=2, most=100)
     pair_radius: int = option(5, "radius of the pairs trained on, cells", least=2, most=100)
 
     def least_crop(self) -> int:
-        """Side of the smallest crop with a cell that has all its neighbours, pixels."""
+        """Returns the side of the smallest crop with a cell that has all its neighbours, pixels."""
         return self.stride * (2 * self.pair_radius - 1)
 
     def plan(self) -> Plan:
-        """How the training goes."""
+        """Returns the training plan."""
         norm = "statistics" if self.frozen else "trained"
         return Plan(self.epochs, self.batch, self.lr, self.lr, self.weight_decay, norm, self.precision)
 
     def augmentation(self, long_side: int) -> Augmentation:
-        """How training views are taken."""
+        """Returns the augmentation of training views."""
         return Augmentation(self.crop, self.scales, long_side)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Irn(Learnt):
-    """Boundaries and displacements learnt from confident labels; maps spread by a random walk that boundaries stop."""
+    """IRN: boundaries and displacements learnt from confident labels; a random walk, stopped by boundaries, spreads maps."""
 
     threshold: float = option(
         0.25, "background threshold after the walk, a share of the maximum", flag="threshold", least=0, below=1, common=True
@@ -99,7 +99,7 @@ class Irn(Learnt):
 
 @dataclass(frozen=True, kw_only=True)
 class Psa(Learnt):
-    """Affinities learnt from confident labels; maps and a background map spread by a random walk over them."""
+    """PSA: affinities learnt from confident labels; a random walk over them spreads the maps and a background map."""
 
     stride: ClassVar[int] = 8
     beta: float = 8.0
@@ -114,17 +114,17 @@ class Psa(Learnt):
 
 
 METHODS: dict[str, type[Config]] = {"threshold": Threshold, "pamr": Pamr, "crf": Crf, "psa": Psa, "irn": Irn}
-"""Every method by its name, with its settings."""
+"""The settings of each method, by name."""
 
 OF_METHODS = {name: about for method in METHODS.values() for name, about in method.options().items()}
-"""The settings of all methods; of a name that several have, the last."""
+"""The settings of all methods; of a name that several share, the last."""
 
 MAPS = ("advcam", "plain")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig(Config):
-    """How masks are made of maps; ``changes`` are settings of the method, by name."""
+    """How masks are made from maps; ``changes`` are settings of the method, by name."""
 
     method: str = option(
         "pamr", "how maps become masks", flag="method", choices=tuple(METHODS), common=True, replaces=tuple(OF_METHODS)
@@ -139,19 +139,19 @@ class RefineConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settings()  # what cannot work is said before hours are spent on what comes first
+        self.settings()  # invalid settings must fail now, not after the steps before
 
     @classmethod
     def options(cls) -> dict[str, Option]:
-        """Its own, and those of every method: of these the threshold alone has a flag, its default is the method's."""
+        """Returns its own options and those of every method; of the latter only the threshold has a flag."""
         of_methods = {name: replace(about, flag=None, default=None) for name, about in OF_METHODS.items()}
         return super().options() | of_methods | {"threshold": replace(Threshold.options()["threshold"], default=None)}
 
     def settings(self) -> Any:
-        """The method's settings with the changes.
+        """Returns the method's settings with the changes.
 
         Raises:
-            SettingsError: a name that the method does not have, or a value that cannot work.
+            SettingsError: an unknown name or an invalid value.
         """
         made, names = METHODS[self.method], METHODS[self.method].options()
         for name in self.changes:
@@ -168,17 +168,17 @@ class RefineConfig(Config):
         return settings
 
     def at(self, precision: str) -> RefineConfig:
-        """The same at a precision, where the method trains a network."""
+        """Returns the same config with another precision if the method trains a network."""
         asked = isinstance(self.settings(), Learnt)
         return replace(self, changes=self.changes | {"precision": precision}) if asked else self
 
     @property
     def precision(self) -> str | None:
-        """Of the training of the method's network, where it has one."""
+        """Precision of the training of the method's network, if it has one."""
         return getattr(self.settings(), "precision", None)
 
     def record(self) -> dict[str, Any]:
-        """All that changes the masks, as plain data."""
+        """Returns everything that changes the masks, as plain data."""
         own = {"method": self.method, "maps": self.maps, "margin": self.margin, "long_side": self.long_side}
         of_method: dict[str, Any] = self.settings().record()
         return own | of_method

@@ -1,4 +1,4 @@
-"""Refinements of one image's maps without training: threshold, PAMR, dense CRF."""
+"""Refinements that need only the image and its maps: threshold, PAMR, dense CRF."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .settings import Crf, Pamr, Threshold
 
 
 class Instances(NamedTuple):
-    """The objects found in an image, by falling score: masks bool [j, H, W], class ids and scores."""
+    """The objects found in an image, by descending score: masks bool [j, H, W], class ids and scores."""
 
     masks: Tensor
     classes: tuple[int, ...]
@@ -31,8 +31,8 @@ class Found(NamedTuple):
     Args:
         maps: [m, h, w], on any grid.
         ids: the label of each map; the threshold's is 0.
-        threshold: of the background; negative where one of the maps is the background's.
-        instances: the objects, of methods that find objects.
+        threshold: background threshold; negative if one of the maps is the background's.
+        instances: the objects, if the method finds objects.
     """
 
     maps: Float[Tensor, "m h w"]
@@ -42,30 +42,30 @@ class Found(NamedTuple):
 
 
 Refiner = Callable[[Image, Float[Tensor, "k h w"], tuple[int, ...]], Found]
-"""Image (at working size), maps and their class ids -> refined maps; tensors on the device of the maps."""
+"""A function from image (at working size), maps and their class ids to refined maps, on the device of the maps."""
 
 NO_THRESHOLD = -1.0
 
 
 def pixels(image: Image, like: Tensor) -> UInt8[Tensor, "3 y x"]:
-    """The image's pixels, on the device of another tensor."""
+    """Returns the image's pixels on the device of another tensor."""
     return torch.from_numpy(np.array(image)).to(like.device).permute(2, 0, 1)
 
 
 def resize(maps: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, "k y x"]:
-    """Maps at another size (bilinear)."""
+    """Resizes maps (bilinear)."""
     if tuple(maps.shape[1:]) == tuple(size):
         return maps
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def by_threshold(settings: Threshold) -> Refiner:
-    """The maps as they are."""
+    """Returns the threshold method: the maps unchanged."""
     return lambda image, maps, ids: Found(resize(maps, (image.height, image.width)), ids, settings.threshold)
 
 
 def by_pamr(settings: Pamr) -> Refiner:
-    """The maps refined to the image's edges by PAMR."""
+    """Returns PAMR: refines the maps to the image's edges."""
 
     def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         full = resize(maps, (image.height, image.width))
@@ -75,7 +75,7 @@ def by_pamr(settings: Pamr) -> Refiner:
 
 
 def by_crf(settings: Crf) -> Refiner:
-    """The marginals of a dense CRF on the thresholded maps, background included."""
+    """Returns the CRF method: the marginals of a dense CRF on the thresholded maps, background included."""
 
     def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         full = resize(maps, (image.height, image.width))

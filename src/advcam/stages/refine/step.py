@@ -1,4 +1,4 @@
-"""The step: writes every image's mask, and warns of odd ones."""
+"""The refine step itself: writes every image's mask, and warns of suspicious ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
 
 
 def preflight(context: Context, config: RefineConfig, start: Start) -> None:
-    """Tries at once what would fail after images were gone through: maps, where they are made, and the method's network.
+    """Checks the maps, if they exist, and builds the method's network, so that errors show early.
 
     Raises:
-        AdvcamError: maps that are missing or damaged, or as :func:`advcam.stages.refine.learnt.try_network`.
+        AdvcamError: maps are missing or damaged, or as in :func:`advcam.stages.refine.learnt.try_network`.
     """
     climb = recorded(context.run)
     if climb and not climb.keep and context.run.done("classify"):
@@ -36,14 +36,14 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
 
 
 def run(context: Context, config: RefineConfig) -> list[Skip]:
-    """Writes masks/ID.png for every image; one that is there is not made again.
+    """Writes masks/ID.png for every image that has none yet.
 
-    An image where none of its classes is found gets a mask of 255 (unknown) and is listed in empty.csv. IRN and PSA first
-    train their network on confident/ID.png of the training images. With ``instances``, IRN writes instances/ID.png and
+    An image where none of its classes is found gets a mask of 255 (ignored) and is listed in empty.csv. IRN and PSA first
+    train their network on confident/ID.png of the training images. With ``instances``, IRN also writes instances/ID.png and
     ID.json.
 
     Raises:
-        RunError: missing, damaged or foreign maps, or nothing to learn from.
+        RunError: maps are missing, damaged or another image's, or there is nothing to learn from.
     """
     if config.precision:
         config = config.at(context.precision("refine", config.precision))
@@ -66,7 +66,7 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
 
 
 def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Refiner:
-    """The method of the config; what it has to learn is learnt first, or read from the step's folder."""
+    """Returns the config's method; if it has a network, that is trained first, or loaded from the step's folder."""
     settings = config.settings()
     methods: dict[str, Callable[[], Refiner]] = {
         "threshold": lambda: by_threshold(settings),
@@ -81,7 +81,7 @@ def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Ref
 def refine(
     context: Context, config: RefineConfig, refiner: Refiner, item: Item, stored: StoredMaps
 ) -> tuple[np.ndarray[Any, Any], Found | None]:
-    """The mask of one image, class ids uint8 [H, W], and its refined maps; None for an image without classes."""
+    """Returns the mask of one image, class ids uint8 [H, W], and its refined maps, None for an image without classes."""
     if not stored.classes:
         return np.zeros(item.size, dtype=np.uint8), None
     image = fit_within(item.read(), config.long_side)
@@ -96,7 +96,7 @@ def refine(
 
 
 def _write_instances(context: Context, item: Item, found: Instances) -> None:
-    """Writes the objects as a mask of their numbers (the highest score on top), and a list of their classes and scores."""
+    """Writes the objects as a mask of their numbers (highest score on top), and a list of their classes and scores."""
     numbers = np.zeros(item.size, dtype=np.uint8)
     for number in reversed(range(len(found.scores))):
         mask = torch.nn.functional.interpolate(found.masks[number][None, None].float(), size=item.size, mode="nearest")[0, 0]
@@ -108,14 +108,14 @@ def _write_instances(context: Context, item: Item, found: Instances) -> None:
 
 
 def _report_odd_masks(context: Context) -> None:
-    """Lists images where no class was found, and warns if all masks hold one value."""
+    """Lists images where no class was found, and warns if all masks hold the same value."""
     run = context.run
     labelled = [item for item in context.data.items if item.labels]
     empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
     listed = run.folder("refine") / "empty.csv"
     list_skips(listed, [Skip(name, "none of its classes was found; its mask is 255") for name in empty])
     if empty:
-        context.reporter.say(f"refine: {len(empty)} of {len(labelled)} images show none of their classes, listed in {listed}")
+        context.reporter.say(f"refine: no class found in {len(empty)} of {len(labelled)} images, listed in {listed}")
     value = only_value(run.mask(item.id) for item in labelled)
     if value is not None:
         context.reporter.warn(
