@@ -28,7 +28,7 @@ class Verb:
     def __init__(self, parser: ArgumentParser, everything: bool) -> None:
         self.parser, self.everything = parser, everything
         self.taken = set[str]()
-        parser.add_argument("-h", "--help", action="help", help="show this and stop; --help-all shows every option")
+        parser.add_argument("--help", "-h", action="help", help="show this and stop; --help-all shows every option")
         parser.add_argument("--help-all", action="help", help=argparse.SUPPRESS)
 
     def add(self, of: str, options: Mapping[str, Option], pairs: str = "", optional: Collection[str] = ()) -> None:
