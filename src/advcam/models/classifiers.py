@@ -46,7 +46,7 @@ class Backbone:
         for option in self.options:
             if option.startswith(("pretrained", "checkpoint", "cache")):  # timm would load any file, pickles too
                 raise SettingsError(f"backbone option {option!r} is not taken: give the file of weights, --weights FILE")
-            if option in ("features_only", "out_indices", "num_classes", "output_stride"):
+            if option in ("features_only", "out_indices"):
                 raise SettingsError(f"backbone option {option!r} is not taken: advcam sets what the network returns")
             if _largest(self.options[option]) > MAX_OPTION:
                 raise SettingsError(f"backbone option {option!r} is at most {MAX_OPTION}, got {self.options[option]!r:.60}")

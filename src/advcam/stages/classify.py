@@ -80,6 +80,10 @@ class ClassifyConfig(NetworkTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if told := self.backbone_option.keys() & {"num_classes", "output_stride"}:
+            raise SettingsError(
+                f"backbone option {min(told)!r} is not taken: the classes are the run's, the stride is --output-stride"
+            )
         if self.weights and self.from_scratch:
             raise SettingsError("--weights and --from-scratch exclude each other: give one of them")
         self.network, self.plan(), self.augmentation()
