@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.report import grid, heat
 from advcam.runtime import Runtime
+from advcam.stages.classify import TimmInput
 from advcam.stages.context import trained_classifier
 from advcam.stages.maps import PresetConfig
 from advcam.store import StoredMaps, atomic_write, save_maps
@@ -32,7 +32,7 @@ PANEL = 448  # long side of the images in the overlay and the animation, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClimbImageConfig(PresetConfig):
+class ClimbImageConfig(PresetConfig, TimmInput):
     """The image, the network and the climb."""
 
     image: Path = option(help="an image of any kind", positional=True, common=True)
@@ -44,22 +44,6 @@ class ClimbImageConfig(PresetConfig):
     )
     weights_file: Path | None = option(
         None, "weights of timm:NAME, instead of timm's from the hub", flag="weights", common=True
-    )
-    backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
-    mean: tuple[float, float, float] | None = option(
-        None,
-        "mean of the input's channels, in [0, 1]; none: timm's",
-        flag="mean",
-        example="0.5,0.5,0.5",
-        least=0,
-        most=1,
-    )
-    std: tuple[float, float, float] | None = option(
-        None,
-        "standard deviation of the input's channels; none: timm's",
-        flag="std",
-        example="0.5,0.5,0.5",
-        above=0,
     )
     long_side: int = option(
         512,

@@ -17,7 +17,7 @@ from advcam.extractor import AdvCAM
 from advcam.models import find
 from advcam.models.classifiers import Backbone, new_classifier, saved_classifier
 from advcam.models.own import is_code, key_of, own_classifier
-from advcam.options import option
+from advcam.options import Config, option
 from advcam.store import digest, write_bytes, write_json
 from advcam.store.records import ClassifierRecord
 from advcam.training import ImageLoss, NetworkTraining, Plan, divided, fit
@@ -33,12 +33,10 @@ OF_BACKBONE = ("backbone_option", "output_stride", "mean", "std", "weights", "fr
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig(NetworkTraining):
-    """How the classifier is trained or loaded."""
+class TimmInput(Config):
+    """What can be set of a timm network and its input."""
 
-    backbone: str = option("resnet50", "a timm network", flag="backbone", common=True, replaces=OF_BACKBONE)
     backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
-    output_stride: int = option(16, "pixels per cell of the map: 8, 16 or 32", flag="output-stride", choices=(8, 16, 32))
     mean: tuple[float, float, float] | None = option(
         None,
         "mean of the input's channels, in [0, 1]; none: timm's",
@@ -54,6 +52,14 @@ class ClassifyConfig(NetworkTraining):
         example="0.5,0.5,0.5",
         above=0,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(NetworkTraining, TimmInput):
+    """How the classifier is trained or loaded."""
+
+    backbone: str = option("resnet50", "a timm network", flag="backbone", common=True, replaces=OF_BACKBONE)
+    output_stride: int = option(16, "pixels per cell of the map: 8, 16 or 32", flag="output-stride", choices=(8, 16, 32))
     dilated: bool = option(True, "dilate the convolutions where the stride is kept small, as timm does; False: do not, as IRN")
     weights: str | None = option(
         None, "start from this file instead of timm's pretrained weights", flag="weights", common=True, file=True,
