@@ -384,8 +384,7 @@ def test_records_of_a_run(name, finished, tmp_path):
     changed({"steps": 3, "scales": [1.0, 1.5], "tau": 0.5, "method": "cam", "keep": True, "penalty": "sum", "bounds": [0, 1]})
 )
 def test_settings_of_a_recorded_climb(record):
-    if isinstance(record, dict):
-        ours(ClimbConfig.from_record, record)
+    ours(ClimbConfig.from_record, record)
 
 
 TOML = b"""about = "mine"

@@ -573,13 +573,21 @@ def test_a_typed_choice_says_what_it_takes_the_place_of(finished, tmp_path, caps
     assert "threshold has no setting 'iterations'" in capsys.readouterr().err
 
 
-def test_a_recipe_typed_later_stands_below_what_was_typed_for_the_run(finished, tmp_path):
+def test_a_recipe_typed_later_replaces_what_was_typed_for_the_run_and_says_so(finished, tmp_path, capsys):
+    """As published is as published: nothing typed before stays, but for the files."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     recipe = tmp_path / "mine.toml"
-    recipe.write_text("[climb]\nsteps = 5\nmirror = true\n")
-    assert main(["climb", "--run", str(run), "--redo", "--quiet", "--recipe", str(recipe)]) == 0
+    recipe.write_text('[climb]\nmirror = true\n[classify]\nepochs = 1\ncrop = 64\nbatch = 8\nbackbone = "test_resnet"\n')
+    assert main(["climb", "--run", str(run), "--redo", "--recipe", str(recipe)]) == 0
+    made = json.loads((run / "run.json").read_text())["steps"]["climb"]
+    assert (made["config"]["steps"], made["config"]["mirror"], made["given"]) == (8, True, [])
+    assert "climb: recipe replaces what was given for this run before: steps" in capsys.readouterr().err
+    assert main(["climb", "--run", str(run), "--redo", "--recipe", str(recipe), "--steps", "2", "--quiet"]) == 0
     made = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
-    assert (made["steps"], made["mirror"]) == (3, True)  # 3 was typed for `advcam run`
+    assert (made["steps"], made["mirror"]) == (2, True)
+    assert main(["classify", "--run", str(run), "--redo", "--recipe", str(recipe), "--workers", "0", "--quiet"]) == 0
+    made = json.loads((run / "run.json").read_text())["steps"]["classify"]["config"]
+    assert (made["from_scratch"], made["output_stride"], made["epochs"]) == (True, 16, 1)
 
 
 def test_files_of_a_recipe_are_found_from_any_folder(finished, tmp_path, monkeypatch):

@@ -116,9 +116,12 @@ def _as_the_run_has_it(
 ) -> tuple[Any, set[str]]:
     """Returns a step's config (defaults < recipe < the run's record < typed now) and the names of its typed settings.
 
-    With a recipe, only settings that were typed are taken from the run's record.
+    A recipe that is typed now replaces the record, except for its files (weights, masks) and what excludes them.
     """
     kind, given = STEPS[step].config, {*(run.given(step) if run else ())}
+    options = kind.options()
+    files = {name for name, about in options.items() if about.file and about.flag}
+    files |= {other for name in files for other in options[name].replaces}
 
     def forgets(name: str, others: list[str]) -> None:
         gone = [other for other in others if other in given]
@@ -131,6 +134,9 @@ def _as_the_run_has_it(
     except SettingsError as error:
         raise RunError(f"{args.run / 'run.json'}: of {step}: {error}; {RESTORE}") from None
     record = run.asked(step, typed=bool(recipe)) if run else {}
+    if recipe and given - files:
+        forgets("recipe", sorted(given - files))
+        record = {name: value for name, value in record.items() if name in files}
     config = _config(args, step, kind, recipe=recipe, recorded=record, forgets=forgets)
     return config, given | _typed(args, step, kind)
 
