@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from advcam.errors import InputError
-from advcam.refinement import argmax_mask, pamr
+from advcam.refinement import argmax_mask, pamr, separation
 
 
 def pamr_by_loops(image, maps, iterations, dilations):
@@ -78,3 +78,48 @@ def test_bad_input():
         pamr(torch.rand(1, 3, 4, 4), torch.rand(1, 1, 5, 4))
     with pytest.raises(InputError, match="2 maps need as many class ids, got 1"):
         argmax_mask(torch.rand(2, 4, 4), [1], 0.3)
+
+
+def separation_by_loops(maps, image, thresholds):
+    """The definition, threshold by threshold."""
+    found = torch.zeros(len(maps), len(thresholds), dtype=torch.float64)
+    colours = image.double().flatten(1)
+    total = colours.var(1, unbiased=False).sum()
+    for k, one in enumerate(maps):
+        for at, t in enumerate(thresholds):
+            inside = one.flatten() > t
+            a = inside.double().mean()
+            if 0 < a < 1 and total > 0:
+                between = colours[:, inside].mean(1) - colours[:, ~inside].mean(1)
+                found[k, at] = a * (1 - a) * between.square().sum() / total
+    return found
+
+
+def test_separation_equals_a_plain_loop():
+    generator = torch.Generator().manual_seed(0)
+    maps, image = torch.rand(3, 9, 11, generator=generator), 255 * torch.rand(3, 9, 11, generator=generator)
+    maps[2] = 0  # nothing exceeds a threshold
+    thresholds = [0.0, 0.1, 0.25, 0.5, 0.9, 1.0]
+    ours = separation(maps, image, thresholds)
+    assert torch.allclose(ours, separation_by_loops(maps, image, thresholds))
+    assert ours[:2].max() > 0
+    assert torch.allclose(separation(maps, 3 * image + 7, thresholds), ours)  # in any unit
+
+
+def test_an_image_of_one_colour_is_separated_by_nothing():
+    assert not separation(torch.rand(2, 4, 4), torch.full((3, 4, 4), 0.3), [0.2, 0.5]).any()
+
+
+@pytest.mark.parametrize(
+    ("maps", "image", "thresholds", "words"),
+    [
+        (torch.zeros(1, 2, 2), torch.zeros(3, 2, 3), [0.5], "the same size"),
+        (torch.zeros(1, 2, 2), torch.full((3, 2, 2), float("nan")), [0.5], "image"),
+        (torch.zeros(1, 2, 2), torch.zeros(3, 2, 2), [], "at least one"),
+        (torch.zeros(1, 2, 2), torch.zeros(3, 2, 2), [0.5, 0.4], "each above"),
+        (torch.zeros(1, 2, 2), torch.zeros(3, 2, 2), [0.5, "x"], "a threshold"),
+    ],
+)
+def test_separation_of_bad_input(maps, image, thresholds, words):
+    with pytest.raises(InputError, match=words):
+        separation(maps, image, thresholds)

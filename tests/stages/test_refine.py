@@ -109,7 +109,7 @@ def test_every_way_makes_masks_of_the_image_s_classes(run, scenes, method, capsy
 def test_ways_differ_and_follow_their_settings(run):
     found = {}
     for name, words in {
-        "threshold": ["--method", "threshold"],
+        "threshold": ["--method", "threshold", "--threshold", "0.3"],
         "higher": ["--method", "threshold", "--threshold", "0.6"],
         "crf": ["--method", "crf"],
         "weak": ["--method", "crf", *options("bilateral=3,3,0.1", "gaussian=1,0.1", "threshold=0.3")],
@@ -125,6 +125,64 @@ def test_ways_differ_and_follow_their_settings(run):
     assert not equal(found["threshold"], found["plain"])
     assert not equal(found["crf"], found["threshold"])
     assert equal(found["weak"], found["threshold"])  # a CRF without force changes nothing
+
+
+def run_on(folder, pixels):
+    """A run on eight copies of an image, all of class ``thing``, whose maps rise from 0.2 at the left to 1 at the right."""
+    images, masks = folder / "images", folder / "truth"
+    images.mkdir()
+    masks.mkdir()
+    for at in range(8):
+        Image.fromarray(pixels).save(images / f"{at}.png")
+        Image.fromarray((pixels[..., 0] > 128).astype(np.uint8)).save(masks / f"{at}.png")
+    (folder / "labels.csv").write_text("image,labels\n" + "".join(f"{at},thing\n" for at in range(8)))
+    run = folder / "run"
+    assert main(["classify", "--run", str(run), "--images", str(images), "--labels", str(folder / "labels.csv"), *NETWORK]) == 0
+    assert main(["climb", "--run", str(run), "--steps", "1", "--quiet"]) == 0
+    for path in (run / "2-climb" / "maps").iterdir():
+        save_maps(path, StoredMaps((1,), torch.linspace(0.2, 1, 16).expand(1, 16, 16), (64, 64)))
+    return run
+
+
+def test_the_background_threshold_is_chosen_from_images_and_maps(tmp_path, capsys):
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:, 32:] = 255  # where the maps are 0.6
+    run = run_on(tmp_path, halves)
+    assert refine(run, "--method", "threshold") == 0
+    chosen = json.loads((run / "3-refine" / "threshold.json").read_text())
+    assert 0.57 <= chosen["threshold"] <= 0.63
+    assert chosen["maps"] == 8
+    assert "without ground truth" in chosen["rule"]
+    for ids in masks(run).values():
+        assert not ids[:, :30].any()
+        assert ids[:, 34:].all()
+    assert main(["evaluate", "--run", str(run), "--masks", str(tmp_path / "truth"), "--quiet"]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"background threshold {chosen['threshold']:.2f}, chosen without ground truth" in metrics["masks"]["rule"]
+    seeds = metrics["seed_advcam"]
+    at = seeds["curve"]["threshold"].index(seeds["without_truth"]["threshold"])
+    assert seeds["without_truth"]["threshold"] == pytest.approx(chosen["threshold"])
+    assert seeds["without_truth"]["mean_iou"] == seeds["curve"]["mean_iou"][at] > 0.9
+    assert "without_truth" not in metrics["seed_plain"]  # the masks are of the other maps
+
+
+def test_a_given_threshold_is_not_chosen(run):
+    assert refine(run, "--method", "threshold", "--threshold", "0.4") == 0
+    assert not (run / "3-refine" / "threshold.json").exists()
+
+
+def test_where_no_colour_separates_the_threshold_is_three_tenths(tmp_path):
+    run = run_on(tmp_path, np.full((64, 64, 3), 90, np.uint8))
+    assert refine(run, "--method", "threshold") == 0
+    assert json.loads((run / "3-refine" / "threshold.json").read_text())["threshold"] == 0.3
+
+
+def test_a_damaged_threshold_says_how_to_make_it_again(run, capsys):
+    assert refine(run, "--method", "threshold") == 0
+    (run / "3-refine" / "threshold.json").write_text('{"threshold": 7}')
+    next((run / "3-refine" / "masks").iterdir()).unlink()
+    assert refine(run, "--method", "threshold") == 2
+    assert "--redo" in capsys.readouterr().err
 
 
 def test_what_is_decided_by_little_is_255(run):

@@ -51,7 +51,7 @@ def run(config: DemoConfig, session: Session) -> Outcome:
                 crop=128, scales=(1.0, 1.0),
             ),
             "climb": ClimbConfig(
-                changes={"steps": 12, "step_size": 0.02, "restrain": 3.0, "ceiling": None, "emphasis": "none"}
+                preset="default", changes={"steps": 12, "step_size": 0.02, "restrain": 3.0, "ceiling": None, "emphasis": "none"}
             ),
             "segment": SegmentConfig(epochs=8, batch=16, lr=1e-3, head_lr=2e-3, crop=128, scales=(1.0, 1.0)),
         }  # fmt: skip

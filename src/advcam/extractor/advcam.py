@@ -41,7 +41,7 @@ class AdvCAM:
     Args:
         model: any module that returns logits [N, K], or an object that has them as ``.logits``: convolutional networks,
             transformers over patches, with any head. ``DataParallel`` and ``torch.compile`` are unwrapped. Thread-safe.
-        preset: ``default``, ``paper``, ``official`` or ``fast``, see :data:`advcam.PRESETS`.
+        preset: ``default``, ``fast``, ``multiscale``, ``paper`` or ``official``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
         max_pixels: most pixels (mirror images included) in one forward pass, to bound memory; it changes results by rounding
             alone. None is 400,000 on a CPU and 2^22 elsewhere. It is halved where memory runs out.

@@ -5,7 +5,7 @@ from .confident import confident_affinity_labels, confident_labels
 from .crf import dense_crf
 from .instances import cluster, detect, instance_maps
 from .pamr import pamr
-from .threshold import argmax_mask
+from .threshold import argmax_mask, separation
 from .unary import unary_from_labels, unary_from_probabilities
 from .walk import feature_walk, random_walk
 
@@ -22,6 +22,7 @@ __all__ = [
     "pamr",
     "psa_loss",
     "random_walk",
+    "separation",
     "unary_from_labels",
     "unary_from_probabilities",
 ]

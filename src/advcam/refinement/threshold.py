@@ -1,8 +1,9 @@
-"""Masks by a constant background threshold: the strongest class where its map exceeds it."""
+"""Masks by a background threshold: the strongest class where its map exceeds it; and how well a threshold separates colours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -65,3 +66,54 @@ def argmax_mask(
         strongest = torch.maximum(strongest, one)
     ids[strongest - second < margin] = IGNORE
     return ids
+
+
+def separation(
+    maps: Float[Tensor, "k h w"], image: Float[Tensor, "c h w"], thresholds: Sequence[float]
+) -> Float[Tensor, "k t"]:
+    """How well a map's region at each threshold separates the image's colours: the share of their variance between the two.
+
+    ``eta^2(t) = a (1 - a) |mu_1 - mu_0|^2 / sigma^2``, with a the share of pixels where the map exceeds t, mu_1 and mu_0 the
+    mean colours of these and of the other pixels, and sigma^2 the variance of the image's colours, summed over channels. The t
+    at which it is greatest is Otsu's threshold where the map is the image itself.
+
+    Args:
+        maps: float [k, h, w], finite.
+        image: float [c, h, w], finite, in any unit.
+        thresholds: the t, in the unit of the maps, ascending.
+
+    Returns:
+        float64 [k, len(thresholds)] in [0, 1]; 0 where no pixel or every pixel exceeds t, or the image has one colour.
+
+    Raises:
+        InputError: maps and image of different size, without a pixel or not finite; thresholds that do not ascend.
+
+    Source: Otsu, IEEE Trans. SMC 1979, equation 12 (between-class variance); that the classes are cut from one map and the
+        variance is that of another image is ours.
+
+    Example:
+        >>> image = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])  # dark and bright half
+        >>> maps = torch.tensor([[[0.1, 0.3, 0.5, 0.9]]])  # rises to the right
+        >>> [round(v, 2) for v in separation(maps, image, [0.2, 0.4, 0.6])[0].tolist()]
+        [0.33, 1.0, 0.33]
+    """
+    expect_tensor(maps, "maps", "float", "k h w", finite=True)
+    expect_tensor(image, "image", "float", "c h w", finite=True, beside=maps)
+    cuts = [expect_number(t, "a threshold", -1e4, 1e4) for t in expect_list(thresholds, "thresholds")]
+    if image.shape[1:] != maps.shape[1:] or 0 in image.shape:
+        raise InputError(f"maps {tuple(maps.shape)} and image {tuple(image.shape)}: expected the same size, at least one pixel")
+    if not cuts or any(low >= high for low, high in pairwise(cuts)):
+        raise InputError(f"thresholds {describe(thresholds)}: expected at least one, each above the one before")
+    colours = image.flatten(1).double()
+    colours = colours - colours.mean(1, keepdim=True)
+    pixels = colours.shape[1]
+    variance = colours.square().mean(1).sum()
+    above = torch.bucketize(maps.flatten(1).double(), torch.tensor(cuts, dtype=torch.float64, device=maps.device))
+    counted = torch.cat([torch.ones_like(colours[:1]), colours])  # [1 + c, pixels]: their number, and the sum of their colours
+    sums = counted.new_zeros(len(maps), len(counted), len(cuts) + 1)
+    sums.scatter_add_(2, above[:, None].expand(-1, len(counted), -1), counted.expand(len(maps), -1, -1))
+    sums = sums.flip(2).cumsum(2).flip(2)[..., 1:]  # over the pixels above each threshold
+    inside = sums[:, 0]
+    share = inside / pixels
+    between = sums[:, 1:].square().sum(1) / (inside * pixels * (1 - share))  # a / (1 - a) |mu_1|^2, since the mean is 0
+    return torch.where((inside > 0) & (share < 1) & (variance > 0), between / variance, 0).clamp(0, 1)

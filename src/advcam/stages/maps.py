@@ -26,7 +26,7 @@ class PresetConfig(Config):
     """Settings of a climb: a preset, and ``changes`` to its settings by name."""
 
     preset: str = option(
-        "default", "default and fast are ours; official is the published code's rules, paper the printed equations",
+        "default", "default, fast, multiscale: ours; official: the published code's rules; paper: the printed equations",
         flag="preset", choices=tuple(PRESETS), common=True,
         replaces=tuple(f.name for f in fields(ClimbSettings)),
     )  # fmt: skip
@@ -62,6 +62,7 @@ class PresetConfig(Config):
 class ClimbConfig(PresetConfig):
     """Settings of the climb step."""
 
+    preset: str = "multiscale"
     keep: bool = option(
         True, "write the maps; without them refine climbs as it makes each mask, and seeds cannot be scored", flag="keep-maps"
     )

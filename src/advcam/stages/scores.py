@@ -20,6 +20,7 @@ from advcam.metrics import (
     InstanceCounts,
     PixelCounts,
     SweepCounts,
+    SweepResult,
     box_counts,
     confusion,
     iou,
@@ -32,7 +33,7 @@ from advcam.metrics import (
     sweep_counts,
 )
 from advcam.store import load_mask, read_json, write_csv
-from advcam.store.records import ClassifyMetrics, ObjectRecord
+from advcam.store.records import AtThreshold, ClassifyMetrics, ObjectRecord, ThresholdRecord
 
 from .context import Context, redo
 from .maps import maps_of
@@ -184,6 +185,8 @@ class Scores:
                 "per_class": dict(zip(names, found.iou[best].tolist(), strict=True)),
                 "curve": {"threshold": found.thresholds, "mean_iou": found.mean_iou.tolist(), "noise": found.noise.tolist()},
             }
+            if chosen := self._without_truth(name, found):
+                numbers[f"seed_{name}"]["without_truth"] = chosen
             for row in self.rows:
                 if name in row:
                     row[name] = float(row[name][best])
@@ -230,12 +233,30 @@ class Scores:
         if name == "masks":
             maps = "" if refine.get("maps", "advcam") == "advcam" else f" of {refine.get('maps')} maps"
             threshold = f", background threshold {refine['threshold']} as given" if "threshold" in refine else ""
+            if chosen := self._chosen():
+                threshold = f", background threshold {chosen['threshold']:.2f}, {chosen['rule']}"
             return f"{refine.get('method')}{maps}{threshold}; image labels given"
         if name == "semi":
             semi = self.context.run.config("semi")
             how = f"{semi.get('method')}, mode {semi.get('mode')}"
             return f"as written by the network of {how}; no threshold, no image labels{self._seen()}"
         return f"as written by the network, no threshold, no image labels{self._seen()}"
+
+    def _chosen(self) -> ThresholdRecord | None:
+        """Returns the threshold that the refine step chose, if it chose one."""
+        path = self.context.run.folder("refine") / "threshold.json"
+        return read_json(path, ThresholdRecord, redo(self.context.run, "refine")) if path.is_file() else None
+
+    def _without_truth(self, name: str, found: SweepResult) -> AtThreshold | None:
+        """Returns the seeds' scores at the chosen threshold, of the maps that it was chosen from."""
+        chosen = self._chosen()
+        if chosen is None or self.context.run.config("refine").get("maps", "advcam") != name:
+            return None
+        at = min(range(len(found.thresholds)), key=lambda i: abs(found.thresholds[i] - chosen["threshold"]))
+        return AtThreshold(
+            threshold=found.thresholds[at], mean_iou=float(found.mean_iou[at]), noise=float(found.noise[at]),
+            rule=f"background threshold {chosen['rule']}",
+        )  # fmt: skip
 
     def _climbed(self, name: str) -> str:
         """Describes the rules of the climb."""

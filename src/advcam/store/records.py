@@ -160,12 +160,29 @@ class TrainingMetrics(TypedDict):
     mode: NotRequired[str]
 
 
+class ThresholdRecord(TypedDict):
+    """``3-refine/threshold.json``: a background threshold chosen without ground truth, and from how many maps."""
+
+    threshold: Annotated[float, Meta(ge=0, lt=1)]
+    maps: Count
+    rule: str
+
+
 class Curve(TypedDict):
     """Seed quality at each background threshold."""
 
     threshold: list[float]
     mean_iou: list[Number]
     noise: list[Number]
+
+
+class AtThreshold(TypedDict):
+    """Seed quality at a background threshold that was chosen without ground truth."""
+
+    threshold: float
+    mean_iou: Number
+    noise: Number
+    rule: str
 
 
 class Measured(TypedDict):
@@ -178,6 +195,7 @@ class Measured(TypedDict):
     per_class: dict[str, Number]
     threshold: NotRequired[float]
     curve: NotRequired[Curve]
+    without_truth: NotRequired[AtThreshold]
 
 
 class Best(TypedDict):

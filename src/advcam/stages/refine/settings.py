@@ -14,12 +14,18 @@ from advcam.training import Plan, Training
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold(Config):
-    """A pixel gets the class with the highest map if that exceeds a constant."""
+    """A pixel gets the class with the highest map if that exceeds a threshold."""
 
-    threshold: float = option(
-        0.3, "background threshold, a share of the map's maximum", flag="threshold", least=0, below=1,
-        common=True,
+    threshold: float | None = option(
+        None, "background threshold, a share of the map's maximum; none: chosen without ground truth, from images and maps",
+        flag="threshold", least=0, below=1, common=True, example="0.3",
     )  # fmt: skip
+
+    @property
+    def background(self) -> float:
+        """The background threshold, once it is known."""
+        assert self.threshold is not None, "chosen before the method starts"
+        return self.threshold
 
 
 @dataclass(frozen=True, kw_only=True)

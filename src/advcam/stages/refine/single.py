@@ -61,7 +61,7 @@ def resize(maps: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor,
 
 def by_threshold(settings: Threshold) -> Refiner:
     """Returns the threshold method: the maps unchanged."""
-    return lambda image, maps, ids: Found(resize(maps, (image.height, image.width)), ids, settings.threshold)
+    return lambda image, maps, ids: Found(resize(maps, (image.height, image.width)), ids, settings.background)
 
 
 def by_pamr(settings: Pamr) -> Refiner:
@@ -69,7 +69,7 @@ def by_pamr(settings: Pamr) -> Refiner:
 
     def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         full = resize(maps, (image.height, image.width))
-        return Found(pamr(pixels(image, maps)[None].float(), full[None], settings.iterations)[0], ids, settings.threshold)
+        return Found(pamr(pixels(image, maps)[None].float(), full[None], settings.iterations)[0], ids, settings.background)
 
     return refine
 
@@ -79,7 +79,7 @@ def by_crf(settings: Crf) -> Refiner:
 
     def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
         full = resize(maps, (image.height, image.width))
-        seeds = argmax_mask(full, range(1, len(ids) + 1), settings.threshold)[None].long()
+        seeds = argmax_mask(full, range(1, len(ids) + 1), settings.background)[None].long()
         unary = unary_from_labels(seeds, len(ids) + 1, settings.certainty)
         marginals = dense_crf(pixels(image, maps)[None], unary, settings.iterations, settings.gaussian, settings.bilateral)
         return Found(marginals[0], (0, *ids), NO_THRESHOLD)

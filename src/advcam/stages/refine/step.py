@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from advcam.stages.maps import MapSource, map_source, maps_of, recorded
 from advcam.stages.start import Start
 from advcam.store import StoredMaps, only_value, save_mask, write_json
 
+from .background import chosen_threshold
 from .learnt import by_irn, by_psa, try_network
-from .settings import RefineConfig
+from .settings import RefineConfig, Threshold
 from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
 
 
@@ -66,8 +68,13 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
 
 
 def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Refiner:
-    """Returns the config's method; if it has a network, that is trained first, or loaded from the step's folder."""
+    """Returns the config's method; if it has a network, that is trained first, or loaded from the step's folder.
+
+    A background threshold that was not given is chosen from the maps of ``source``.
+    """
     settings = config.settings()
+    if isinstance(settings, Threshold) and settings.threshold is None:
+        settings = replace(settings, threshold=chosen_threshold(context, source)["threshold"])
     methods: dict[str, Callable[[], Refiner]] = {
         "threshold": lambda: by_threshold(settings),
         "pamr": lambda: by_pamr(settings),

@@ -1,0 +1,149 @@
+"""What one way of making maps gives on one data set with one network: counts an image, from which every number follows."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from advcam.attribution import ClimbSettings, settings, strided_size
+from advcam.data import IGNORE, Item
+from advcam.metrics import THRESHOLDS, confusion, interval, resampled, resampled_seeds, sweep_counts
+from advcam.refinement import argmax_mask, separation
+from advcam.stages.context import Context
+from advcam.stages.refine.background import CANDIDATES
+from advcam.stages.refine.settings import Crf, Pamr
+from advcam.stages.refine.single import by_crf, by_pamr
+from advcam.store import digest
+from advcam.studies.cache import Part, Setting, collect
+from advcam.studies.climbs import Climber, scored
+from advcam.studies.sample import truth
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Way:
+    """A climb to measure.
+
+    Args:
+        preset: of :data:`advcam.PRESETS`.
+        changes: settings of it to change.
+        after: numbers of steps after which the sum is measured; 1 is the plain map of the same views.
+    """
+
+    preset: str
+    changes: dict[str, object]
+    after: tuple[int, ...]
+
+    @property
+    def settings(self) -> ClimbSettings:
+        """The climb, as long as the longest sum needs."""
+        return settings(self.preset, **self.changes, steps=max(self.after))
+
+
+def chosen_items(context: Context, count: int) -> list[Item]:
+    """The last images for scoring that have labels, in an order that their names' hashes give.
+
+    Settings were chosen on the first ones: 50 photographs, 60 objects, 80 scenes, 75 defects.
+    """
+    shown = [item for item in context.data.eval if item.labels]
+    return sorted(shown, key=lambda item: hashlib.sha256(item.id.encode()).hexdigest())[-count:]
+
+
+def climb_all(context: Context, items: Sequence[Item], ways: dict[str, Way], masks: Path) -> dict[str, list[Part]]:
+    """Counts of every image by every way, kept in the run's folder ``quality`` by what they depend on."""
+    climber = Climber(context)
+    weights = digest((context.run.folder("classify") / "model.safetensors").read_bytes().hex())
+    planned = [
+        Setting(
+            {"way": name},
+            {"climb": asdict(way.settings), "after": way.after, "classifier": weights, "form": 1},
+            lambda item, way=way: measure(climber, way, masks, item),  # type: ignore[misc]
+        )
+        for name, way in ways.items()
+    ]
+    kept, parts, skipped = collect(context.run.root / "quality", planned, items, context.reporter, "climb")
+    if skipped or len(kept) != len(items):
+        raise SystemExit(f"{len(skipped)} images could not be measured; the first: {skipped[0].reason}")
+    return dict(zip(ways, parts, strict=True))
+
+
+def measure(climber: Climber, way: Way, masks: Path, item: Item) -> Part:
+    """Maps, pixel counts at every threshold and best separating thresholds of one image, after each number of steps."""
+    classes = climber.context.data.classes
+    mask = truth(masks, item, classes)
+    small = np.array(item.read().resize(strided_size(item.size)[::-1], Image.Resampling.BOX), dtype=np.float32)
+    start = time.perf_counter()
+    sums = climber.sums(climber.image(item), item.labels, way.settings)
+    kept: Part = {"seconds": np.array(time.perf_counter() - start)}
+    kept["true"] = torch.bincount(mask[mask != IGNORE], minlength=len(classes) + 1).numpy()
+    for t in way.after:
+        stored = sums[t - 1].normalised(strided_size(item.size)).cpu().half()
+        counts = sweep_counts(scored(sums[t - 1], item.size), [k + 1 for k in item.labels], mask, len(classes) + 1).counts
+        eta = separation(stored.float(), torch.from_numpy(small).permute(2, 0, 1), CANDIDATES)
+        kept[f"maps{t}"] = stored.numpy()
+        kept[f"hits{t}"] = counts.diagonal(dim1=1, dim2=2).numpy().astype(np.int32)
+        kept[f"predicted{t}"] = counts.sum(1).numpy().astype(np.int32)
+        kept[f"separating{t}"] = np.array([CANDIDATES[int(row.argmax())] for row in eta if float(row.max()) > 0])
+    return kept
+
+
+@dataclass(frozen=True)
+class Score:
+    """Seeds of one way: of the sample (entry 0) and of each resample; shares."""
+
+    mean_iou: Tensor
+    noise: Tensor
+    threshold: Tensor
+    chosen: float
+    at_chosen: Tensor
+    per_class: list[float]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], t: int, weights: Tensor) -> Score:
+        """Scores at the threshold that is best for each resample, and at the one chosen without ground truth."""
+        hits, predicted = (torch.from_numpy(np.stack([part[f"{name}{t}"] for part in parts])) for name in ("hits", "predicted"))
+        true = torch.from_numpy(np.stack([part["true"] for part in parts]))
+        mean_iou, noise = resampled_seeds(hits, predicted, true, weights)
+        best = mean_iou.nan_to_num(-1).argmax(1, keepdim=True)
+        values = [float(v) for part in parts for v in part[f"separating{t}"]]
+        chosen = round(statistics.median(values), 2)
+        h, p, g = (x.double().sum(0) for x in (hits, predicted, true))
+        at = int(best[0])
+        iou = (h[at] / (p[at] + g - h[at])).tolist()
+        column = min(range(len(THRESHOLDS)), key=lambda i: abs(THRESHOLDS[i] - chosen))
+        thresholds = torch.tensor(THRESHOLDS, dtype=torch.float64)[best[:, 0]]
+        return cls(mean_iou.gather(1, best)[:, 0], noise.gather(1, best)[:, 0], thresholds, chosen, mean_iou[:, column], iou)
+
+
+def words(values: Tensor, sign: bool = False) -> str:
+    """A percentage and its interval."""
+    low, high = interval(values)
+    form = "{:+.1f} [{:+.1f}, {:+.1f}]" if sign else "{:.1f} [{:.1f}, {:.1f}]"
+    return form.format(*(100 * float(v) for v in (values[0], low, high)))
+
+
+def masks_of(
+    context: Context, items: Sequence[Item], parts: Sequence[Part], t: int, threshold: float, masks: Path
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Masks by PAMR and by the dense CRF at a threshold: name, and mIoU and noise of the sample and of each resample."""
+    classes = context.data.classes
+    outputs, weights = len(classes) + 1, resampled(len(items), RESAMPLES)
+    for name, refine in (("PAMR", by_pamr(Pamr(threshold=threshold))), ("CRF", by_crf(Crf(threshold=threshold)))):
+        counts = torch.zeros(len(items), outputs, outputs, dtype=torch.long)
+        for row, (item, part) in enumerate(zip(items, parts, strict=True)):
+            found = refine(item.read(), torch.from_numpy(part[f"maps{t}"]).float(), tuple(k + 1 for k in item.labels))
+            ids = argmax_mask(found.maps, found.ids, found.threshold, item.size)
+            counts[row] = confusion(ids.long(), truth(masks, item, classes), outputs)
+        hits, predicted, true = counts.diagonal(dim1=1, dim2=2)[:, None], counts.sum(1)[:, None], counts.sum(2)
+        mean_iou, noise = resampled_seeds(hits, predicted, true, weights)
+        yield name, mean_iou[:, 0], noise[:, 0]
