@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: reference help install demo test test-all attack check format bench bench-attribution bench-refinement bench-segmentation docs clean
+.PHONY: reference help install demo test test-all attack check format bench bench-attribution bench-quality bench-refinement bench-segmentation docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -53,6 +53,9 @@ bench-refinement: $(STAMP)  ## CRF, walk, and every way to masks, behind `make b
 
 bench-segmentation: $(STAMP)  ## networks from masks and from few masks, behind `make bench`; benchmarks/segmentation.md records it
 	benchmarks/segmentation.sh photographs
+
+bench-quality: $(STAMP)  ## maps of 2 networks on 5 data sets of ../shared, hours; benchmarks/quality.md records it
+	$(BIN)/python -m benchmarks.quality
 
 docs: $(STAMP)  ## the reference of the Python names, as pages in site/
 	$(BIN)/pdoc --docformat google --output-directory site advcam

@@ -152,6 +152,7 @@ NETWORK = [
     "--backbone", "test_resnet", "--output-stride", "8", "--from-scratch", "--epochs", "2", "--crop", "64", "--batch", "8",
     "--lr", "3e-3", "--workers", "0", "--quiet",
 ]  # fmt: skip
+CLIMB = ["--preset", "default", "--steps", "3"]
 SEGMENT = ["--segment-epochs", "1", "--segment-crop", "64", "--segment-batch", "8"]
 
 
@@ -164,7 +165,7 @@ def arguments(scenes, out, *more):
         "eval-list": "eval.txt",
     }
     given = [part for name, file in files.items() for part in (f"--{name}", str(scenes / file))]
-    return ["run", *given, "--out", str(out), *NETWORK, *SEGMENT, "--steps", "3", *more]
+    return ["run", *given, "--out", str(out), *NETWORK, *SEGMENT, *CLIMB, "--threshold", "0.3", *more]
 
 
 @pytest.fixture(scope="session")

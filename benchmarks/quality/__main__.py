@@ -16,12 +16,15 @@ import numpy as np
 
 from advcam import pipeline
 from advcam.metrics import resampled
+from advcam.models.own import allow
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from advcam.stages import classify
+from advcam.stages.classify import ClassifyConfig
 from advcam.stages.context import Context
 from advcam.store import read_json
 
+from . import hybrid
 from .data import DATA, NETWORKS, classifier
 from .measure import RESAMPLES, Score, Way, chosen_items, climb_all, masks_of, words
 
@@ -44,10 +47,19 @@ def trained(work: Path, network: str, data: str) -> Context:
     """The run whose classifier is the network trained on the image labels of a data set."""
     where = DATA[data].where(work / data)
     context = pipeline.start(work / f"{data}-{network}", where, 0, Runtime(), Reporter())
-    config = classifier(network, data)
-    if not context.run.done("classify"):
-        pipeline.plan(context, {"classify": config}, {})
-        classify.run(context, config)
+    if context.run.done("classify"):
+        return context
+    if network == "hybrid":
+        weights = work / f"{data}-hybrid.safetensors"
+        if not weights.is_file():
+            hybrid.train(context, DATA[data].train, weights)
+        code = hybrid.written(weights, len(context.data.classes))
+        allow(code)
+        config = ClassifyConfig(classifier=code, mean=hybrid.MEAN, std=hybrid.MEAN)
+    else:
+        config = classifier(network, data)
+    pipeline.plan(context, {"classify": config}, {})
+    classify.run(context, config)
     return context
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from advcam.data import SceneSettings, write_dataset
 from advcam.pipeline import DataConfig
 from advcam.stages.classify import ClassifyConfig
+from advcam.store import load_mask, save_mask
 
 SHARED = Path("../shared")
 
@@ -64,6 +67,20 @@ def defects(work: Path) -> DataConfig:
     )  # fmt: skip
 
 
+def one_class(work: Path) -> DataConfig:
+    """The tiles with all defects as one class, and more images without it than with it."""
+    split, source = defects(work), SHARED / "defects"
+    (work / "classes.csv").write_text("id,name\n1,defect\n")
+    with (source / "labels.csv").open() as file:
+        rows = [(row["image"], "defect" if row["labels"] else "") for row in csv.DictReader(file)]
+    (work / "labels.csv").write_text("image,labels\n" + "".join(f"{name},{label}\n" for name, label in rows))
+    (work / "masks").mkdir(exist_ok=True)
+    for name, _ in rows:
+        stem = name.rsplit(".", 1)[0]
+        save_mask(work / "masks" / f"{stem}.png", (load_mask(source / "masks" / f"{stem}.png") > 0).astype(np.uint8))
+    return replace(split, labels=work / "labels.csv", classes=work / "classes.csv")
+
+
 DATA: dict[str, DataSet] = {
     "photos": DataSet(
         lambda _work: listed(SHARED / "photos"),
@@ -77,6 +94,9 @@ DATA: dict[str, DataSet] = {
     ),
     "defects": DataSet(
         defects, lambda _work: SHARED / "defects" / "masks", {"epochs": 20, "crop": 320, "scales": (0.75, 1.1)}
+    ),
+    "one-class": DataSet(
+        one_class, lambda work: work / "masks", {"epochs": 20, "crop": 320, "scales": (0.75, 1.1)}
     ),
     "scenes": DataSet(
         scenes, lambda work: work / "masks", {"epochs": 20, "crop": 128, "scales": (1.0, 1.0), "output_stride": 8}

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import timm
 import torch
-from safetensors.torch import load_file
+import torch.nn.functional as F
+from safetensors.torch import load_file, save
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from advcam.data import Augmentation, Normalisation, TrainingViews
+from advcam.stages.context import Context
+from advcam.store import write_bytes
+from advcam.training import ImageLoss, Plan, fit
+
 from .data import SHARED
+
+MEAN = (0.5, 0.5, 0.5)
 
 WEIGHTS = SHARED / "photos" / "mobilenetv2_100.imagenet.safetensors"
 
@@ -56,3 +67,30 @@ def untrained(classes: int) -> Hybrid:
     found = model.state_dict()
     model.load_state_dict({name: value for name, value in renamed.items() if name in found}, strict=False)
     return model
+
+
+def train(context: Context, settings: dict[str, Any], weights: Path) -> None:
+    """Trains it on the image labels of a run's data set, as ``advcam classify`` trains a timm network; writes its weights."""
+    model = untrained(len(context.data.classes))
+    normalise, augment = Normalisation(MEAN, MEAN), Augmentation(settings["crop"], settings["scales"], 640, None)
+    views = TrainingViews(list(context.data.train), augment, normalise, context.seed, len(context.data.classes))
+    fresh = [parameter for name, parameter in model.named_parameters() if not name.startswith("stem")]
+    plan = Plan(settings["epochs"] + 1, 16, 1e-4, 5e-4, 1e-4, "statistics", warmup=0.05)
+    work = weights.parent / f"{weights.stem}-training"
+    work.mkdir(parents=True, exist_ok=True)
+    loss = ImageLoss(F.multilabel_soft_margin_loss)
+    state, _ = fit(
+        model, None, fresh, views, loss, plan, lambda _network: {}, None, work, context.runtime, context.reporter, "hybrid"
+    )  # fmt: skip
+    write_bytes(weights, save(state))
+
+
+def written(weights: Path, classes: int) -> str:
+    """``FILE.py:make``, a file beside the weights whose function gives the trained network."""
+    file = weights.with_suffix(".py")
+    file.write_text(
+        "from safetensors.torch import load_file\n\nfrom benchmarks.quality.hybrid import Hybrid\n\n\n"
+        f"def make():\n    model = Hybrid({classes})\n    model.load_state_dict(load_file({str(weights.resolve())!r}))\n"
+        "    return model.eval()\n"
+    )
+    return f"{file.resolve()}:make"

@@ -243,7 +243,7 @@ def test_the_run_s_own_way_is_remembered(run, capsys):
     assert equal(masks(run), first)
     assert refine(run, "--redo", "--method", "crf", *options("iterations=2")) == 0
     settings = json.loads((run / "run.json").read_text())["steps"]["refine"]["config"]
-    assert (settings["method"], settings["threshold"], settings["iterations"], settings["margin"]) == ("crf", 0.3, 2, 0.05)
+    assert (settings["method"], settings["threshold"], settings["iterations"], settings["margin"]) == ("crf", None, 2, 0.05)
 
 
 def test_a_network_of_the_user_s_own(climbed, scenes, tmp_path):
@@ -351,7 +351,7 @@ def test_with_a_margin_it_is_still_background_where_that_is_sure(run):
     path = sorted((run / "2-climb" / "maps").iterdir())[3]
     stored = load_maps(path)
     save_maps(path, StoredMaps(stored.classes, stored.maps.clamp(max=0.35), stored.size))
-    assert refine(run, "--method", "threshold", "--margin", "0.1") == 0
+    assert refine(run, "--method", "threshold", "--threshold", "0.3", "--margin", "0.1") == 0
     assert set(np.unique(masks(run)[path.stem])) == {0, 255}
     assert not (run / "3-refine" / "empty.csv").exists()
 

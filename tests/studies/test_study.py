@@ -77,7 +77,7 @@ def test_sweeps(run, scenes, name, column, values):
 
 
 def test_base_methods(run, scenes):
-    assert study(run, scenes, "base", "--values", "gradcam,cam") == 0
+    assert study(run, scenes, "base", "--values", "gradcam,cam", "--scales", "1") == 0
     cam, gradcam = rows(run, "base")
     assert cam["method"] == "cam"
     for name in ("mean_iou", "plain_mean_iou"):  # behind a linear head they are the same map
@@ -113,7 +113,7 @@ def test_networks(run, scenes, tmp_path):
 
 
 def test_a_study_that_was_stopped_goes_on(run, scenes, tmp_path, monkeypatch):
-    arguments = ["--values", "0,1", "--steps", "2"]
+    arguments = ["--values", "0,1", "--steps", "2", "--scales", "1"]
     whole, stopped = (shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("studies")) for name in "ab")
     climbs, climb = [], AdvCAM.iterate
 
