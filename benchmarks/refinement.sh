@@ -20,7 +20,7 @@ PY
 $advcam classify --run "$work/scenes-run" --images "$scenes/images" --labels "$scenes/labels.csv" --classes "$scenes/classes.csv" \
   --train-list "$scenes/train.txt" --eval-list "$scenes/eval.txt" --backbone test_resnet --output-stride 8 --from-scratch \
   --epochs 20 --batch 32 --lr 3e-3 --crop 128 --train-scales 1,1
-$advcam climb --run "$work/scenes-run" --steps 12 --step-size 0.02 --suppress 0 --restrain 3 --no-mirror \
+$advcam climb --run "$work/scenes-run" --preset default --steps 12 --step-size 0.02 --suppress 0 --restrain 3 --no-mirror \
   --climb-option emphasis=none --climb-option ceiling=None
 # The classifier is from scratch and knows nothing but its classes, so its backbone learns too.
 irn=(frozen=False lr=0.004 epochs=12 pair_radius=6 log2_steps=4 threshold=0.3 crop=128 scales=1,1)

@@ -10,7 +10,7 @@ import torch
 
 import advcam
 from advcam.attribution import Head, add_views, ascend, climb, gradient_scale, make_views, normalise, rules, settings
-from advcam.attribution.emphasis import counted, emphasised, pressure
+from advcam.attribution.emphasis import counted, emphasised, nearness, pressure
 from advcam.attribution.maps import cam
 from advcam.attribution.objective import discriminative, penalty, suppressed, unit_of
 from advcam.errors import SettingsError
@@ -69,7 +69,8 @@ def test_equals_the_equations_written_out(net, images, preset, mirror):
         loss = y[target] - 0.7 * (y.sum() - y[target]) - 2.0 * penalised
         (g,) = torch.autograd.grad(loss, x)
         shown = cam.detach() if not expected or s.ceiling is None else cam.detach().clamp(max=s.ceiling * float(first.max()))
-        expected.append(shown * pushed / pushed.mean() if expected and s.emphasis == "gradient" else shown)
+        shown = shown * pushed / pushed.mean() if expected and s.emphasis == "gradient" else shown
+        expected.append(shown * near(first, s.reach) if expected and s.reach else shown)
         here = torch.nn.functional.adaptive_avg_pool2d(g.abs().sum(1), cam.shape)
         here = here[0] + here[1].flip(-1) if s.mirror else here[0]
         pushed = pushed + here / here.mean()
@@ -228,6 +229,30 @@ def test_emphasis_by_hand():
     assert torch.equal(emphasised(maps, peak, pushed + 1, None), torch.tensor([[[20.0, 0.5], [0.25, 0.0]]]))
 
 
+def near(map_, reach):
+    """The square root of a blurred map, relative to its maximum, cell by cell."""
+    h, w = map_.shape
+    blurred = torch.zeros(h, w)
+    for y in range(h):
+        for x in range(w):
+            rows = torch.tensor([-((i - y) ** 2) / (2 * (reach * max(h, w)) ** 2) for i in range(h)]).exp()
+            columns = torch.tensor([-((i - x) ** 2) / (2 * (reach * max(h, w)) ** 2) for i in range(w)]).exp()
+            weights = rows[:, None] * columns[None]
+            blurred[y, x] = (map_ * weights).sum() / weights.sum()
+    return (blurred / blurred.max()).sqrt()
+
+
+def test_nearness_is_of_cells_near_what_the_map_shows():
+    one = torch.zeros(2, 5, 9)
+    one[0, 2, 1] = 3.0
+    found = nearness(one, 0.25)
+    assert torch.allclose(found[0], near(one[0], 0.25), atol=1e-6)
+    assert found[0, 2].argmax() <= 1
+    assert (found[0, 2, 1:].diff() < 0).all()  # falls with the distance
+    assert torch.equal(found[1], torch.ones(5, 9))  # an empty map has nothing to be near to
+    assert torch.allclose(nearness(1000 * one, 0.25), found)
+
+
 def test_a_class_found_on_the_way_is_cut_off_by_its_first_map_that_is_not_empty():
     views = torch.full((1, 1, 3, 2, 2), -0.1)
     views[0, 0, 0, 0, 0], views[0, 0, 1] = -0.01, 1.0  # the class's channel is negative, the range is not empty
@@ -286,6 +311,7 @@ def test_small_scales_climb_half_the_steps_where_asked():
         ({"scales": 1.5}, "scales must be a tuple of factors"),
         ({"mirror": "no"}, "mirror is True or False, got 'no'"),
         ({"ceiling": 0.0}, "ceiling is a share of the first map's maximum, above 0, or None; got 0.0"),
+        ({"reach": 0}, "reach is a share of the map's longer side, above 0, or None; got 0"),
         ({"emphasis": "mean"}, "emphasis is one of none, gradient, got 'mean'"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"step_size": float("nan")}, "step_size must be a finite number"),
@@ -312,6 +338,7 @@ def test_whose_rules_a_climb_goes_by_is_said():
         ("official", "published rules"),
         ("paper", "equations as printed"),
         ("default", "default preset (ours)"),
+        ("multiscale", "multiscale preset (ours)"),
     ):
         assert rules(asdict(settings(preset, steps=3, scales=(1.0,), restrain=2.0))) == said
     assert rules(asdict(settings("default", emphasis="none"))) == rules({}) == "rules of this run's own"

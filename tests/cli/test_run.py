@@ -17,7 +17,7 @@ from PIL import Image
 from advcam.cli import main
 from advcam.stages.classify import ClassifyConfig
 from advcam.stages.table import STEPS
-from conftest import NETWORK, SEGMENT, arguments
+from conftest import CLIMB, NETWORK, SEGMENT, arguments
 
 
 def command(*args, **options):
@@ -143,7 +143,7 @@ def test_a_trained_classifier_skips_training(finished, scenes, tmp_path):
         arguments_ = ["classify", "--run", out, "--images", scenes / "images", "--labels", scenes / "labels.csv",
                       "--classes", scenes / "classes.csv", "--classifier", what, *NETWORK]  # fmt: skip
         assert main([str(a) for a in arguments_]) == 0
-        assert main(["climb", "--run", str(out), "--steps", "3", "--quiet"]) == 0
+        assert main(["climb", "--run", str(out), *CLIMB, "--quiet"]) == 0
         maps[name] = {p.name: np.load(p)["maps"] for p in (out / "2-climb" / "maps").iterdir()}
         assert json.loads((out / "1-classify" / "metrics.json").read_text())["history"] == []
     reference = {p.name: np.load(p)["maps"] for p in (finished / "2-climb" / "maps").iterdir()}
@@ -568,7 +568,7 @@ def test_a_typed_choice_says_what_it_takes_the_place_of(finished, tmp_path, caps
     assert "climb: preset replaces what was given for this run before: steps" in capsys.readouterr().err
     assert main(["refine", "--run", str(run), "--refine-option", "iterations=4"]) == 0
     assert main(["refine", "--run", str(run), "--redo", "--method", "threshold"]) == 0
-    assert "refine: method replaces what was given for this run before: iterations" in capsys.readouterr().err
+    assert "refine: method replaces what was given for this run before: threshold, iterations" in capsys.readouterr().err
     assert main(["refine", "--run", str(run), "--redo", "--refine-option", "iterations=4"]) == 2
     assert "threshold has no setting 'iterations'" in capsys.readouterr().err
 
@@ -581,7 +581,7 @@ def test_a_recipe_typed_later_replaces_what_was_typed_for_the_run_and_says_so(fi
     assert main(["climb", "--run", str(run), "--redo", "--recipe", str(recipe)]) == 0
     made = json.loads((run / "run.json").read_text())["steps"]["climb"]
     assert (made["config"]["steps"], made["config"]["mirror"], made["given"]) == (4, True, [])
-    assert "climb: recipe replaces what was given for this run before: steps" in capsys.readouterr().err
+    assert "climb: recipe replaces what was given for this run before: preset, steps" in capsys.readouterr().err
     assert main(["climb", "--run", str(run), "--redo", "--recipe", str(recipe), "--steps", "2", "--quiet"]) == 0
     made = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
     assert (made["steps"], made["mirror"]) == (2, True)

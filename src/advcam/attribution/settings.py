@@ -20,35 +20,40 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 8, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "auto",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None,
+        "halve_small": False, "grid": 1, "precision": "auto",
     },
     # Equations 3-7 as printed: logits, raw gradient, L1 sum, no clipping.
     "paper": {
         "steps": 27, "step_size": 0.008, "suppress": 1.0, "restrain": 7.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "sum", "gradient": "raw", "step_unit": "pixel",
-        "clip": False, "ceiling": None, "emphasis": "none", "halve_small": False, "grid": 1, "precision": "float32",
+        "clip": False, "ceiling": None, "emphasis": "none", "reach": None,
+        "halve_small": False, "grid": 1, "precision": "float32",
     },
     # The published code, to the letter (parity/climb.npz).
     "official": {
         "steps": 27, "step_size": 0.08, "suppress": 1.0, "restrain": 7.0, "tau": 0.5,
         "scales": (1.0, 0.5, 1.5, 2.0), "mirror": True, "method": "cam", "bounds": None,
         "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
-        "clip": True, "ceiling": None, "emphasis": "none", "halve_small": True, "grid": 16, "precision": "float32",
+        "clip": True, "ceiling": None, "emphasis": "none", "reach": None,
+        "halve_small": True, "grid": 16, "precision": "float32",
     },
     # `default` with half as many steps of twice the length.
     "fast": {
         "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "auto",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None,
+        "halve_small": False, "grid": 1, "precision": "auto",
     },
     # `fast` at the image's size and at twice that, for objects of any size: five times its work.
     "multiscale": {
         "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0, 2.0), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "halve_small": False, "grid": 1, "precision": "auto",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": 0.25,
+        "halve_small": False, "grid": 1, "precision": "auto",
     },
 }  # fmt: skip
 
@@ -121,6 +126,10 @@ class ClimbSettings:
         help="gradient: later steps' maps are weighted by how hard the pixels below a cell were pushed; none: as they are",
         choices=("none", "gradient"),
     )
+    reach: float | None = option(
+        help="later steps' maps count near the first map: standard deviation, a share of the map's longer side; none: anywhere",
+        example="0.25",
+    )
     halve_small: bool = option(help="scales below 1 climb T // 2 steps (at most 5 of T <= 10), as in the published code")
     grid: int = option(
         help="size of several scales' maps is rounded up to a multiple of this, then cut; 16 as published",
@@ -165,6 +174,10 @@ class ClimbSettings:
                     f"ceiling is a share of the first map's maximum, above 0, or None; got {describe(self.ceiling)}"
                 )
             object.__setattr__(self, "ceiling", _own(self.ceiling))
+        if self.reach is not None:
+            if not (_is_number(self.reach) and 0 < self.reach <= MAX_VALUE):
+                raise SettingsError(f"reach is a share of the map's longer side, above 0, or None; got {describe(self.reach)}")
+            object.__setattr__(self, "reach", _own(self.reach))
         if not isinstance(self.grid, Integral) or not 1 <= self.grid <= MAX_GRID:
             raise SettingsError(f"grid must be a whole number from 1 to {MAX_GRID}, got {self.grid}")
         if self.bounds is not None:
@@ -206,7 +219,7 @@ def _own(number: Any) -> Any:
     return number if type(number) in (int, float) else int(number) if isinstance(number, Integral) else float(number)
 
 
-_RULES = ("score", "weights", "penalty", "gradient", "step_unit", "clip", "ceiling", "emphasis", "halve_small", "grid")
+_RULES = ("score", "weights", "penalty", "gradient", "step_unit", "clip", "ceiling", "emphasis", "reach", "halve_small", "grid")
 
 
 def rules(made: Mapping[str, Any]) -> str:
@@ -224,7 +237,12 @@ def rules(made: Mapping[str, Any]) -> str:
         >>> rules(PRESETS["official"] | {"steps": 5}), rules(PRESETS["fast"])
         ('published rules', 'default preset (ours)')
     """
-    said = {"official": "published rules", "paper": "equations as printed", "default": "default preset (ours)"}
+    said = {
+        "official": "published rules",
+        "paper": "equations as printed",
+        "default": "default preset (ours)",
+        "multiscale": "multiscale preset (ours)",
+    }
     same = (words for preset, words in said.items() if all(made.get(name) == PRESETS[preset][name] for name in _RULES))
     return next(same, "rules of this run's own")
 

@@ -232,7 +232,7 @@ class Scores:
         refine = self.context.run.config("refine")
         if name == "masks":
             maps = "" if refine.get("maps", "advcam") == "advcam" else f" of {refine.get('maps')} maps"
-            threshold = f", background threshold {refine['threshold']} as given" if "threshold" in refine else ""
+            threshold = f", background threshold {refine['threshold']} as given" if refine.get("threshold") is not None else ""
             if chosen := self._chosen():
                 threshold = f", background threshold {chosen['threshold']:.2f}, {chosen['rule']}"
             return f"{refine.get('method')}{maps}{threshold}; image labels given"

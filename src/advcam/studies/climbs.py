@@ -77,8 +77,8 @@ class Climber:
 
 
 def as_they_are(s: ClimbSettings) -> ClimbSettings:
-    """Returns the same climb with each step's map unchanged: no ceiling, no weighting."""
-    return replace(s, ceiling=None, emphasis="none")
+    """Returns the same climb with each step's map unchanged: no ceiling, no weights."""
+    return replace(s, ceiling=None, emphasis="none", reach=None)
 
 
 def scored(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "k y x"]:
