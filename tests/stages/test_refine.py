@@ -166,6 +166,30 @@ def test_the_background_threshold_is_chosen_from_images_and_maps(tmp_path, capsy
     assert "without_truth" not in metrics["seed_plain"]  # the masks are of the other maps
 
 
+def test_one_class_and_many_images_without_it(scenes, tmp_path):
+    """From labels to scored masks: what an image's labels do not show is in no mask of it, and counts in average precision."""
+    rows = dict(line.split(",") for line in (scenes / "labels.csv").read_text().split()[1:])
+    wanted = rows[(scenes / "eval.txt").read_text().split()[0]].split(";")[0]
+    shown = {name for name, labels in rows.items() if wanted in labels.split(";")}
+    kept = "".join(f"{name},{wanted if name in shown else ''}\n" for name in rows)
+    (tmp_path / "labels.csv").write_text(f"image,labels\n{kept}")
+    number = next(line for line in (scenes / "classes.csv").read_text().split()[1:] if line.endswith(f",{wanted}"))
+    (tmp_path / "classes.csv").write_text(f"id,name\n{number}\n")
+    run = tmp_path / "run"
+    files = data(scenes)
+    for flag, name in (("--labels", "labels.csv"), ("--classes", "classes.csv")):
+        files[files.index(flag) + 1] = str(tmp_path / name)
+    assert main(["classify", "--run", str(run), *files, *NETWORK]) == 0
+    assert main(["climb", "--run", str(run), "--steps", "2", "--quiet"]) == 0
+    assert refine(run, "--method", "threshold") == 0
+    for name, ids in masks(run).items():
+        assert set(np.unique(ids)) <= ({0, 255, int(number.split(",")[0])} if name in shown else {0})
+    assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--quiet"]) in (0, 1)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 < metrics["average_precision"]["mean"] <= 1
+    assert list(metrics["masks"]["per_class"]) == ["background", wanted]
+
+
 def test_a_given_threshold_is_not_chosen(run):
     assert refine(run, "--method", "threshold", "--threshold", "0.4") == 0
     assert not (run / "3-refine" / "threshold.json").exists()

@@ -101,14 +101,14 @@ def nearness(maps: Float[Tensor, "c h w"], reach: float) -> Float[Tensor, "c h w
     1 within the map; sigma is ``reach`` times its longer side. A climb also makes its class where there is none, and what it
     finds far from all that the first map shows is more often that than the rest of the object.
 
-    Source: ours, measured in ``benchmarks/quality.md``.
-
     Args:
         maps: [C, h, w], A, at least 0.
         reach: share of the map's longer side, above 0.
 
     Returns:
         [C, h, w] in [0, 1]; 1 everywhere for a map of zeros.
+
+    Source: ours, measured in ``benchmarks/quality.md``.
     """
     sigma = reach * max(maps.shape[1:])
 
