@@ -93,7 +93,7 @@ DATA: dict[str, DataSet] = {
         {"epochs": 30, "crop": 256, "scales": (0.75, 1.25)},
     ),
     "defects": DataSet(
-        defects, lambda _work: SHARED / "defects" / "masks", {"epochs": 20, "crop": 320, "scales": (0.75, 1.1)}
+        defects, lambda _work: SHARED / "defects" / "masks", {"epochs": 40, "crop": 352, "scales": (0.75, 1.1)}
     ),
     "one-class": DataSet(
         one_class, lambda work: work / "masks", {"epochs": 20, "crop": 320, "scales": (0.75, 1.1)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import advcam.models  # noqa: F401  # isort: skip  (timm cannot be imported before it beside a CPU-only torch)
+
 import timm
 import torch
 import torch.nn.functional as F

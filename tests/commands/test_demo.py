@@ -45,5 +45,5 @@ def few_masks(folder, predictions):
     advcam("evaluate", "--run", run, "--masks", data / "masks", "--quiet")
     found = json.loads((run / "metrics.json").read_text())["semi"]
     assert "mode weak" in found["rule"]
-    assert found["mean_iou"] > predictions["mean_iou"] - 0.02  # 54.3 after 53.7; another processor rounds otherwise
-    assert found["noise"] < predictions["noise"] - 0.05  # 22.7 after 35.8: the masks by hand do not spill over
+    assert found["mean_iou"] > predictions["mean_iou"] - 0.02  # another processor rounds otherwise
+    assert found["noise"] < predictions["noise"] - 0.05  # the masks by hand do not spill over
