@@ -26,7 +26,7 @@ from advcam.store import read_json
 
 from . import hybrid
 from .data import DATA, NETWORKS, classifier
-from .measure import RESAMPLES, Score, Way, chosen_items, climb_all, masks_of, words
+from .measure import RESAMPLES, Compared, Score, Way, chosen_items, climb_all, masks_of, words
 
 WAYS = {
     "published": Way("official", {"scales": (1.0,), "mirror": False}, (1, 27)),
@@ -68,14 +68,14 @@ def rows(work: Path, network: str, data: str, count: int, ways: dict[str, Way]) 
     context, masks = trained(work, network, data), DATA[data].masks(work / data)
     items = chosen_items(context, count)
     parts = climb_all(context, items, ways, masks)
-    weights = resampled(len(items), RESAMPLES)
+    weights, compared = resampled(len(items), RESAMPLES), Compared(context, items)
     made = read_json(context.run.folder("classify") / "metrics.json", dict)["average_precision"]["mean"]
     title = f"{network}, {data} (average precision {made:.3f})"
     plain = None
     for name, way in ways.items():
         seconds = np.mean([float(part["seconds"]) for part in parts[name]]) / max(way.after)
         for t in way.after:
-            score = Score.of(parts[name], t, weights)
+            score = Score.of(parts[name], t, weights, compared.threshold(parts[name], t))
             if t == 1 and way.settings.scales == (1.0,):
                 if plain is not None:
                     continue  # the same maps by every way of one scale
@@ -88,10 +88,10 @@ def rows(work: Path, network: str, data: str, count: int, ways: dict[str, Way]) 
             each = " ".join(f"{100 * v:.0f}" for v in score.per_class)
             yield "classes", f"| {title} | {label} | {t} | {each} |"
             if name == "multiscale" and t == way.settings.steps // 2:
-                for how, mean_iou, noise in masks_of(context, items, parts[name], t, score.chosen, masks):
+                for how, mean_iou, noise in masks_of(compared, context, parts[name], t, score.chosen, masks):
                     yield (
                         "masks",
-                        f"| {title} | {name} | {how} at {score.chosen:.2f} | {words(mean_iou)} | {100 * float(noise[0]):.1f} |",
+                        f"| {title} | {name} | {how} | {words(mean_iou)} | {100 * float(noise[0]):.1f} |",
                     )
 
 

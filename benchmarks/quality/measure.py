@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from advcam.attribution import ClimbSettings, settings, strided_size
 from advcam.data import IGNORE, Item
 from advcam.metrics import THRESHOLDS, confusion, interval, resampled, resampled_seeds, sweep_counts
-from advcam.refinement import argmax_mask, separation
+from advcam.refinement import argmax_mask
 from advcam.stages.context import Context
-from advcam.stages.refine.background import CANDIDATES
-from advcam.stages.refine.settings import Crf, Pamr
-from advcam.stages.refine.single import by_crf, by_pamr
+from advcam.stages.refine import similar
+from advcam.stages.refine.background import equal_area, separating
+from advcam.stages.refine.settings import Affinity, Crf, Pamr, Threshold
+from advcam.stages.refine.single import by_crf, by_pamr, by_threshold, resize
 from advcam.store import digest
 from advcam.studies.cache import Part, Setting, collect
 from advcam.studies.climbs import Climber, scored
@@ -78,10 +78,9 @@ def climb_all(context: Context, items: Sequence[Item], ways: dict[str, Way], mas
 
 
 def measure(climber: Climber, way: Way, masks: Path, item: Item) -> Part:
-    """Maps, pixel counts at every threshold and best separating thresholds of one image, after each number of steps."""
+    """Maps and pixel counts at every threshold of one image, after each number of steps."""
     classes = climber.context.data.classes
     mask = truth(masks, item, classes)
-    small = np.array(item.read().resize(strided_size(item.size)[::-1], Image.Resampling.BOX), dtype=np.float32)
     start = time.perf_counter()
     sums = climber.sums(climber.image(item), item.labels, way.settings)
     kept: Part = {"seconds": np.array(time.perf_counter() - start)}
@@ -89,11 +88,9 @@ def measure(climber: Climber, way: Way, masks: Path, item: Item) -> Part:
     for t in way.after:
         stored = sums[t - 1].normalised(strided_size(item.size)).cpu().half()
         counts = sweep_counts(scored(sums[t - 1], item.size), [k + 1 for k in item.labels], mask, len(classes) + 1).counts
-        eta = separation(stored.float(), torch.from_numpy(small).permute(2, 0, 1), CANDIDATES)
         kept[f"maps{t}"] = stored.numpy()
         kept[f"hits{t}"] = counts.diagonal(dim1=1, dim2=2).numpy().astype(np.int32)
         kept[f"predicted{t}"] = counts.sum(1).numpy().astype(np.int32)
-        kept[f"separating{t}"] = np.array([CANDIDATES[int(row.argmax())] for row in eta if float(row.max()) > 0])
     return kept
 
 
@@ -109,14 +106,12 @@ class Score:
     per_class: list[float]
 
     @classmethod
-    def of(cls, parts: Sequence[Part], t: int, weights: Tensor) -> Score:
+    def of(cls, parts: Sequence[Part], t: int, weights: Tensor, chosen: float) -> Score:
         """Scores at the threshold that is best for each resample, and at the one chosen without ground truth."""
         hits, predicted = (torch.from_numpy(np.stack([part[f"{name}{t}"] for part in parts])) for name in ("hits", "predicted"))
         true = torch.from_numpy(np.stack([part["true"] for part in parts]))
         mean_iou, noise = resampled_seeds(hits, predicted, true, weights)
         best = mean_iou.nan_to_num(-1).argmax(1, keepdim=True)
-        values = [float(v) for part in parts for v in part[f"separating{t}"]]
-        chosen = round(statistics.median(values), 2)
         h, p, g = (x.double().sum(0) for x in (hits, predicted, true))
         at = int(best[0])
         iou = (h[at] / (p[at] + g - h[at])).tolist()
@@ -132,16 +127,58 @@ def words(values: Tensor, sign: bool = False) -> str:
     return form.format(*(100 * float(v) for v in (values[0], low, high)))
 
 
+class Compared:
+    """What the images' cells are compared by, as in the refine step, and what follows from it.
+
+    Args:
+        context: the run, whose classifier makes the features.
+        items: the images.
+    """
+
+    def __init__(self, context: Context, items: Sequence[Item]) -> None:
+        self.see = similar.seeing(context, Affinity())
+        self.items = items
+
+    def of(self, parts: Sequence[Part], t: int) -> Iterator[tuple[Tensor, similar.Seen | None]]:
+        """Yields the maps of every image after t steps, and what their cells are compared by."""
+        for item, part in zip(self.items, parts, strict=True):
+            maps = torch.from_numpy(part[f"maps{t}"]).float()
+            yield maps, self.see(item.read(), maps)
+
+    def threshold(self, parts: Sequence[Part], t: int) -> float:
+        """Returns the background threshold chosen without ground truth."""
+        found = [separating(similar.on_grid(maps, seen), seen.features) for maps, seen in self.of(parts, t) if seen is not None]
+        return round(statistics.median(best for each in found for best in each), 2)
+
+    def walked(self, parts: Sequence[Part], t: int, threshold: float) -> tuple[list[Tensor], float]:
+        """Returns the maps of every image after the walk, and the threshold of them that corresponds to one before it."""
+        before, after = [], []
+        for maps, seen in self.of(parts, t):
+            after.append(similar.walked(seen, maps, Affinity()))
+            before.append(resize(maps, after[-1].shape[1:]))
+        return after, equal_area([maps.amax(0) for maps in before], [maps.amax(0) for maps in after], threshold)
+
+
 def masks_of(
-    context: Context, items: Sequence[Item], parts: Sequence[Part], t: int, threshold: float, masks: Path
+    compared: Compared, context: Context, parts: Sequence[Part], t: int, threshold: float, masks: Path
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Masks by PAMR and by the dense CRF at a threshold: name, and mIoU and noise of the sample and of each resample."""
-    classes = context.data.classes
+    """Masks by every way without training: name, and mIoU and noise of the sample and of each resample."""
+    classes, items = context.data.classes, compared.items
     outputs, weights = len(classes) + 1, resampled(len(items), RESAMPLES)
-    for name, refine in (("PAMR", by_pamr(Pamr(threshold=threshold))), ("CRF", by_crf(Crf(threshold=threshold)))):
+    maps = [torch.from_numpy(part[f"maps{t}"]).float() for part in parts]
+    walked, after = compared.walked(parts, t, threshold)
+    ways = {
+        f"threshold {threshold:.2f}": (maps, by_threshold(Threshold(threshold=threshold))),
+        "PAMR": (maps, by_pamr(Pamr(threshold=threshold))),
+        "CRF": (maps, by_crf(Crf(threshold=threshold))),
+        f"walk, threshold {after:.2f}": (walked, by_threshold(Threshold(threshold=after))),
+        "walk, PAMR": (walked, by_pamr(Pamr(threshold=after))),
+        "walk, CRF": (walked, by_crf(Crf(threshold=after))),
+    }
+    for name, (given, refine) in ways.items():
         counts = torch.zeros(len(items), outputs, outputs, dtype=torch.long)
-        for row, (item, part) in enumerate(zip(items, parts, strict=True)):
-            found = refine(item.read(), torch.from_numpy(part[f"maps{t}"]).float(), tuple(k + 1 for k in item.labels))
+        for row, (item, of_image) in enumerate(zip(items, given, strict=True)):
+            found = refine(item.read(), of_image, tuple(k + 1 for k in item.labels))
             ids = argmax_mask(found.maps, found.ids, found.threshold, item.size)
             counts[row] = confusion(ids.long(), truth(masks, item, classes), outputs)
         hits, predicted, true = counts.diagonal(dim1=1, dim2=2)[:, None], counts.sum(1)[:, None], counts.sum(2)

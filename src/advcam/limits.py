@@ -73,6 +73,9 @@ MAX_LOG2_STEPS = 20
 MAX_PAIRS = 2**26
 """Most pairs of neighbours in a random walk, about 3 GB."""
 
+MAX_COMPARED_CELLS = 10_000
+"""Most cells of a walk that compares every cell with every other, 400 MB."""
+
 MAX_CLIMB_STEPS = 10**5
 """Largest T of a climb."""
 

@@ -114,7 +114,7 @@ def test_an_image_of_one_colour_is_separated_by_nothing():
     ("maps", "image", "thresholds", "words"),
     [
         (torch.zeros(1, 2, 2), torch.zeros(3, 2, 3), [0.5], "the same size"),
-        (torch.zeros(1, 2, 2), torch.full((3, 2, 2), float("nan")), [0.5], "image"),
+        (torch.zeros(1, 2, 2), torch.full((3, 2, 2), float("nan")), [0.5], "features"),
         (torch.zeros(1, 2, 2), torch.zeros(3, 2, 2), [], "at least one"),
         (torch.zeros(1, 2, 2), torch.zeros(3, 2, 2), [0.5, 0.4], "each above"),
         (torch.zeros(1, 2, 2), torch.zeros(3, 2, 2), [0.5, "x"], "a threshold"),

@@ -7,9 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save_file
 
 from advcam.cli import main
 from advcam.data import SceneSettings, write_dataset
@@ -81,7 +83,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("method", ["threshold", "pamr", "crf", "psa", "irn"])
+@pytest.mark.parametrize("method", ["affinity", "threshold", "pamr", "crf", "psa", "irn"])
 def test_every_way_makes_masks_of_the_image_s_classes(run, scenes, method, capsys):
     learnt = method in ("psa", "irn")
     assert refine(run, "--method", method, *(options(*SMALL, "log2_steps=1", "radius=2") if learnt else [])) == 0
@@ -195,10 +197,78 @@ def test_a_given_threshold_is_not_chosen(run):
     assert not (run / "3-refine" / "threshold.json").exists()
 
 
-def test_where_no_colour_separates_the_threshold_is_three_tenths(tmp_path):
+def test_images_of_one_colour_are_cut_at_three_tenths_and_nothing_walks(tmp_path):
     run = run_on(tmp_path, np.full((64, 64, 3), 90, np.uint8))
     assert refine(run, "--method", "threshold") == 0
     assert json.loads((run / "3-refine" / "threshold.json").read_text())["threshold"] == 0.3
+    cut = masks(run)
+    assert refine(run, "--redo", "--method", "affinity", *options("then=none")) == 0
+    assert json.loads((run / "3-refine" / "threshold.json").read_text())["walked"] == pytest.approx(0.3, abs=0.06)
+    for name, ids in masks(run).items():  # cells of the ramp are 0.05 apart
+        assert (ids != cut[name]).mean() < 0.07
+
+
+def test_affinity_fills_objects_that_maps_mark_in_part(scenes, mapped, tmp_path):
+    """Maps of the left half of every object: the walk finds some of the right half too."""
+    run = shutil.copytree(mapped, tmp_path / "run")
+    for path in (run / "2-climb" / "maps").iterdir():
+        stored = load_maps(path)
+        half = torch.stack(
+            [one * (torch.arange(one.shape[1]) < (one > 0.5).nonzero()[:, 1].float().mean()) for one in stored.maps]
+        )
+        save_maps(path, StoredMaps(stored.classes, half / half.amax((1, 2), keepdim=True).clamp_min(1e-6), stored.size))
+    score = {}
+    for name, words in {
+        "threshold": ["--method", "threshold", "--threshold", "0.3"],
+        "affinity": ["--method", "affinity", *options("then=none")],
+    }.items():
+        assert refine(run, "--redo", *words) == 0
+        assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--quiet"]) in (0, 1)
+        score[name] = json.loads((run / "metrics.json").read_text())["masks"]["mean_iou"]
+    assert score["affinity"] > score["threshold"]
+    chosen = json.loads((run / "3-refine" / "threshold.json").read_text())
+    assert 0 < chosen["walked"] < 1
+    assert "after the walk" in chosen["rule"]
+    rule = json.loads((run / "metrics.json").read_text())["masks"]["rule"]
+    assert f"background threshold {chosen['walked']:.2f}" in rule
+
+
+def test_settings_of_affinity_change_the_masks(run):
+    found = {}
+    for name, entries in {
+        "pamr": [], "none": ["then=none"], "crf": ["then=crf"], "near": ["then=none", "reach=0.02"],
+        "still": ["then=none", "restart=1"],
+    }.items():  # fmt: skip
+        assert refine(run, "--redo", "--method", "affinity", "--threshold", "0.4", *options(*entries)) == 0
+        found[name] = masks(run)
+    assert refine(run, "--redo", "--method", "threshold", "--threshold", "0.4") == 0
+    assert equal(found["still"], masks(run))  # a walk that never leaves is a threshold
+    others = list(found)
+    assert not any(equal(found[a], found[b]) for a in others for b in others if a < b)
+
+
+def test_features_of_another_network(run, tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("resnet18", num_classes=7).state_dict(), weights)
+    words = ["--method", "affinity", *options("then=none", "features=resnet18", f"features_weights={weights}")]
+    assert refine(run, *words) == 0
+    first = masks(run)
+    assert weights.rename(tmp_path / "renamed.safetensors")
+    words[-1] = f"features_weights={tmp_path / 'renamed.safetensors'}"
+    assert refine(run, *words) == 0  # the same weights by another name: done already
+    assert refine(run, "--redo", "--method", "affinity", *options("then=none")) == 0
+    assert not equal(masks(run), first)
+    capsys.readouterr()
+    for entries, said in {
+        ("features=resnet81",): "timm has no network 'resnet81'",
+        ("features=resnet18", "features_weights=nowhere.pt"): "nowhere.pt: there is no such file of weights",
+        ("features=mobilenetv2_050", f"features_weights={tmp_path / 'renamed.safetensors'}"): "lacks",
+        ("features_weights=nowhere.pt",): "give both",
+        ("then=psa",): "psa",
+        ("temperature=0",): "temperature",
+    }.items():
+        assert refine(run, "--redo", "--method", "affinity", *options(*entries)) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_damaged_threshold_says_how_to_make_it_again(run, capsys):

@@ -201,12 +201,30 @@ def pretrained_classifier(backbone: Backbone, weights: Path | None) -> Pretraine
             said = has(held, head, [state[name] for name in wanted if name in state])
             raise NetworkError(f"{weights}: has no {head}, so it is no classifier {backbone.name!r}; {said}")
         model = _filled(backbone, state[head].shape[:1].numel(), state, str(weights))
-    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    size = tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
     imagenet = timm.data.ImageNetInfo()
     known_names = model.num_classes == imagenet.num_classes()
     names = tuple(imagenet.index_to_description(i) for i in range(imagenet.num_classes())) if known_names else ()
-    return PretrainedClassifier(model.eval(), *backbone.normalisation(), names, size)  # type: ignore[arg-type]
+    return PretrainedClassifier(model.eval(), *backbone.normalisation(), names, _fixed_size(model))
+
+
+def feature_network(backbone: Backbone, weights: Path | None) -> PretrainedClassifier:
+    """A timm network for its features alone, with timm's weights or those of a file: returns a vector for each image.
+
+    Raises:
+        SettingsError: a name that timm does not have.
+        NetworkError: weights that do not fit, or a hub that cannot be reached.
+    """
+    model = backbone.create(num_classes=0, pretrained=weights is None)
+    if weights is not None:
+        load_weights(model, load_state(weights), str(weights))
+    return PretrainedClassifier(model.eval(), *backbone.normalisation(), size=_fixed_size(model))
+
+
+def _fixed_size(model: nn.Module) -> tuple[int, int] | None:
+    """(H, W) of a timm network that takes one input size only."""
+    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    height, width = config["input_size"][1:]
+    return (height, width) if config.get("fixed_input_size") else None
 
 
 def _names_alone(backbone: Backbone) -> nn.Module:

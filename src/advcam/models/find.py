@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,6 +27,8 @@ LEAST_SIDE, MOST_SIDE = 128, 256
 _POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # whose input may be the map
 # These pass on another layer's map, a pooled one, or a projection inside an attention block: never the feature map itself.
 _NOT_A_MAP = (nn.Identity, nn.Dropout, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten, nn.Linear)
+
+Seen = TypeVar("Seen")
 
 _NOBODY = nn.Identity()
 # The networks found so far, by requested layer, valid while the model's signature is the same.
@@ -69,6 +73,29 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
 
 def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
     """The network traced on an image of a suitable size."""
+
+    def look(probe: Tensor) -> Network:
+        before = random_state(model)
+        network = _seen(model, probe, layer)
+        return dataclasses.replace(
+            network,
+            channels_last=_takes_channels_last(network, probe),
+            mixes=any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()),
+            draws=random_state(model) != before,
+        )
+
+    return on_probe(model, images, look)
+
+
+def on_probe(model: nn.Module, images: Float[Tensor, "n 3 y x"], look: Callable[[Tensor], Seen]) -> Seen:
+    """What ``look`` returns for an image of 128 to 256 pixels a side or, if it fails on that, for the first image as it is.
+
+    The model is in eval mode meanwhile.
+
+    Raises:
+        NetworkError: it fails on both.
+        InputError: too little memory.
+    """
     size = [min(max(side, LEAST_SIDE), MOST_SIDE) for side in images.shape[-2:]]
     probes = [images[:1]]
     if list(images.shape[-2:]) != size:
@@ -77,14 +104,7 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
     for probe in probes:
         try:
             with evaluating(model):
-                before = random_state(model)
-                network = _seen(model, probe, layer)
-                return dataclasses.replace(
-                    network,
-                    channels_last=_takes_channels_last(network, probe),
-                    mixes=any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules()),
-                    draws=random_state(model) != before,
-                )
+                return look(probe)
         except Exception as error:  # a foreign network may raise anything on a size that it was not made for
             failed.append(error)
     try:
@@ -194,7 +214,7 @@ def _last_map(
             lies = lies or (Layout("channels first") if call.value.ndim == 4 and call.value[0, 0].numel() > 1 else None)
             eligible = (call.name, call.side) == (layer, "output")
         else:
-            eligible = not (_is_no_map(named[call.name], call) or call.changed) and trace.is_cut(call)
+            eligible = not (is_no_map(named[call.name], call) or call.changed) and trace.is_cut(call)
         if not eligible or lies is None or call.value.shape[0] != 1:
             continue
         if last is not None and call.edge != last[0].edge:
@@ -208,7 +228,8 @@ def _last_map(
     return last
 
 
-def _is_no_map(module: nn.Module, call: Call) -> bool:
+def is_no_map(module: nn.Module, call: Call) -> bool:
+    """Whether a module only passes on or pools a map, or projects inside an attention block."""
     return isinstance(module, _NOT_A_MAP) or (isinstance(module, _POOLING) and call.side == "output")
 
 
@@ -277,7 +298,7 @@ def _no_map_of(trace: Trace, layer: str, size: tuple[int, int], named: dict[str,
 def _advised(trace: Trace, size: tuple[int, int], named: dict[str, nn.Module]) -> str | None:
     """The last layer whose output is a map of several cells that the logits depend on."""
     seen = [c for c in trace.calls if c.side == "output" and c.name and layout(c.value.shape, size) is not None]
-    maps = [c for c in seen if not _is_no_map(named[c.name], c)]
+    maps = [c for c in seen if not is_no_map(named[c.name], c)]
     names = dict.fromkeys(c.name for c in reversed(maps))
     return next((name for name in names if _last_map(trace, trace.calls, size, name, named)), None)
 

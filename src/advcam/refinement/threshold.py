@@ -69,27 +69,30 @@ def argmax_mask(
 
 
 def separation(
-    maps: Float[Tensor, "k h w"], image: Float[Tensor, "c h w"], thresholds: Sequence[float]
+    maps: Float[Tensor, "k h w"], features: Float[Tensor, "d h w"], thresholds: Sequence[float], balance: float = 1.0
 ) -> Float[Tensor, "k t"]:
-    """How well a map's region at each threshold separates the image's colours: the share of their variance between the two.
+    """How well a map's region at each threshold separates features, or the colours of the image.
 
-    ``eta^2(t) = a (1 - a) |mu_1 - mu_0|^2 / sigma^2``, with a the share of pixels where the map exceeds t, mu_1 and mu_0 the
-    mean colours of these and of the other pixels, and sigma^2 the variance of the image's colours, summed over channels. The t
-    at which it is greatest is Otsu's threshold where the map is the image itself.
+    ``s(t) = (a (1 - a))^b |mu_1 - mu_0|^2 / sigma^2``, with a the share of cells where the map exceeds t, mu_1 and mu_0 the
+    mean features of these and of the other cells, and sigma^2 the features' variance, summed over channels. With b = 1 it is
+    the share of the variance between the two, and the t at which it is greatest is Otsu's threshold where the map is the image
+    itself. A smaller b favours regions of half the image less.
 
     Args:
         maps: float [k, h, w], finite.
-        image: float [c, h, w], finite, in any unit.
+        features: float [d, h, w], finite, in any unit.
         thresholds: the t, in the unit of the maps, ascending.
+        balance: b, in [0, 1].
 
     Returns:
-        float64 [k, len(thresholds)] in [0, 1]; 0 where no pixel or every pixel exceeds t, or the image has one colour.
+        float64 [k, len(thresholds)], at least 0, at most 1 with b = 1; 0 where no cell or every cell exceeds t, or the features
+        are the same everywhere.
 
     Raises:
-        InputError: maps and image of different size, without a pixel or not finite; thresholds that do not ascend.
+        InputError: maps and features of different size, without a cell or not finite; thresholds that do not ascend.
 
     Source: Otsu, IEEE Trans. SMC 1979, equation 12 (between-class variance); that the classes are cut from one map and the
-        variance is that of another image is ours.
+        variance is that of other features, and the power b, are ours.
 
     Example:
         >>> image = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])  # dark and bright half
@@ -98,22 +101,26 @@ def separation(
         [0.33, 1.0, 0.33]
     """
     expect_tensor(maps, "maps", "float", "k h w", finite=True)
-    expect_tensor(image, "image", "float", "c h w", finite=True, beside=maps)
+    expect_tensor(features, "features", "float", "d h w", finite=True, beside=maps)
+    balance = expect_number(balance, "balance", 0, 1)
     cuts = [expect_number(t, "a threshold", -1e4, 1e4) for t in expect_list(thresholds, "thresholds")]
-    if image.shape[1:] != maps.shape[1:] or 0 in image.shape:
-        raise InputError(f"maps {tuple(maps.shape)} and image {tuple(image.shape)}: expected the same size, at least one pixel")
+    if features.shape[1:] != maps.shape[1:] or 0 in features.shape:
+        raise InputError(
+            f"maps {tuple(maps.shape)} and features {tuple(features.shape)}: expected the same size, at least one cell"
+        )
     if not cuts or any(low >= high for low, high in pairwise(cuts)):
         raise InputError(f"thresholds {describe(thresholds)}: expected at least one, each above the one before")
-    colours = image.flatten(1).double()
-    colours = colours - colours.mean(1, keepdim=True)
-    pixels = colours.shape[1]
-    variance = colours.square().mean(1).sum()
+    values = features.flatten(1).double()
+    values = values - values.mean(1, keepdim=True)
+    cells = values.shape[1]
+    variance = values.square().mean(1).sum()
     above = torch.bucketize(maps.flatten(1).double(), torch.tensor(cuts, dtype=torch.float64, device=maps.device))
-    counted = torch.cat([torch.ones_like(colours[:1]), colours])  # [1 + c, pixels]: their number, and the sum of their colours
+    counted = torch.cat([torch.ones_like(values[:1]), values])  # [1 + d, cells]: their number, and the sum of their features
     sums = counted.new_zeros(len(maps), len(counted), len(cuts) + 1)
     sums.scatter_add_(2, above[:, None].expand(-1, len(counted), -1), counted.expand(len(maps), -1, -1))
-    sums = sums.flip(2).cumsum(2).flip(2)[..., 1:]  # over the pixels above each threshold
+    sums = sums.flip(2).cumsum(2).flip(2)[..., 1:]  # over the cells above each threshold
     inside = sums[:, 0]
-    share = inside / pixels
-    between = sums[:, 1:].square().sum(1) / (inside * pixels * (1 - share))  # a / (1 - a) |mu_1|^2, since the mean is 0
-    return torch.where((inside > 0) & (share < 1) & (variance > 0), between / variance, 0).clamp(0, 1)
+    share = inside / cells
+    between = (sums[:, 1:] / (inside[:, None] * (1 - share[:, None]))).square().sum(1)  # mu_1 - mu_0, since the mean is 0
+    found = (share * (1 - share)) ** balance * between / variance
+    return torch.where((inside > 0) & (share < 1) & (variance > 0), found, 0)

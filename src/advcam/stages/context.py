@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +191,12 @@ def network_input(record: ClassifierRecord) -> NetworkInput:
     return NetworkInput(*Backbone.from_record(record.backbone).normalisation(), record.long_side)
 
 
-def trained_classifier(context: Context) -> tuple[Any, ClassifierRecord]:
+def trained_classifier(context: Context, output_stride: int | None = None) -> tuple[Any, ClassifierRecord]:
     """Loads the run's classifier, in eval mode, and its record.
+
+    Args:
+        context: the run.
+        output_stride: of a timm network, in place of that which it was trained with; its weights are the same.
 
     Raises:
         RunError: its files are missing or damaged; the message says how to make them again.
@@ -200,6 +204,8 @@ def trained_classifier(context: Context) -> tuple[Any, ClassifierRecord]:
     """
     record = classifier_record(context.run)
     backbone, path = Backbone.from_record(record.backbone), context.run.classifier()
+    if output_stride is not None:
+        backbone = replace(backbone, output_stride=output_stride)
     if context.own and not record.own:
         raise SettingsError(f"{context.run.root}: its classifier is not code; leave out --classifier {context.own}")
     own = None

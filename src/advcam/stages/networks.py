@@ -11,18 +11,18 @@ from safetensors.torch import save
 from torch import nn
 
 from advcam.data import Augmentation, Views
-from advcam.errors import NetworkError, RunError, SettingsError
+from advcam.errors import RunError, SettingsError
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import NETWORKS
 from advcam.models.weights import State
 from advcam.options import option
 from advcam.segmenter import MERGES, check_views
-from advcam.store import digest, write_bytes, write_json
+from advcam.store import write_bytes, write_json
 from advcam.store.records import ClassifierRecord, NetworkRecord
 from advcam.training import CHOICES, NetworkTraining, Objective, Plan, divided, fit
 
 from .context import Context, classifier_record
-from .start import Start, trained_start
+from .start import Start, trained_start, weights_digest
 
 FILES = ("model.safetensors", "model.json", "metrics.json")
 """Files of a trained network."""
@@ -74,7 +74,7 @@ class NetworkConfig(NetworkTraining):
 
     def identity(self) -> dict[str, Any]:
         """All that changes the network: what is in the file of the encoder's weights, not its name."""
-        return self.record() | {"encoder_weights": _content(self.encoder_weights)}
+        return self.record() | {"encoder_weights": weights_digest(self.encoder_weights, HINT)}
 
     def plan(self, trained_norm: bool = False) -> Plan:
         """Returns the training plan; an encoder with random weights trains its BatchNorm."""
@@ -128,13 +128,6 @@ def encoder_of(context: Context, config: NetworkConfig, start: Start | None = No
     if config.encoder:
         return Start(Backbone(config.encoder), lambda: None, config.encoder_weights or None, False, HINT)
     return replace(start, hint=HINT, classifier=(lambda: None) if config.start == "backbone" else start.classifier)
-
-
-def _content(weights: str) -> str:
-    """What a file of weights holds, as a hash."""
-    if weights and not Path(weights).is_file():
-        raise NetworkError(f"{weights}: there is no such file of weights{HINT}")
-    return weights and digest(Path(weights).read_bytes().hex())
 
 
 def has_network(folder: Path) -> bool:

@@ -234,7 +234,7 @@ class Scores:
             maps = "" if refine.get("maps", "advcam") == "advcam" else f" of {refine.get('maps')} maps"
             threshold = f", background threshold {refine['threshold']} as given" if refine.get("threshold") is not None else ""
             if chosen := self._chosen():
-                threshold = f", background threshold {chosen['threshold']:.2f}, {chosen['rule']}"
+                threshold = f", background threshold {chosen.get('walked', chosen['threshold']):.2f}, {chosen['rule']}"
             return f"{refine.get('method')}{maps}{threshold}; image labels given"
         if name == "semi":
             semi = self.context.run.config("semi")

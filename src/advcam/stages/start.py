@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -11,6 +12,7 @@ from advcam.errors import NetworkError
 from advcam.models import encoders
 from advcam.models.classifiers import Backbone
 from advcam.models.weights import State, load_state
+from advcam.store import digest
 
 from .context import Context, classifier_record
 
@@ -48,6 +50,17 @@ class Start:
             encoders.start(network, self.backbone, self.classifier(), self.weights, self.from_scratch)
         except NetworkError as error:
             raise NetworkError(f"{error}{self.hint}") from None
+
+
+def weights_digest(weights: str, hint: str = "") -> str:
+    """A hash of what a file of weights holds; empty for no file.
+
+    Raises:
+        NetworkError: there is no such file.
+    """
+    if weights and not Path(weights).is_file():
+        raise NetworkError(f"{weights}: there is no such file of weights{hint}")
+    return weights and digest(Path(weights).read_bytes().hex())
 
 
 def trained_start(context: Context) -> Start:

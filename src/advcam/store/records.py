@@ -161,9 +161,13 @@ class TrainingMetrics(TypedDict):
 
 
 class ThresholdRecord(TypedDict):
-    """``3-refine/threshold.json``: a background threshold chosen without ground truth, and from how many maps."""
+    """``3-refine/threshold.json``: a background threshold chosen without ground truth, and from how many maps.
+
+    ``threshold`` is that of the maps, ``walked`` that of the maps after the method's walk, if it has one.
+    """
 
     threshold: Annotated[float, Meta(ge=0, lt=1)]
+    walked: NotRequired[Annotated[float, Meta(ge=0, lt=1)]]
     maps: Count
     rule: str
 

@@ -1,54 +1,88 @@
-"""A background threshold chosen without ground truth: from the images and their maps."""
+"""A background threshold chosen without ground truth: from features and maps of a sample of the images."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
-import numpy as np
-import torch
-from PIL import Image
+from torch import Tensor
 
-from advcam.data import Item
+from advcam.data import fit_within
 from advcam.refinement import separation
 from advcam.stages.context import Context, redo
 from advcam.stages.maps import MapSource
-from advcam.store import StoredMaps, digest, read_json, write_json
+from advcam.store import digest, read_json, write_json
 from advcam.store.records import ThresholdRecord
+
+from .similar import See, Seen, on_grid
 
 SAMPLE = 200
 """Most images that the threshold is chosen from."""
 CANDIDATES = [hundredths / 100 for hundredths in range(15, 71)]
 """Below .15 of its maximum a map is mostly background, above .7 it has lost most of the object, on all data measured."""
+BALANCE = 0.5
+"""Otsu's 1 favours regions of half the image: on defects it chose half of the threshold that is best."""
 FALLBACK = 0.3
-"""Where no image separates into two colours."""
+"""Where no image separates into two."""
 
 RULE = (
-    "chosen without ground truth: the median over maps of the threshold, of .15 to .70, at which the mean colours inside and"
-    " outside differ most (greatest variance between the two)"
+    "chosen without ground truth: the median over maps of the threshold, of .15 to .70, at which the network's features inside"
+    " and outside differ most ((a (1 - a))^.5 times the squared distance of their means, a the share inside)"
 )
+AFTER = "; after the walk the threshold that leaves as many cells to the background"
 """How it is chosen; goes into metrics.json."""
 
 
-def chosen_threshold(context: Context, source: MapSource) -> ThresholdRecord:
+def chosen_threshold(
+    context: Context,
+    long_side: int,
+    source: MapSource,
+    see: See,
+    walk: Callable[[Seen | None, Tensor], Tensor] | None,
+) -> ThresholdRecord:
     """Returns the run's background threshold, and what it was chosen from; kept in ``threshold.json`` of the step.
 
     The images are a sample drawn by the run's seed, at most ``SAMPLE`` of those with labels.
+
+    Args:
+        context: the run.
+        long_side: larger images are looked at in this size.
+        source: of the maps.
+        see: what the cells of an image are compared by.
+        walk: the walk of maps that the threshold is for; None where there is none.
     """
     path = context.run.folder("refine") / "threshold.json"
     if path.is_file():
         return read_json(path, ThresholdRecord, redo(context.run, "refine"))
     shown = sorted((item for item in context.data.items if item.labels), key=lambda item: digest([context.seed, item.id]))
     sample = shown[:SAMPLE]
-    best = [t for item, stored in context.reporter.track(source(sample), len(sample), "threshold") for t in _best(item, stored)]
-    found = ThresholdRecord(threshold=round(statistics.median(best), 2) if best else FALLBACK, maps=len(best), rule=RULE)
+    best: list[float] = []
+    before, after = list[Tensor](), list[Tensor]()
+    for item, stored in context.reporter.track(source(sample), len(sample), "threshold"):
+        maps = stored.maps.to(context.runtime.torch_device())
+        seen = see(fit_within(item.read(), long_side), maps)
+        cells = maps if seen is None else on_grid(maps, seen)
+        best += [] if seen is None else separating(cells, seen.features)
+        before.append(cells.amax(0).flatten().cpu())
+        if walk is not None:
+            after.append(walk(seen, maps).amax(0).flatten().cpu())
+    threshold = round(statistics.median(best), 2) if best else FALLBACK
+    found = ThresholdRecord(threshold=threshold, maps=len(best), rule=RULE)
+    if walk is not None:
+        found["walked"], found["rule"] = equal_area(before, after, threshold), RULE + AFTER
     write_json(path, found)
-    context.reporter.say(f"refine: background threshold {found['threshold']:.2f}, {RULE}")
+    context.reporter.say(f"refine: background threshold {found.get('walked', threshold):.2f}, {found['rule']}")
     return found
 
 
-def _best(item: Item, stored: StoredMaps) -> list[float]:
-    """Returns the threshold that separates the image's colours best, for each of its maps where any does."""
-    size = (stored.maps.shape[2], stored.maps.shape[1])
-    small = np.array(item.read().resize(size, Image.Resampling.BOX), dtype=np.float32)
-    found = separation(stored.maps.cpu(), torch.from_numpy(small).permute(2, 0, 1), CANDIDATES)
+def separating(maps: Tensor, features: Tensor) -> list[float]:
+    """Returns the threshold that separates the features best, for each map [k, h, w] where any does."""
+    found = separation(maps, features, CANDIDATES, BALANCE)
     return [CANDIDATES[int(row.argmax())] for row in found if float(row.max()) > 0]
+
+
+def equal_area(before: list[Tensor], after: list[Tensor], threshold: float) -> float:
+    """Returns the threshold that the same share of cells exceeds after the walk, averaged over images."""
+    inside = statistics.fmean(float((values > threshold).float().mean()) for values in before)
+    shares = [statistics.fmean(float((values > t / 100).float().mean()) for values in after) for t in range(1, 100)]
+    return min(range(1, 100), key=lambda t: abs(shares[t - 1] - inside)) / 100

@@ -9,6 +9,7 @@ from advcam.data import Augmentation
 from advcam.errors import SettingsError, known
 from advcam.limits import MIN_SIDE
 from advcam.options import Config, Option, option
+from advcam.stages.start import weights_digest
 from advcam.training import Plan, Training
 
 
@@ -53,6 +54,26 @@ class Crf(Threshold):
                 raise SettingsError(
                     f"crf: the kernels' standard deviations are above 0, before the compatibility; got {kernel}"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affinity(Threshold):
+    """A random walk with restart spreads the maps over cells of similar features, without training; then PAMR or the CRF."""
+
+    temperature: float = option(0.1, "difference of cosines at which a cell counts e times less", least=0.01, most=100)
+    restart: float = option(0.02, "probability that the walk returns to where it began", least=1e-3, most=1)
+    reach: float = option(0.3, "standard deviation of the walk's steps, a share of the longer side", least=0.01, most=100)
+    then: str = option("pamr", "what follows the walk", choices=("none", "pamr", "crf"))
+    features: str | None = option(
+        None, "a timm network to take the features of; none: the run's classifier", replaces=("features_weights",),
+        example="resnet50",
+    )  # fmt: skip
+    features_weights: str | None = option(None, "file of that network's weights; none: timm's pretrained ones", file=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.features_weights and not self.features:
+            raise SettingsError("affinity: features_weights are those of the network that features names; give both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +140,9 @@ class Psa(Learnt):
             raise SettingsError(f"psa: expected foreground <= background; got {self.foreground} and {self.background}")
 
 
-METHODS: dict[str, type[Config]] = {"threshold": Threshold, "pamr": Pamr, "crf": Crf, "psa": Psa, "irn": Irn}
+METHODS: dict[str, type[Config]] = {
+    "affinity": Affinity, "threshold": Threshold, "pamr": Pamr, "crf": Crf, "psa": Psa, "irn": Irn,
+}  # fmt: skip
 """The settings of each method, by name."""
 
 OF_METHODS = {name: about for method in METHODS.values() for name, about in method.options().items()}
@@ -133,7 +156,7 @@ class RefineConfig(Config):
     """How masks are made from maps; ``changes`` are settings of the method, by name."""
 
     method: str = option(
-        "pamr", "how maps become masks", flag="method", choices=tuple(METHODS), common=True, replaces=tuple(OF_METHODS)
+        "affinity", "how maps become masks", flag="method", choices=tuple(METHODS), common=True, replaces=tuple(OF_METHODS)
     )
     changes: dict[str, Any] = field(default_factory=dict)
     maps: str = option("advcam", "which maps become masks", flag="maps", choices=MAPS)
@@ -177,6 +200,11 @@ class RefineConfig(Config):
         """Returns the same config with another precision if the method trains a network."""
         asked = isinstance(self.settings(), Learnt)
         return replace(self, changes=self.changes | {"precision": precision}) if asked else self
+
+    def identity(self) -> dict[str, Any]:
+        """Returns everything that changes the masks: what is in the file of the features' weights, not its name."""
+        weights = self.changes.get("features_weights")
+        return self.record() | ({"features_weights": weights_digest(weights)} if weights else {})
 
     @property
     def precision(self) -> str | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advcam.refinement import argmax_mask, dense_crf, pamr, unary_from_labels
 
-from .settings import Crf, Pamr, Threshold
+from .settings import Affinity, Crf, Pamr, Threshold
 
 
 class Instances(NamedTuple):
@@ -62,6 +62,16 @@ def resize(maps: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor,
 def by_threshold(settings: Threshold) -> Refiner:
     """Returns the threshold method: the maps unchanged."""
     return lambda image, maps, ids: Found(resize(maps, (image.height, image.width)), ids, settings.background)
+
+
+def by_affinity(settings: Affinity, walk: Callable[[Image, Tensor], Tensor]) -> Refiner:
+    """Returns the affinity method: a walk of the maps, then PAMR, the CRF or nothing, by the same threshold."""
+    then = {
+        "none": lambda: by_threshold(settings),
+        "pamr": lambda: by_pamr(Pamr(threshold=settings.threshold)),
+        "crf": lambda: by_crf(Crf(threshold=settings.threshold)),
+    }[settings.then]()
+    return lambda image, maps, ids: then(image, walk(image, maps), ids)
 
 
 def by_pamr(settings: Pamr) -> Refiner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from advcam.store import StoredMaps, only_value, save_mask, write_json
 
 from .background import chosen_threshold
 from .learnt import by_irn, by_psa, try_network
-from .settings import RefineConfig, Threshold
-from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
+from .settings import Affinity, RefineConfig, Threshold
+from .similar import seeing, try_features, walked
+from .single import Found, Instances, Refiner, by_affinity, by_crf, by_pamr, by_threshold
 
 
 def preflight(context: Context, config: RefineConfig, start: Start) -> None:
@@ -35,6 +37,8 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
     for item in context.data.items if climb and climb.keep and context.run.done("climb") else ():
         maps_of(context, item, config.maps == "plain")
     try_network(context, config, start)
+    if config.method == "affinity":
+        try_features(config.settings())
 
 
 def run(context: Context, config: RefineConfig) -> list[Skip]:
@@ -73,9 +77,14 @@ def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Ref
     A background threshold that was not given is chosen from the maps of ``source``.
     """
     settings = config.settings()
+    affinity = settings if isinstance(settings, Affinity) else None
+    see = seeing(context, affinity or Affinity())
     if isinstance(settings, Threshold) and settings.threshold is None:
-        settings = replace(settings, threshold=chosen_threshold(context, source)["threshold"])
+        walk = partial(walked, s=affinity) if affinity else None
+        chosen = chosen_threshold(context, config.long_side, source, see, walk)
+        settings = replace(settings, threshold=chosen.get("walked", chosen["threshold"]))
     methods: dict[str, Callable[[], Refiner]] = {
+        "affinity": lambda: by_affinity(settings, lambda image, maps: walked(see(image, maps), maps, settings)),
         "threshold": lambda: by_threshold(settings),
         "pamr": lambda: by_pamr(settings),
         "crf": lambda: by_crf(settings),
