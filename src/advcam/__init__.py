@@ -10,7 +10,7 @@ if process.is_command():
 from advcam.attribution import PRESETS
 from advcam.extractor import AdvCAM, Maps, cam
 from advcam.metrics import sweep
-from advcam.refinement import dense_crf, random_walk
+from advcam.refinement import dense_crf, random_walk, similarity_walk
 from advcam.version import __version__
 
-__all__ = ["PRESETS", "AdvCAM", "Maps", "__version__", "cam", "dense_crf", "random_walk", "sweep"]
+__all__ = ["PRESETS", "AdvCAM", "Maps", "__version__", "cam", "dense_crf", "random_walk", "similarity_walk", "sweep"]

@@ -355,6 +355,19 @@ CALLS = {
         {"maps": MAPS, "features": seeded(4, 9, 8), "radius": 3, "beta": 8, "log2_steps": 3},
         like("maps"),
     ),
+    "similarity_walk": (
+        advcam.similarity_walk,
+        {"maps": MAPS, "features": seeded(4, 9, 8), "temperature": 0.1, "restart": 0.05, "reach": 0.3},
+        like("maps"),
+    ),
+    "on_one_grid": (
+        refinement.on_one_grid, {"levels": [seeded(4, 9, 8), seeded(2, 5, 4)], "size": (9, 8)}, any_number
+    ),
+    "separation": (
+        refinement.separation,
+        {"maps": MAPS, "features": seeded(4, 9, 8), "thresholds": (0.2, 0.5), "balance": 0.5},
+        any_number,
+    ),
     "sweep": (
         advcam.sweep,
         {
@@ -588,6 +601,15 @@ KNOWN = {
         {"beta": 10**400}, {"log2_steps": 10**400}, {"boundary": seeded(1, 9, 8).to("meta")},
         {"maps": MAPS.to(torch.complex64)}, {"radius": 2.5}, {"radius": 10**400},
     ],
+    "similarity_walk": [
+        {"maps": MAPS * math.nan}, {"features": seeded(4, 9, 8) * math.inf}, {"features": seeded(4, 8, 9)},
+        {"temperature": 0}, {"temperature": -1}, {"restart": 0}, {"restart": 2}, {"reach": math.nan}, {"reach": 10**400},
+        {"maps": MAPS.double() * 1e300}, {"features": torch.zeros(4, 9, 8)},
+    ],
+    "on_one_grid": [
+        {"levels": []}, {"levels": None}, {"size": (0, 3)}, {"size": (10**9, 10**9)}, {"levels": [MAPS.to("meta")]},
+    ],
+    "separation": [{"balance": 2}, {"balance": math.nan}, {"thresholds": (0.5, 0.2)}, {"features": MAPS * math.nan}],
     "sweep": [
         {"samples": None}, {"samples": "text"}, {"samples": []}, {"samples": torch.tensor(1)},
         {"samples": [(MAPS, [1, 2], TRUTH[:3])]}, {"samples": [(MAPS, [1, 3], TRUTH)]},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advcam.errors import InputError
 from advcam.expect import expect_list, expect_number, expect_size, expect_tensor
-from advcam.limits import MAX_COMPARED_CELLS
+from advcam.limits import MAX_COMPARED_CELLS, MAX_VALUE
 
 TOLERANCE = 1e-4
 """Residual, relative to the right-hand side, at which the linear system counts as solved."""
@@ -75,6 +75,8 @@ def similarity_walk(
             f"maps of {height} x {width} cells: expected 2 to {MAX_COMPARED_CELLS:,}; each is compared with every other, so"
             " resize the maps and the features to a coarser grid, and the result back"
         )
+    if max(float(values.abs().max()) for values in (maps, features) if values.numel()) > MAX_VALUE:
+        raise InputError(f"maps or features beyond {MAX_VALUE:g}: divide them by their maximum")
     unit = F.normalize(features.float().flatten(1), dim=0)
     if bool((unit - unit[:, :1]).abs().max() < 1e-6):
         raise InputError(
