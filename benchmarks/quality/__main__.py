@@ -87,11 +87,11 @@ def rows(work: Path, network: str, data: str, count: int, ways: dict[str, Way]) 
             yield "seeds", f"| {title} | {len(items)} | {label} | {t} | {seeds} | {gain} | {chosen} | {seconds * t:.2f} |"
             each = " ".join(f"{100 * v:.0f}" for v in score.per_class)
             yield "classes", f"| {title} | {label} | {t} | {each} |"
-            if name == "multiscale" and t == way.settings.steps // 2:
+            if name == "multiscale" and t <= way.settings.steps // 2:
                 for how, mean_iou, noise in masks_of(compared, context, parts[name], t, score.chosen, masks):
                     yield (
                         "masks",
-                        f"| {title} | {name} | {how} | {words(mean_iou)} | {100 * float(noise[0]):.1f} |",
+                        f"| {title} | {label} | {how} | {words(mean_iou)} | {100 * float(noise[0]):.1f} |",
                     )
 
 
