@@ -21,7 +21,7 @@ from advcam.stages.context import Context
 from advcam.stages.refine import similar
 from advcam.stages.refine.background import equal_area, separating
 from advcam.stages.refine.settings import Affinity, Crf, Pamr, Threshold
-from advcam.stages.refine.single import by_crf, by_pamr, by_threshold, resize
+from advcam.stages.refine.single import by_crf, by_pamr, by_threshold
 from advcam.store import digest
 from advcam.studies.cache import Part, Setting, collect
 from advcam.studies.climbs import Climber, scored
@@ -139,23 +139,23 @@ class Compared:
         self.see = similar.seeing(context, Affinity())
         self.items = items
 
-    def of(self, parts: Sequence[Part], t: int) -> Iterator[tuple[Tensor, similar.Seen | None]]:
-        """Yields the maps of every image after t steps, and what their cells are compared by."""
+    def of(self, parts: Sequence[Part], t: int) -> Iterator[tuple[Item, Tensor, Tensor | None]]:
+        """Yields every image, its maps after t steps, and what their cells are compared by."""
         for item, part in zip(self.items, parts, strict=True):
             maps = torch.from_numpy(part[f"maps{t}"]).float()
-            yield maps, self.see(item.read(), maps)
+            yield item, maps, self.see(item.read(), maps)
 
     def threshold(self, parts: Sequence[Part], t: int) -> float:
         """Returns the background threshold chosen without ground truth."""
-        found = [separating(similar.on_grid(maps, seen), seen.features) for maps, seen in self.of(parts, t) if seen is not None]
-        return round(statistics.median(best for each in found for best in each), 2)
+        found = [separating(similar.on_grid(maps, seen), seen) for _, maps, seen in self.of(parts, t) if seen is not None]
+        return round(statistics.fmean(best for each in found for best in each), 2)
 
-    def walked(self, parts: Sequence[Part], t: int, threshold: float) -> tuple[list[Tensor], float]:
+    def spread(self, parts: Sequence[Part], t: int, threshold: float, then: str) -> tuple[list[Tensor], float]:
         """Returns the maps of every image after the walk, and the threshold of them that corresponds to one before it."""
-        before, after = [], []
-        for maps, seen in self.of(parts, t):
-            after.append(similar.walked(seen, maps, Affinity()))
-            before.append(resize(maps, after[-1].shape[1:]))
+        before, after, settings = [], [], Affinity(then=then)
+        for item, maps, seen in self.of(parts, t):
+            after.append(similar.spread(item.read(), maps, seen, settings))
+            before.append(maps if seen is None else similar.on_grid(maps, seen))
         return after, equal_area([maps.amax(0) for maps in before], [maps.amax(0) for maps in after], threshold)
 
 
@@ -166,15 +166,18 @@ def masks_of(
     classes, items = context.data.classes, compared.items
     outputs, weights = len(classes) + 1, resampled(len(items), RESAMPLES)
     maps = [torch.from_numpy(part[f"maps{t}"]).float() for part in parts]
-    walked, after = compared.walked(parts, t, threshold)
+    walk, after = compared.spread(parts, t, threshold, "none")
+    along, after_pamr = compared.spread(parts, t, threshold, "pamr")
     ways = {
         f"threshold {threshold:.2f}": (maps, by_threshold(Threshold(threshold=threshold))),
         "PAMR": (maps, by_pamr(Pamr(threshold=threshold))),
         "CRF": (maps, by_crf(Crf(threshold=threshold))),
-        f"walk, threshold {after:.2f}": (walked, by_threshold(Threshold(threshold=after))),
-        "walk, PAMR": (walked, by_pamr(Pamr(threshold=after))),
-        "walk, CRF": (walked, by_crf(Crf(threshold=after))),
+        f"walk, threshold {after:.2f}": (walk, by_threshold(Threshold(threshold=after))),
+        f"walk, PAMR, threshold {after_pamr:.2f}": (along, by_threshold(Threshold(threshold=after_pamr))),
+        "walk, CRF": (walk, by_crf(Crf(threshold=after))),
     }
+    if t == 1:  # the plain map: by the default way alone
+        ways = {name: way for name, way in ways.items() if name.startswith("walk, PAMR")}
     for name, (given, refine) in ways.items():
         counts = torch.zeros(len(items), outputs, outputs, dtype=torch.long)
         for row, (item, of_image) in enumerate(zip(items, given, strict=True)):

@@ -124,7 +124,7 @@ def test_a_recipe_like_another(tmp_path):
         ("[classify]\nbackbone = 50\n", "backbone is a word such as resnet50; got 50"),
         ('[classify]\noptimizer = "adam"\n', "optimizer is one of adamw, sgd; got 'adam'"),
         ("[climb]\nstep = 1\n", "there is no setting 'step'; did you mean steps"),
-        ("[refine]\npower = 1.5\n", "pamr has no setting 'power'"),
+        ("[refine]\npower = 1.5\n", "affinity has no setting 'power'"),
     ],
 )
 def test_recipes_that_cannot_be_used(tmp_path, text, message):

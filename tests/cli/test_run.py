@@ -80,7 +80,7 @@ def test_every_number_says_its_split_and_rule(finished):
         assert "8 images" in entry["split"] or entry["images"] == 8
         assert entry["rule"]
     assert "chosen with the ground truth" in metrics["seed_advcam"]["rule"]
-    assert metrics["masks"]["rule"] == "pamr, background threshold 0.3 as given; image labels given"
+    assert metrics["masks"]["rule"] == "affinity, background threshold 0.3 as given; image labels given"
     assert 0 <= metrics["predictions"]["mean_iou"] <= 1
     assert len((finished / "per-image.csv").read_text().split()) == 9
 
@@ -566,11 +566,11 @@ def test_a_typed_choice_says_what_it_takes_the_place_of(finished, tmp_path, caps
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast"]) == 0
     assert "climb: preset replaces what was given for this run before: steps" in capsys.readouterr().err
-    assert main(["refine", "--run", str(run), "--refine-option", "iterations=4"]) == 0
+    assert main(["refine", "--run", str(run), "--refine-option", "restart=0.1"]) == 0
     assert main(["refine", "--run", str(run), "--redo", "--method", "threshold"]) == 0
-    assert "refine: method replaces what was given for this run before: threshold, iterations" in capsys.readouterr().err
-    assert main(["refine", "--run", str(run), "--redo", "--refine-option", "iterations=4"]) == 2
-    assert "threshold has no setting 'iterations'" in capsys.readouterr().err
+    assert "refine: method replaces what was given for this run before: threshold, restart" in capsys.readouterr().err
+    assert main(["refine", "--run", str(run), "--redo", "--refine-option", "restart=0.1"]) == 2
+    assert "threshold has no setting 'restart'" in capsys.readouterr().err
 
 
 def test_a_recipe_typed_later_replaces_what_was_typed_for_the_run_and_says_so(finished, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 
+from PIL.Image import Image
 from torch import Tensor
 
 from advcam.data import fit_within
@@ -14,22 +15,22 @@ from advcam.stages.maps import MapSource
 from advcam.store import digest, read_json, write_json
 from advcam.store.records import ThresholdRecord
 
-from .similar import See, Seen, on_grid
+from .similar import See, on_grid
 
-SAMPLE = 200
+SAMPLE = 100
 """Most images that the threshold is chosen from."""
 CANDIDATES = [hundredths / 100 for hundredths in range(15, 71)]
 """Below .15 of its maximum a map is mostly background, above .7 it has lost most of the object, on all data measured."""
-BALANCE = 0.5
+BALANCE = 0.6
 """Otsu's 1 favours regions of half the image: on defects it chose half of the threshold that is best."""
 FALLBACK = 0.3
 """Where no image separates into two."""
 
 RULE = (
-    "chosen without ground truth: the median over maps of the threshold, of .15 to .70, at which the network's features inside"
-    " and outside differ most ((a (1 - a))^.5 times the squared distance of their means, a the share inside)"
+    "chosen without ground truth: the mean over maps of the threshold, of .15 to .70, at which features and colours inside"
+    " and outside differ most ((a (1 - a))^.6 times the squared distance of their means, a the share inside)"
 )
-AFTER = "; after the walk the threshold that leaves as many cells to the background"
+AFTER = "; after the walk (and PAMR) the threshold that leaves as much of the image to the background"
 """How it is chosen; goes into metrics.json."""
 
 
@@ -38,7 +39,7 @@ def chosen_threshold(
     long_side: int,
     source: MapSource,
     see: See,
-    walk: Callable[[Seen | None, Tensor], Tensor] | None,
+    refined: Callable[[Image, Tensor, Tensor | None], Tensor] | None,
 ) -> ThresholdRecord:
     """Returns the run's background threshold, and what it was chosen from; kept in ``threshold.json`` of the step.
 
@@ -49,7 +50,7 @@ def chosen_threshold(
         long_side: larger images are looked at in this size.
         source: of the maps.
         see: what the cells of an image are compared by.
-        walk: the walk of maps that the threshold is for; None where there is none.
+        refined: makes of image, maps and what was seen the maps that the threshold is for; None where they are the same.
     """
     path = context.run.folder("refine") / "threshold.json"
     if path.is_file():
@@ -60,15 +61,16 @@ def chosen_threshold(
     before, after = list[Tensor](), list[Tensor]()
     for item, stored in context.reporter.track(source(sample), len(sample), "threshold"):
         maps = stored.maps.to(context.runtime.torch_device())
-        seen = see(fit_within(item.read(), long_side), maps)
+        image = fit_within(item.read(), long_side)
+        seen = see(image, maps)
         cells = maps if seen is None else on_grid(maps, seen)
-        best += [] if seen is None else separating(cells, seen.features)
+        best += [] if seen is None else separating(cells, seen)
         before.append(cells.amax(0).flatten().cpu())
-        if walk is not None:
-            after.append(walk(seen, maps).amax(0).flatten().cpu())
-    threshold = round(statistics.median(best), 2) if best else FALLBACK
+        if refined is not None:
+            after.append(refined(image, maps, seen).amax(0).flatten().cpu())
+    threshold = round(statistics.fmean(best), 2) if best else FALLBACK
     found = ThresholdRecord(threshold=threshold, maps=len(best), rule=RULE)
-    if walk is not None:
+    if refined is not None:
         found["walked"], found["rule"] = equal_area(before, after, threshold), RULE + AFTER
     write_json(path, found)
     context.reporter.say(f"refine: background threshold {found.get('walked', threshold):.2f}, {found['rule']}")
@@ -82,7 +84,7 @@ def separating(maps: Tensor, features: Tensor) -> list[float]:
 
 
 def equal_area(before: list[Tensor], after: list[Tensor], threshold: float) -> float:
-    """Returns the threshold that the same share of cells exceeds after the walk, averaged over images."""
+    """Returns the threshold that the same share of cells exceeds after refining, averaged over images."""
     inside = statistics.fmean(float((values > threshold).float().mean()) for values in before)
     shares = [statistics.fmean(float((values > t / 100).float().mean()) for values in after) for t in range(1, 100)]
     return min(range(1, 100), key=lambda t: abs(shares[t - 1] - inside)) / 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,26 +17,18 @@ from advcam.models.levels import Levels, find_levels
 from advcam.refinement import on_one_grid, similarity_walk
 from advcam.stages.context import Context, classifier_record, network_input, trained_classifier
 
-from .settings import Affinity
-from .single import pixels, resize
+from .settings import Affinity, Crf, Pamr
+from .single import Refiner, along_edges, by_crf, by_threshold, pixels, resize
 
 CELLS = 2400
 """Cells that are compared with one another: 40 x 60. With 4,800 masks are as good, with 1,200 by half a point worse."""
-COLOURS = 0.125
-"""Weight of the colours beside the features: 0.25 of each of two levels."""
+COLOURS = 0.25
+"""Weight of the colours beside the features."""
 NATIVE = 32
 """Output stride of the features' network: without dilation its last two grids before the coarsest are at strides 16 and 8."""
 
-
-class Seen(NamedTuple):
-    """An image on a grid of at most :data:`CELLS` cells: features of a network, and colours, as ``on_one_grid`` makes them."""
-
-    features: Float[Tensor, "d y x"]
-    colours: Float[Tensor, "3 y x"]
-
-
-See = Callable[[Image, Float[Tensor, "k h w"]], Seen | None]
-"""A function from an image and its maps to what their cells are compared by; None for an image of one colour."""
+See = Callable[[Image, Float[Tensor, "k h w"]], Float[Tensor, "d y x"] | None]
+"""A function from image and maps to features and colours on a grid; None for an image of one colour."""
 
 
 def seeing(context: Context, settings: Affinity) -> See:
@@ -54,7 +45,7 @@ def seeing(context: Context, settings: Affinity) -> See:
 
     found: list[Levels] = []
 
-    def see(image: Image, maps: Tensor) -> Seen | None:
+    def see(image: Image, maps: Tensor) -> Tensor | None:
         colours = pixels(image, maps).float()
         if bool((colours.amax((1, 2)) == colours.amin((1, 2))).all()):
             return None  # in an image of one colour features tell the border from the rest, and nothing else
@@ -63,24 +54,37 @@ def seeing(context: Context, settings: Affinity) -> See:
         if not found:
             found.append(find_levels(model, given))
         levels = [level[0] for level in found[0](given)]
-        return Seen(on_one_grid(levels, _grid(maps)), on_one_grid([colours], _grid(maps)))
+        return torch.cat([on_one_grid(levels, _grid(maps)), COLOURS**0.5 * on_one_grid([colours], _grid(maps))])
 
     return see
 
 
-def walked(seen: Seen | None, maps: Float[Tensor, "k h w"], s: Affinity) -> Float[Tensor, "k y x"]:
+def spread(
+    image: Image, maps: Float[Tensor, "k h w"], seen: Float[Tensor, "d y x"] | None, s: Affinity
+) -> Float[Tensor, "k y x"]:
+    """Returns the maps after the walk and, where it follows, PAMR."""
+    walk = walked(seen, maps, s)
+    return along_edges(image, walk, Pamr().iterations) if s.then == "pamr" else walk
+
+
+def by_affinity(s: Affinity, see: See) -> Refiner:
+    """Returns the affinity method: a walk of the maps, then PAMR, the CRF or nothing."""
+    last = by_crf(Crf(threshold=s.threshold)) if s.then == "crf" else by_threshold(s)
+    return lambda image, maps, ids: last(image, spread(image, maps, see(image, maps), s), ids)
+
+
+def walked(seen: Float[Tensor, "d y x"] | None, maps: Float[Tensor, "k h w"], s: Affinity) -> Float[Tensor, "k y x"]:
     """Returns the maps after the walk, each divided by its maximum; as they were where there is nothing to compare."""
-    if seen is None or seen.colours[0].numel() == 1 or s.restart == 1:
+    if seen is None or seen[0].numel() == 1 or s.restart == 1:
         return maps
-    compared = torch.cat([seen.features, seen.colours * COLOURS**0.5])
-    spread = similarity_walk(on_grid(maps, seen), compared, s.temperature, s.restart, s.reach)
-    peak = spread.amax((1, 2), keepdim=True)
-    return torch.where(peak > 0, spread / peak.clamp_min(1e-12), 0)
+    walk = similarity_walk(on_grid(maps, seen), seen, s.temperature, s.restart, s.reach)
+    peak = walk.amax((1, 2), keepdim=True)
+    return torch.where(peak > 0, walk / peak.clamp_min(1e-12), 0)
 
 
-def on_grid(maps: Float[Tensor, "k h w"], seen: Seen) -> Float[Tensor, "k y x"]:
+def on_grid(maps: Float[Tensor, "k h w"], seen: Float[Tensor, "d y x"]) -> Float[Tensor, "k y x"]:
     """Returns the maps on the grid of what was seen."""
-    return resize(maps, (seen.colours.shape[1], seen.colours.shape[2]))
+    return resize(maps, (seen.shape[1], seen.shape[2]))
 
 
 def try_features(settings: Affinity) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advcam.refinement import argmax_mask, dense_crf, pamr, unary_from_labels
 
-from .settings import Affinity, Crf, Pamr, Threshold
+from .settings import Crf, Pamr, Threshold
 
 
 class Instances(NamedTuple):
@@ -64,24 +64,16 @@ def by_threshold(settings: Threshold) -> Refiner:
     return lambda image, maps, ids: Found(resize(maps, (image.height, image.width)), ids, settings.background)
 
 
-def by_affinity(settings: Affinity, walk: Callable[[Image, Tensor], Tensor]) -> Refiner:
-    """Returns the affinity method: a walk of the maps, then PAMR, the CRF or nothing, by the same threshold."""
-    then = {
-        "none": lambda: by_threshold(settings),
-        "pamr": lambda: by_pamr(Pamr(threshold=settings.threshold)),
-        "crf": lambda: by_crf(Crf(threshold=settings.threshold)),
-    }[settings.then]()
-    return lambda image, maps, ids: then(image, walk(image, maps), ids)
+def along_edges(image: Image, maps: Float[Tensor, "k h w"], iterations: int) -> Float[Tensor, "k y x"]:
+    """Returns the maps at the image's size, refined to its edges by PAMR."""
+    full = resize(maps, (image.height, image.width))
+    refined: Tensor = pamr(pixels(image, maps)[None].float(), full[None], iterations)[0]
+    return refined
 
 
 def by_pamr(settings: Pamr) -> Refiner:
     """Returns PAMR: refines the maps to the image's edges."""
-
-    def refine(image: Image, maps: Tensor, ids: tuple[int, ...]) -> Found:
-        full = resize(maps, (image.height, image.width))
-        return Found(pamr(pixels(image, maps)[None].float(), full[None], settings.iterations)[0], ids, settings.background)
-
-    return refine
+    return lambda image, maps, ids: Found(along_edges(image, maps, settings.iterations), ids, settings.background)
 
 
 def by_crf(settings: Crf) -> Refiner:

@@ -21,8 +21,8 @@ from advcam.store import StoredMaps, only_value, save_mask, write_json
 from .background import chosen_threshold
 from .learnt import by_irn, by_psa, try_network
 from .settings import Affinity, RefineConfig, Threshold
-from .similar import seeing, try_features, walked
-from .single import Found, Instances, Refiner, by_affinity, by_crf, by_pamr, by_threshold
+from .similar import by_affinity, seeing, spread, try_features
+from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
 
 
 def preflight(context: Context, config: RefineConfig, start: Start) -> None:
@@ -80,11 +80,11 @@ def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Ref
     affinity = settings if isinstance(settings, Affinity) else None
     see = seeing(context, affinity or Affinity())
     if isinstance(settings, Threshold) and settings.threshold is None:
-        walk = partial(walked, s=affinity) if affinity else None
-        chosen = chosen_threshold(context, config.long_side, source, see, walk)
+        refined = partial(spread, s=affinity) if affinity else None
+        chosen = chosen_threshold(context, config.long_side, source, see, refined)
         settings = replace(settings, threshold=chosen.get("walked", chosen["threshold"]))
     methods: dict[str, Callable[[], Refiner]] = {
-        "affinity": lambda: by_affinity(settings, lambda image, maps: walked(see(image, maps), maps, settings)),
+        "affinity": lambda: by_affinity(settings, see),
         "threshold": lambda: by_threshold(settings),
         "pamr": lambda: by_pamr(settings),
         "crf": lambda: by_crf(settings),
