@@ -19,7 +19,7 @@ from advcam.metrics import THRESHOLDS, confusion, interval, resampled, resampled
 from advcam.refinement import argmax_mask
 from advcam.stages.context import Context
 from advcam.stages.refine import similar
-from advcam.stages.refine.background import equal_area, separating
+from advcam.stages.refine.background import areas, equal_area, separating
 from advcam.stages.refine.settings import Affinity, Crf, Pamr, Threshold
 from advcam.stages.refine.single import by_crf, by_pamr, by_threshold
 from advcam.store import digest
@@ -156,7 +156,7 @@ class Compared:
         for item, maps, seen in self.of(parts, t):
             after.append(similar.spread(item.read(), maps, seen, settings))
             before.append(maps if seen is None else similar.on_grid(maps, seen))
-        return after, equal_area([maps.amax(0) for maps in before], [maps.amax(0) for maps in after], threshold)
+        return after, equal_area([areas(maps) for maps in before], [areas(maps) for maps in after], threshold)
 
 
 def masks_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -65,9 +66,9 @@ def chosen_threshold(
         seen = see(image, maps)
         cells = maps if seen is None else on_grid(maps, seen)
         best += [] if seen is None else separating(cells, seen)
-        before.append(cells.amax(0).flatten().cpu())
+        before.append(areas(cells))
         if refined is not None:
-            after.append(refined(image, maps, seen).amax(0).flatten().cpu())
+            after.append(areas(refined(image, maps, seen)))
     threshold = round(statistics.fmean(best), 2) if best else FALLBACK
     found = ThresholdRecord(threshold=threshold, maps=len(best), rule=RULE)
     if refined is not None:
@@ -83,8 +84,14 @@ def separating(maps: Tensor, features: Tensor) -> list[float]:
     return [CANDIDATES[int(row.argmax())] for row in found if float(row.max()) > 0]
 
 
+def areas(maps: Tensor) -> Tensor:
+    """Returns the share of the image where the strongest of maps [k, h, w] exceeds each of .01, .02, ... .99."""
+    strongest = maps.amax(0).flatten().sort().values
+    at = torch.arange(1, 100, device=maps.device) / 100
+    return 1 - torch.searchsorted(strongest, at.to(strongest.dtype), right=True).cpu() / len(strongest)
+
+
 def equal_area(before: list[Tensor], after: list[Tensor], threshold: float) -> float:
-    """Returns the threshold that the same share of cells exceeds after refining, averaged over images."""
-    inside = statistics.fmean(float((values > threshold).float().mean()) for values in before)
-    shares = [statistics.fmean(float((values > t / 100).float().mean()) for values in after) for t in range(1, 100)]
-    return min(range(1, 100), key=lambda t: abs(shares[t - 1] - inside)) / 100
+    """Returns the threshold that the same share of the images exceeds after refining, given their :func:`areas`."""
+    inside = torch.stack(before).mean(0)[round(threshold * 100) - 1]
+    return (int((torch.stack(after).mean(0) - inside).abs().argmin()) + 1) / 100
