@@ -69,5 +69,7 @@ def test_a_layer_changed_in_place_afterwards_is_not_taken():
 
 def test_a_network_without_a_grid_says_what_to_do():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
-    with pytest.raises(NetworkError, match=r"no features to compare: give another network, such as --refine-option"):
+    with pytest.raises(
+        NetworkError, match=r"no features to compare: give another network .--method affinity .*--threshold 0.3"
+    ):
         find_levels(model, torch.rand(1, 3, 64, 64))
