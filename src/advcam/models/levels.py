@@ -107,8 +107,8 @@ def _places(model: nn.Module, image: Tensor) -> tuple[Place, ...]:
     if not by_grid:
         raise NetworkError(
             f"{type(model).__name__} has no layer whose activation lies on a grid and on every path from image to output, so it"
-            " has no features to compare: give another network (--method affinity --refine-option features=resnet50) or, where it"
-            " is only needed to choose a threshold, the threshold (--threshold 0.3)"
+            " has no features to compare: give another network (--method affinity --refine-option features=resnet50) or, where"
+            " they are only needed to choose a threshold, the threshold (--threshold 0.3)"
         )
     coarsest_first = [by_grid[grid] for grid in sorted(by_grid)]
     return tuple(coarsest_first[1 : 1 + MOST_LEVELS] or coarsest_first)
