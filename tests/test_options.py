@@ -26,6 +26,8 @@ OTHER = {
     "output_stride": (8, 32),
     "network": ("unet", "fpn"),
     "encoder": ("resnet18", "resnet34"),
+    "features": ("resnet18", "resnet34"),
+    "features_weights": ("/a.pt", "/b.pt"),
     "start": {"segment": ("backbone", "classifier"), "semi": ("classifier", "segment")},
     "loss": ("bootstrapped", "symmetric"),
     "backbone": ("resnet18", "resnet34"),

@@ -263,7 +263,7 @@ def test_features_of_another_network(run, tmp_path, capsys):
         ("features=resnet81",): "timm has no network 'resnet81'",
         ("features=resnet18", "features_weights=nowhere.pt"): "nowhere.pt: there is no such file of weights",
         ("features=mobilenetv2_050", f"features_weights={tmp_path / 'renamed.safetensors'}"): "lacks",
-        ("features_weights=nowhere.pt",): "give both",
+        ("features_weights=nowhere.pt",): "give features=NAME too",
         ("then=psa",): "psa",
         ("temperature=0",): "temperature",
     }.items():

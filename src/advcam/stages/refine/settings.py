@@ -70,11 +70,6 @@ class Affinity(Threshold):
     )  # fmt: skip
     features_weights: str | None = option(None, "file of that network's weights; none: timm's pretrained ones", file=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.features_weights and not self.features:
-            raise SettingsError("affinity: features_weights are those of the network that features names; give both")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt(Training):

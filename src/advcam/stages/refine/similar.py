@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from advcam.data import NetworkInput
+from advcam.errors import SettingsError
 from advcam.models.classifiers import Backbone, PretrainedClassifier, feature_network
 from advcam.models.levels import Levels, find_levels
 from advcam.refinement import on_one_grid, similarity_walk
@@ -91,9 +92,11 @@ def try_features(settings: Affinity) -> None:
     """Builds the network that the features are taken of, if it is not the run's classifier, so that errors show early.
 
     Raises:
-        SettingsError: timm has no such network.
+        SettingsError: timm has no such network, or weights are given of none.
         NetworkError: it cannot be loaded, or has no features on a grid.
     """
+    if settings.features_weights and settings.features is None:
+        raise SettingsError("features_weights is the file of a network's weights: give features=NAME too (the timm network)")
     if settings.features is not None:
         made = _named(settings.features, settings.features_weights)
         find_levels(made.model, torch.rand(1, 3, *(made.size or (128, 128))))
