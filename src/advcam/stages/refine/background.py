@@ -80,7 +80,7 @@ def chosen_threshold(
 
 def separating(maps: Tensor, features: Tensor) -> list[float]:
     """Returns the threshold that separates the features best, for each map [k, h, w] where any does."""
-    found = separation(maps, features, CANDIDATES, BALANCE)
+    found = separation(maps.cpu(), features.cpu(), CANDIDATES, BALANCE)  # in float64, which MPS lacks
     return [CANDIDATES[int(row.argmax())] for row in found if float(row.max()) > 0]
 
 
