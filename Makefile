@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: reference help install demo test test-all attack check format bench bench-attribution bench-quality bench-refinement bench-segmentation docs clean
+.PHONY: reference help install demo test test-all attack check format bench bench-attribution bench-quality bench-refinement bench-chain results docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -27,16 +27,20 @@ test-all: $(STAMP)  ## all tests, with the demo and the photographs
 attack: $(STAMP)  ## the attacks at length: 500 kills, 2,586 edits of records, some 270,000 spoilt files and calls
 	ATTACK_KILLS=500 ATTACK_EDITS=300 ATTACK_EXAMPLES=4000 $(BIN)/pytest tests/attack
 
-check: $(STAMP)  ## format, lint, types, import contracts, docstrings, docs/options.md
+check: $(STAMP)  ## format, lint, types, import contracts, docstrings, docs/options.md, docs/reference
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/docstrings.py
 	$(BIN)/python tools/reference.py --check
+	$(BIN)/python tools/python_reference.py --check
+	$(BIN)/python tools/help.py --check
 
-reference: $(STAMP)  ## docs/options.md, every option of every command
+reference: $(STAMP)  ## docs/options.md and docs/reference/, every option and every public Python name
 	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/python_reference.py
+	$(BIN)/python tools/help.py
 
 format: $(STAMP)  ## put the code into form
 	$(BIN)/ruff format .
@@ -51,14 +55,17 @@ bench-attribution: $(STAMP)  ## maps and climbs beside other libraries, 20 minut
 bench-refinement: $(STAMP)  ## CRF, walk, and every way to masks, behind `make bench`; benchmarks/refinement.md records it
 	benchmarks/refinement.sh
 
-bench-segmentation: $(STAMP)  ## networks from masks and from few masks, behind `make bench`; benchmarks/segmentation.md records it
-	benchmarks/segmentation.sh photographs
+bench-chain: $(STAMP)  ## masks by every way and networks on photographs, two hours; `make results` records it
+	benchmarks/chain.sh photos
 
 bench-quality: $(STAMP)  ## maps of 2 networks on 5 data sets of ../shared, hours; benchmarks/quality.md records it
 	$(BIN)/python -m benchmarks.quality
 
-docs: $(STAMP)  ## the reference of the Python names, as pages in site/
-	$(BIN)/pdoc --docformat google --output-directory site advcam
+results: $(STAMP)  ## benchmarks/README.md and the README's table, from what the benchmarks kept
+	$(BIN)/python -m benchmarks.results
+
+docs: $(STAMP)  ## the documentation, as pages in site/
+	$(BIN)/zensical build --clean
 
 clean:  ## remove .venv and what tests leave
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,6 +1,6 @@
 """Every way from maps to masks on one run, plain maps and AdvCAMs side by side; benchmarks/refinement.md records it.
 
-    .venv/bin/python benchmarks/refinement.py RUN MASKS --work DIR [--only irn,psa] [--maps advcam]
+    .venv/bin/python -m benchmarks.refinement RUN MASKS --data NAME --work DIR [--only irn,psa] [--maps advcam]
         [--first N] [--set irn.threshold=0.2]
 
 RUN is a run with maps and a list for scoring. IRN and PSA learn from all its training images; only the images for
@@ -15,6 +15,7 @@ import ast
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 
 import advcam.models  # noqa: F401  (the torchvision mend)
 from advcam.data import IGNORE
-from advcam.metrics import confusion, mean_iou, noise, sweep_counts
+from advcam.metrics import SweepCounts, confusion, mean_iou, noise, sweep_counts
 from advcam.pipeline import reopen
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
@@ -33,6 +34,8 @@ from advcam.stages.context import Context
 from advcam.stages.maps import map_source
 from advcam.stages.table import open_run
 from advcam.store import RunFolder, load_maps, load_mask, read_json, write_json
+
+from .results import Measured, keep, keep_masks
 
 
 def working_copy(run: Path, folder: Path) -> RunFolder:
@@ -48,37 +51,45 @@ def working_copy(run: Path, folder: Path) -> RunFolder:
     return open_run(folder)
 
 
-def measure(context: Context, config: refine.RefineConfig, items: list[Any], masks: Path) -> dict[str, float]:
-    """MIoU and noise of one method at its own threshold and at the best one, with the time it took."""
+def measure(context: Context, config: refine.RefineConfig, items: list[Any], masks: Path, what: Measured) -> dict[str, float]:
+    """MIoU and noise of one method at its own threshold and at the best one, with the time it took; keeps the counts."""
     positions = context.data.classes.positions(others=0)
     outputs, start = len(context.data.classes) + 1, time.monotonic()
     refiner = refine.refiner_of(context, config, map_source(context, config.maps == "plain"))
     kept = context.run.root / "learning.json"
     if not kept.is_file():
         write_json(kept, time.monotonic() - start)
-    learnt, made, best = read_json(kept, float), torch.zeros(outputs, outputs, dtype=torch.long), None
+    learnt, made = read_json(kept, float), torch.zeros(len(items), outputs, outputs, dtype=torch.long)
+    swept: list[SweepCounts] = []
     seconds = 0.0
-    for item in items:
+    for row, item in enumerate(items):
         truth = torch.from_numpy(positions[load_mask(masks / f"{item.id}.png")])
         stored = load_maps(context.run.maps(item.id, plain=config.maps == "plain"))
         start = time.monotonic()
         ids, found = refine.refine(context, config, refiner, item, stored)
         seconds += time.monotonic() - start
         ids = np.where(ids == IGNORE, 0, ids)  # left open counts as background
-        made += confusion(torch.from_numpy(positions[ids]), truth, outputs)
+        made[row] = confusion(torch.from_numpy(positions[ids]), truth, outputs)
         if found and found.threshold >= 0:
             maps = F.interpolate(found.maps[:, None], size=item.size, mode="bilinear", align_corners=False)[:, 0]
-            counts = sweep_counts(maps, [int(positions[c]) for c in found.ids], truth, outputs)
-            best = counts if best is None else best + counts
+            swept.append(sweep_counts(maps, [int(positions[c]) for c in found.ids], truth, outputs))
+    names = [item.id for item in items]
+    keep_masks(replace(what, seconds=seconds / len(items)), names, made)
+    total = made.sum(0)
     result = {
-        "miou": 100 * float(mean_iou(made)),
-        "noise": 100 * float(noise(made)),
+        "miou": 100 * float(mean_iou(total)),
+        "noise": 100 * float(noise(total)),
         "learn": learnt,
         "each": seconds / len(items),
     }
-    if best is not None:
-        swept = best.result()
-        result |= {"best": 100 * float(swept.mean_iou[swept.best]), "at": swept.thresholds[swept.best]}
+    if swept:
+        best = sum(swept[1:], start=swept[0]).result()
+        result |= {"best": 100 * float(best.mean_iou[best.best]), "at": best.thresholds[best.best]}
+    if config.method == "threshold" and len(swept) == len(items):  # the maps as they are: the seed
+        counts = torch.stack([each.counts for each in swept])
+        rule = "best, chosen with the ground truth scored"
+        seed = replace(what, stage="seed", way="", rule=rule)
+        keep(seed, names, counts.diagonal(dim1=2, dim2=3), counts.sum(2), made.sum(2))
     return result
 
 
@@ -88,6 +99,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("masks", type=Path)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", required=True, help="name of the data set in the page of results")
     parser.add_argument("--only", default=",".join(refine.METHODS))
     parser.add_argument("--maps", default="plain,advcam")
     parser.add_argument("--first", type=int, help="so many of the images for scoring, shuffled by seed 1")
@@ -108,7 +120,11 @@ def main() -> None:
             if args.first:
                 random.Random(1).shuffle(items)
                 items = items[: args.first]
-            found = measure(opened, config, items, args.masks)
+            maps_name = {"advcam": "multiscale"}.get(maps, maps)
+            what = Measured(
+                args.data, "mobilenet", "masks", maps_name, method, "all for scoring", "chosen without ground truth"
+            )
+            found = measure(opened, config, items, args.masks, what)
             best = f"{found['best']:.1f}, {found['at']:.2f}" if "best" in found else ""
             row = f"{found['miou']:.1f} ({found['noise']:.1f}) | {best} | {found['learn']:.0f} | {found['each']:.3f}"
             print(f"| {method} | {maps} | {row} |", flush=True)

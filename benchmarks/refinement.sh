@@ -25,7 +25,7 @@ $advcam climb --run "$work/scenes-run" --preset default --steps 12 --step-size 0
 # The classifier is from scratch and knows nothing but its classes, so its backbone learns too.
 irn=(frozen=False lr=0.004 epochs=12 pair_radius=6 log2_steps=4 threshold=0.3 crop=128 scales=1,1)
 psa=(frozen=False lr=0.004 epochs=12 crop=128 scales=1,1)
-ways() { $python benchmarks/refinement.py "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "$@"; }
+ways() { $python -m benchmarks.refinement "$work/scenes-run" "$scenes/masks" --work "$work/scenes-ways" "$@"; }
 ways --only threshold,pamr,crf --maps advcam  # at .3, near the best of the seed; so is .18 of the plain one
 ways --only threshold,pamr,crf --maps plain --set threshold.threshold=0.18 --set pamr.threshold=0.18 --set crf.threshold=0.18
 ways --only psa --maps plain "${psa[@]/#/--set=psa.}" --set psa.log2_steps=3 --set psa.alpha=8.0
@@ -34,7 +34,7 @@ ways --only irn "${irn[@]/#/--set=irn.}"
 $advcam refine --run "$work/scenes-run" --redo --method irn --refine-option instances=True "${irn[@]/#/--refine-option=}"
 $advcam evaluate --run "$work/scenes-run" --masks "$scenes/masks" --instances "$scenes/instances"
 
-$python benchmarks/refinement.py "$run" "$photos/masks" --work "$work/photographs-ways" \
+$python -m benchmarks.refinement "$run" "$photos/masks" --work "$work/photographs-ways" \
   --set irn.crop=256 --set psa.crop=256 --set threshold.threshold=0.1 --set pamr.threshold=0.1 --set crf.threshold=0.1
-$python benchmarks/refinement.py "$run" "$photos/masks" --work "$work/photographs-narrow" --only psa --maps plain \
+$python -m benchmarks.refinement "$run" "$photos/masks" --work "$work/photographs-narrow" --only psa --maps plain \
   --set psa.crop=256 --set psa.foreground=8.0 --set psa.background=64.0 --set psa.alpha=200.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, replace
+from dataclasses import MISSING
 from pathlib import Path
 
 from advcam.commands import COMMANDS
@@ -53,7 +53,7 @@ def page() -> str:
         parts += [section(f"refine --method {method}", made.options()) for method, made in METHODS.items()]
     parts += [section("evaluate", EvaluateConfig.options()), section("study (and all of climb)", own_of(StudyConfig))]
     parts += [section(name, own_of(command.config)) for name, command in COMMANDS.items()]
-    parts.append(section("Device and limits, on the commands that have something to limit", of_any_machine()))
+    parts.append(section("Device and limits, on the commands that have something to limit", Runtime.options()))
     return "\n".join(parts)
 
 
@@ -61,11 +61,6 @@ def own_of(config: type[Config]) -> dict[str, Option]:
     """The options of a config, without those of a climb where it has them all."""
     climb = PresetConfig.options() if issubclass(config, PresetConfig) else {}
     return {name: about for name, about in config.options().items() if name not in climb}
-
-
-def of_any_machine() -> dict[str, Option]:
-    """Device and limits, without a default that depends on the machine."""
-    return {name: replace(about, default=None) if name == "workers" else about for name, about in Runtime.options().items()}
 
 
 def section(title: str, options: Mapping[str, Option]) -> str:

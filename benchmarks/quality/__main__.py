@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from advcam import pipeline
+from advcam import PRESETS, pipeline
 from advcam.metrics import resampled
 from advcam.models.own import allow
 from advcam.progress import Reporter
@@ -24,17 +25,23 @@ from advcam.stages.classify import ClassifyConfig
 from advcam.stages.context import Context
 from advcam.store import read_json
 
-from . import hybrid
+from ..results import Measured, keep, keep_masks
+from . import hybrid, objectives
 from .data import DATA, NETWORKS, classifier
-from .measure import RESAMPLES, Compared, Score, Way, chosen_items, climb_all, masks_of, words
+from .measure import RESAMPLES, Compared, Score, Way, chosen_items, climb_all, counts_of, masks_of, of_masks, words
 
 WAYS = {
-    "published": Way("official", {"scales": (1.0,), "mirror": False}, (1, 27)),
     "default": Way("default", {}, (1, 8)),
     "fast": Way("fast", {}, (1, 4)),
     "multiscale": Way("multiscale", {}, (1, 4, 8)),
+    "published-one-scale": Way("official", {"mirror": False, "step_size": 0.034, "scales": (1.0,)}, (1, 27)),
+    "published": Way("official", {"mirror": False, "step_size": 0.034}, (1, 27)),
 }
-"""Preset by preset, without mirror images; ``published`` is preset official at one scale."""
+"""Preset by preset, without mirror images. ``published`` is preset official with its four scales. The published step, .08 of
+ImageNet-normalised pixels, is 1.7 % of their range: .034 of these networks' [-1, 1]."""
+
+WORK = Path("runs/quality")
+SCORED = "the last of the images for scoring, by the hash of their names"
 
 HEAD = (
     "| network, data | images | maps | steps | mIoU, best threshold | noise | less the plain map | threshold without truth:"
@@ -57,7 +64,10 @@ def trained(work: Path, network: str, data: str) -> Context:
         allow(code)
         config = ClassifyConfig(classifier=code, mean=hybrid.MEAN, std=hybrid.MEAN)
     else:
-        config = classifier(network, data)
+        name, _, objective = network.partition("-")
+        config = classifier(name, data)
+        if objective:
+            config = objectives.trained(context, config, objective, work / f"{data}-{network}.safetensors")
     pipeline.plan(context, {"classify": config}, {})
     classify.run(context, config)
     return context
@@ -75,10 +85,11 @@ def rows(work: Path, network: str, data: str, count: int, ways: dict[str, Way]) 
     for name, way in ways.items():
         seconds = np.mean([float(part["seconds"]) for part in parts[name]]) / max(way.after)
         for t in way.after:
+            one = way.settings.scales == (1.0,)
+            if t == 1 and one and plain is not None:
+                continue  # the same maps by every way of one scale
             score = Score.of(parts[name], t, weights, compared.threshold(parts[name], t))
-            if t == 1 and way.settings.scales == (1.0,):
-                if plain is not None:
-                    continue  # the same maps by every way of one scale
+            if t == 1 and one:
                 plain = score
             gain = "" if plain is None or score is plain else words(score.mean_iou - plain.mean_iou, sign=True)
             label = f"plain, scales {', '.join(f'{s:g}' for s in way.settings.scales)}" if t == 1 else name
@@ -87,18 +98,28 @@ def rows(work: Path, network: str, data: str, count: int, ways: dict[str, Way]) 
             yield "seeds", f"| {title} | {len(items)} | {label} | {t} | {seeds} | {gain} | {chosen} | {seconds * t:.2f} |"
             each = " ".join(f"{100 * v:.0f}" for v in score.per_class)
             yield "classes", f"| {title} | {label} | {t} | {each} |"
-            if name == "multiscale" and t <= way.settings.steps // 2:
-                for how, mean_iou, noise in masks_of(compared, context, parts[name], t, score.chosen, masks):
-                    yield (
-                        "masks",
-                        f"| {title} | {label} | {how} | {words(mean_iou)} | {100 * float(noise[0]):.1f} |",
-                    )
+            if t not in (1, PRESETS[way.preset]["steps"]):
+                continue
+            maps = "plain" if score is plain else label
+            what = Measured(data, network, "seed", maps, "", SCORED, "best, chosen with the ground truth scored", seconds * t)
+            keep(what, [item.id for item in items], *counts_of(parts[name], t))
+            if name in ("default", "fast") and score is not plain:
+                continue
+            for how, used, counts in masks_of(compared, context, parts[name], t, score.chosen, masks, t == 1 and not one):
+                mean_iou, noise = of_masks(counts, weights)
+                shown = f"{how}, threshold {used:.2f}"
+                yield "masks", f"| {title} | {label} | {shown} | {words(mean_iou)} | {100 * float(noise[0]):.1f} |"
+                keep_masks(
+                    replace(what, stage="masks", way=how, rule=f"{used:.2f}, chosen without ground truth", seconds=None),
+                    [item.id for item in items],
+                    counts,
+                )
 
 
 def main() -> None:
     """Prints the tables, row by row as they are made, and writes them to ``WORK/quality.md``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="folder of runs and of what was measured")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of runs and of what was measured")
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--data", default=",".join(DATA))
     parser.add_argument(

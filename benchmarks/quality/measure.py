@@ -15,7 +15,7 @@ from torch import Tensor
 
 from advcam.attribution import ClimbSettings, settings, strided_size
 from advcam.data import IGNORE, Item
-from advcam.metrics import THRESHOLDS, confusion, interval, resampled, resampled_seeds, sweep_counts
+from advcam.metrics import THRESHOLDS, confusion, interval, resampled_seeds, sweep_counts
 from advcam.refinement import argmax_mask
 from advcam.stages.context import Context
 from advcam.stages.refine import similar
@@ -108,8 +108,7 @@ class Score:
     @classmethod
     def of(cls, parts: Sequence[Part], t: int, weights: Tensor, chosen: float) -> Score:
         """Scores at the threshold that is best for each resample, and at the one chosen without ground truth."""
-        hits, predicted = (torch.from_numpy(np.stack([part[f"{name}{t}"] for part in parts])) for name in ("hits", "predicted"))
-        true = torch.from_numpy(np.stack([part["true"] for part in parts]))
+        hits, predicted, true = counts_of(parts, t)
         mean_iou, noise = resampled_seeds(hits, predicted, true, weights)
         best = mean_iou.nan_to_num(-1).argmax(1, keepdim=True)
         h, p, g = (x.double().sum(0) for x in (hits, predicted, true))
@@ -118,6 +117,19 @@ class Score:
         column = min(range(len(THRESHOLDS)), key=lambda i: abs(THRESHOLDS[i] - chosen))
         thresholds = torch.tensor(THRESHOLDS, dtype=torch.float64)[best[:, 0]]
         return cls(mean_iou.gather(1, best)[:, 0], noise.gather(1, best)[:, 0], thresholds, chosen, mean_iou[:, column], iou)
+
+
+def counts_of(parts: Sequence[Part], t: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels hit and predicted [n, thresholds, l] by the maps after t steps, and true [n, l]."""
+    hits, predicted = (torch.from_numpy(np.stack([part[f"{name}{t}"] for part in parts])) for name in ("hits", "predicted"))
+    return hits, predicted, torch.from_numpy(np.stack([part["true"] for part in parts]))
+
+
+def of_masks(counts: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """MIoU and noise of the sample and of each resample, of confusion matrices [n, l, l]."""
+    hits, predicted, true = counts.diagonal(dim1=1, dim2=2)[:, None], counts.sum(1)[:, None], counts.sum(2)
+    mean_iou, noise = resampled_seeds(hits, predicted, true, weights)
+    return mean_iou[:, 0], noise[:, 0]
 
 
 def words(values: Tensor, sign: bool = False) -> str:
@@ -160,30 +172,28 @@ class Compared:
 
 
 def masks_of(
-    compared: Compared, context: Context, parts: Sequence[Part], t: int, threshold: float, masks: Path
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Masks by every way without training: name, and mIoU and noise of the sample and of each resample."""
+    compared: Compared, context: Context, parts: Sequence[Part], t: int, threshold: float, masks: Path, briefly: bool
+) -> Iterator[tuple[str, float, Tensor]]:
+    """Masks by every way without training: name, background threshold, and the confusion matrix of each image."""
     classes, items = context.data.classes, compared.items
-    outputs, weights = len(classes) + 1, resampled(len(items), RESAMPLES)
+    outputs = len(classes) + 1
     maps = [torch.from_numpy(part[f"maps{t}"]).float() for part in parts]
     walk, after = compared.spread(parts, t, threshold, "none")
     along, after_pamr = compared.spread(parts, t, threshold, "pamr")
     ways = {
-        f"threshold {threshold:.2f}": (maps, by_threshold(Threshold(threshold=threshold))),
-        "PAMR": (maps, by_pamr(Pamr(threshold=threshold))),
-        "CRF": (maps, by_crf(Crf(threshold=threshold))),
-        f"walk, threshold {after:.2f}": (walk, by_threshold(Threshold(threshold=after))),
-        f"walk, PAMR, threshold {after_pamr:.2f}": (along, by_threshold(Threshold(threshold=after_pamr))),
-        "walk, CRF": (walk, by_crf(Crf(threshold=after))),
+        "threshold": (threshold, maps, by_threshold(Threshold(threshold=threshold))),
+        "PAMR": (threshold, maps, by_pamr(Pamr(threshold=threshold))),
+        "CRF": (threshold, maps, by_crf(Crf(threshold=threshold))),
+        "affinity alone": (after, walk, by_threshold(Threshold(threshold=after))),
+        "affinity, PAMR": (after_pamr, along, by_threshold(Threshold(threshold=after_pamr))),
+        "affinity, CRF": (after, walk, by_crf(Crf(threshold=after))),
     }
-    if t == 1:  # the plain map: by the default way alone
-        ways = {name: way for name, way in ways.items() if name.startswith("walk, PAMR")}
-    for name, (given, refine) in ways.items():
+    if briefly:  # by the default way alone
+        ways = {"affinity, PAMR": ways["affinity, PAMR"]}
+    for name, (used, given, refine) in ways.items():
         counts = torch.zeros(len(items), outputs, outputs, dtype=torch.long)
         for row, (item, of_image) in enumerate(zip(items, given, strict=True)):
             found = refine(item.read(), of_image, tuple(k + 1 for k in item.labels))
             ids = argmax_mask(found.maps, found.ids, found.threshold, item.size)
             counts[row] = confusion(ids.long(), truth(masks, item, classes), outputs)
-        hits, predicted, true = counts.diagonal(dim1=1, dim2=2)[:, None], counts.sum(1)[:, None], counts.sum(2)
-        mean_iou, noise = resampled_seeds(hits, predicted, true, weights)
-        yield name, mean_iou[:, 0], noise[:, 0]
+        yield name, used, counts

@@ -3,6 +3,7 @@
 from advcam import process
 
 if process.is_command():
+    process.answer_help()
     process.need_a_folder()
     process.share_cores()  # before torch is loaded
     process.stop_quietly()

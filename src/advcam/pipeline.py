@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -176,12 +176,13 @@ def plan(context: Context, configs: Mapping[str, Config], given: Mapping[str, It
         context.run.plan(step, config.record(), given.get(step, ()))
 
 
-def run_all(context: Context, configs: Mapping[str, Config]) -> Path:
+def run_all(context: Context, configs: Mapping[str, Config], before: Callable[[str], None] = lambda _step: None) -> Path:
     """Runs every step in order that is not done yet, writes the report and returns its path.
 
     Args:
         context: the run.
         configs: config of each step, by name; other steps use their defaults, or are skipped if optional.
+        before: called with the name of each step before it runs.
 
     Raises:
         AdvcamError: a step failed; finished work is kept.
@@ -198,6 +199,7 @@ def run_all(context: Context, configs: Mapping[str, Config]) -> Path:
         for name in left:
             STEPS[name].preflight(context, steps[name], start)
     for name, config in steps.items():
+        before(name)
         STEPS[name].run(context, config)
     for name in steps:
         write_card(context.run, context.data, name)

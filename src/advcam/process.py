@@ -1,4 +1,4 @@
-"""Process-wide settings of the command line: OpenMP's waiting (set before torch loads it), glibc's memory, signals.
+"""Process-wide matters of the command line: help at once, OpenMP's waiting (set before torch loads it), memory, signals.
 
 Imported as a library, advcam changes none of them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ STOPPED = "advcam: stopped; give the same command again to resume"
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 _MOST = 2**31 - 1
+_HELP = Path(__file__).parent / "cli" / "help.json"
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -25,6 +27,20 @@ def is_command() -> bool:
     """Whether this process was started as ``advcam ...`` or ``python -m advcam ...``."""
     module = sys.argv[:1] == ["-m"] and "advcam" in sys.orig_argv
     return module or bool(sys.argv and Path(sys.argv[0]).stem == "advcam")
+
+
+def answer_help() -> None:
+    """Answers ``advcam [VERB] --help`` from a file and exits; loading torch for it would take seconds.
+
+    The file is written by ``make reference``. Without it, or where the words are no verb's, the parser answers.
+    """
+    verb, asked = " ".join(sys.argv[1:-1]), {"-h": "--help"}.get(sys.argv[-1], sys.argv[-1])
+    if asked not in ("--help", "--help-all"):
+        return
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        text = json.loads(_HELP.read_text(encoding="utf-8"))[verb][asked]
+        print(text, end="")
+        sys.exit(0)
 
 
 def share_cores() -> None:

@@ -9,7 +9,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -30,17 +30,10 @@ class Runtime(Config):
     """
 
     device: str = option("auto", "auto (CUDA, then Apple's MPS, then CPU), cpu, cuda or mps", flag="device", common=True)
-    workers: int = field(
-        default_factory=lambda: min(2, usable_cores() - 1),
-        metadata={
-            "option": {
-                "help": "processes that read images while a network trains; as many as cores but one, 2 at most",
-                "flag": "workers",
-                "least": 0,
-                "most": 1024,
-            }
-        },
-    )
+    workers: int | None = option(
+        None, "processes that read images while a network trains; none: as many as cores but one, 2 at most", flag="workers",
+        least=0, most=1024,
+    )  # fmt: skip
     max_pixels: int | None = option(
         None, "most pixels in one forward pass of a climb; bounds memory", flag="max-pixels", least=1
     )
@@ -58,6 +51,11 @@ class Runtime(Config):
             raise SettingsError(
                 f"--device {self.device}: not available here; use {', '.join(d for d, on in there.items() if on)}"
             )
+
+    @property
+    def readers(self) -> int:
+        """The number of processes that read images."""
+        return min(2, usable_cores() - 1) if self.workers is None else self.workers
 
     def torch_device(self) -> torch.device:
         """Returns the torch device."""

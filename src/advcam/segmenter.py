@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,24 +108,30 @@ class Segmenter:
             precision=precision,
         )
 
-    def __call__(self, image: Image.Image) -> np.ndarray[Any, Any]:
+    def __call__(self, image: Image.Image, shown: Sequence[int] | None = None) -> np.ndarray[Any, Any]:
         """Returns the class ids uint8 [H, W] of an image: at each pixel the class with the highest probability.
 
+        Args:
+            image: of any size.
+            shown: positions of the classes that the image is known to show, 0 the first; others are left out. None: not known.
+
         Raises:
             ImageError: not enough memory for the image.
         """
         with _memory_for(image):
-            merged = self._merged(image)
+            merged = self._merged(image, shown)
             return self.mask(self._refined(image, merged) if self.crf else merged, (image.height, image.width))
 
-    def probabilities(self, image: Image.Image) -> Float[Tensor, "l y x"]:
+    def probabilities(self, image: Image.Image, shown: Sequence[int] | None = None) -> Float[Tensor, "l y x"]:
         """Returns the probabilities float32 [L, H, W] of an image, which sum to 1 over labels, on the network's device.
+
+        ``shown`` is as in a call.
 
         Raises:
             ImageError: not enough memory for the image.
         """
         with _memory_for(image):
-            merged = self._merged(image)
+            merged = self._merged(image, shown)
             return self._refined(image, merged) if self.crf else _enlarged(merged, image)
 
     def mask(self, probabilities: Float[Tensor, "l y x"], size: tuple[int, int] | None = None) -> np.ndarray[Any, Any]:
@@ -134,16 +140,20 @@ class Segmenter:
         return ids
 
     @torch.no_grad()
-    def _merged(self, image: Image.Image) -> Float[Tensor, "l h w"]:
-        """Returns the merged probabilities of all views, at the size of the network's input."""
+    def _merged(self, image: Image.Image, known: Sequence[int] | None = None) -> Float[Tensor, "l h w"]:
+        """Returns the merged probabilities of all views, at the size of the network's input, of the known classes alone."""
         shown = image if self.window else fit_within(image, self.long_side)  # small ones are padded, see _whole
         pixels = self.normalise(shown)[None].to(self._device)
         size = (shown.height, shown.width)
         views = [self._probability(view, size) for scale in self.scales for view in self._views(pixels, scale)]
-        if self.merge == "max":
-            highest = torch.stack(views).amax(0)
-            return highest / highest.sum(0)
-        return torch.stack(views).mean(0)
+        if self.merge != "max" and known is None:
+            return torch.stack(views).mean(0)
+        merged = torch.stack(views).amax(0) if self.merge == "max" else torch.stack(views).mean(0)
+        if known is not None:
+            kept = merged.new_zeros(len(merged), 1, 1)
+            kept[[0, *(position + 1 for position in known)]] = 1
+            merged = (merged * kept).clamp_min(torch.finfo(merged.dtype).tiny) * kept
+        return merged / merged.sum(0)
 
     def _refined(self, image: Image.Image, probability: Float[Tensor, "l h w"]) -> Float[Tensor, "l y x"]:
         """Returns the marginals of the dense CRF, with the published settings of DeepLab on VOC."""

@@ -600,3 +600,18 @@ def test_files_of_a_recipe_are_found_from_any_folder(finished, tmp_path, monkeyp
     assert main(["segment", "--run", ".", "--redo", "--quiet"]) == 0
     made = json.loads((run / "run.json").read_text())["steps"]["segment"]["config"]
     assert made["encoder_weights"] == str(tmp_path / "7")
+
+
+def test_help_is_answered_without_loading_torch():
+    code = "import sys; sys.argv = ['advcam', 'run', '--help']; import advcam"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: advcam run ")
+    assert " torch\n" not in done.stderr
+
+
+def test_completion_of_a_shell(capsys):
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert "refine" in script
+    assert "--method" in script

@@ -17,7 +17,7 @@ from advcam.cli import main
 from advcam.commands import Session
 from advcam.commands.predict import PredictConfig, run
 from advcam.data import Normalisation, fit_within, scene
-from advcam.errors import ImageError, NetworkError, RunError, SettingsError
+from advcam.errors import DataError, ImageError, NetworkError, RunError, SettingsError
 from advcam.models.cct import CCT
 from advcam.models.classifiers import Backbone
 from advcam.progress import Reporter
@@ -256,6 +256,31 @@ def test_other_options_are_refused(trained, pictures, tmp_path, capsys):
     assert "give --window or --long-side" in capsys.readouterr().err
     assert main(taken(trained, "--images", pictures, "--out", out, "--scales", "0")) == 2
     assert "scales must be from 0.1 to 10" in capsys.readouterr().err
+
+
+def test_known_image_labels_leave_out_other_classes(trained, pictures, tmp_path):
+    """Of the classes that an image shows the likeliest is taken, also where another would be likelier."""
+    names = [one["name"] for one in json.loads((trained / "model.json").read_text())["classes"]]
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"image,labels\none,{names[1]}\nelsewhere,\n")
+    plain, given = tmp_path / "plain", tmp_path / "given"
+    predict(trained, pictures, plain, probabilities=True)
+    assert predict(trained, pictures, given, labels=labels).skipped == 0
+    with np.load(plain / "probabilities" / "one.npz") as file, Image.open(given / "one.png") as mask:
+        ids, probabilities = file["ids"], file["probabilities"][[0, 2]]
+        expected = ids[[0, 2]][probabilities.argmax(0)]
+        assert (np.asarray(mask) == expected).mean() > 0.99  # float16 makes ties
+    assert (plain / "sub" / "two.png").read_bytes() == (given / "sub" / "two.png").read_bytes(), "no row: nothing is known"
+    labels.write_text("image,labels\none,\n")
+    empty = tmp_path / "empty"
+    predict(trained, pictures, empty, labels=labels)
+    with Image.open(empty / "one.png") as mask:
+        assert not np.asarray(mask).any(), "shows none of the classes"
+    with pytest.raises(RunError, match="made with other options"):
+        predict(trained, pictures, given, labels=labels)
+    labels.write_text("image,labels\none,no-such-class\n")
+    with pytest.raises(DataError, match=r"labels.csv:2: no class is called 'no-such-class'"):
+        predict(trained, pictures, tmp_path / "other", labels=labels)
 
 
 def test_memory_that_does_not_suffice_for_one_image(trained, pictures, tmp_path, monkeypatch, capsys):

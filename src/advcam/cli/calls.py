@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import shtab
+
 from advcam import pipeline, studies
 from advcam.commands import COMMANDS, Outcome, Session
 from advcam.errors import RunError, SettingsError
@@ -182,6 +184,11 @@ def study(args: Namespace) -> Outcome:
     context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
     write_report(context.run, context.data)
     return Outcome(f"study: {folder}", (), len(skipped), folder / "skipped.csv")
+
+
+def completion(args: Namespace) -> Outcome:
+    """``advcam completion``: prints a script for a shell."""
+    return Outcome(shtab.complete(args.whole, args.shell))
 
 
 def _study_config(args: Namespace, context: Context) -> StudyConfig:

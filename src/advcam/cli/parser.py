@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import shtab
+
 from advcam import __version__
 from advcam.commands import COMMANDS, Outcome
 from advcam.pipeline import DataConfig
@@ -31,6 +33,7 @@ def parser(everything: bool) -> ArgumentParser:
     for name in COMMANDS:
         if name != "demo":
             _command(verbs, name)
+    _completion(verbs, whole)
     return whole
 
 
@@ -106,6 +109,13 @@ def _of_a_run(verbs: Verbs) -> None:
     study.parser.add_argument("name", choices=list(STUDIES), metavar="NAME", help=f"one of {', '.join(STUDIES)}")
     _add_run(study, moved=True, own=True)
     study.add("study", StudyConfig.options(), "--climb-option")
+
+
+def _completion(verbs: Verbs, whole: ArgumentParser) -> None:
+    about = "Print a script that completes commands and options in a shell."
+    verb = verbs.add("completion", calls.completion, about, "bash > ~/.local/share/bash-completion/completions/advcam")
+    verb.parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help=", ".join(shtab.SUPPORTED_SHELLS))
+    verb.parser.set_defaults(whole=whole)
 
 
 def _add_recipe(verb: Verb) -> None:

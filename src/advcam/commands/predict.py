@@ -10,10 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from advcam.attribution import PRECISIONS
-from advcam.data import Skip, content_of, list_images, passed_over, read_with_doubt
+from advcam.data import ClassTable, Skip, content_of, labels_of, list_images, passed_over, read_with_doubt
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.options import Config, option
-from advcam.segmenter import MERGES, Segmenter
+from advcam.segmenter import MERGES, Segmenter, read_record
 from advcam.stages.context import list_skips
 from advcam.store import atomic_write, digest, made_of, read_json, save_mask, sweep, write_json
 
@@ -27,6 +27,10 @@ class PredictConfig(Config):
     model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
     images: Path = option(help="folder of images", flag="images", common=True)
     out: Path = option(help="folder of the masks ID.png", flag="out", common=True)
+    labels: Path | None = option(
+        None, "image labels, in any form that a run takes: each named image gets the classes it shows and no other",
+        flag="labels", common=True,
+    )  # fmt: skip
     scales: tuple[float, ...] | None = option(
         None,
         "scales of the image whose probabilities are merged",
@@ -71,6 +75,8 @@ def run(config: PredictConfig, session: Session) -> Outcome:
 
     With probabilities also OUT/probabilities/ID.npz: ``probabilities`` float16 [L, H, W] and ``ids`` uint8 [L], without pickle.
 
+    With labels, an image that they name gets its own classes or background; one that they do not name, any class.
+
     Images that cannot be read, or are too large for the memory, are listed in OUT/skipped.csv.
 
     Raises:
@@ -83,7 +89,10 @@ def run(config: PredictConfig, session: Session) -> Outcome:
     files = list_images(images)
     if out.resolve().is_relative_to(images.resolve()):
         raise RunError(f"{out}: --out is in the folder of images, so masks would mix with them; give another --out")
-    _claim(out, model, images, segmenter)
+    labels: dict[str, tuple[int, ...]] = {}
+    if config.labels:
+        labels = labels_of(config.labels, images, files, ClassTable.from_record(read_record(model).classes))
+    _claim(out, model, images, segmenter, digest(sorted(labels.items())) if labels else None)
     for suffix, count in passed_over(images).items():
         reporter.say(f"{count} files of suffix {suffix} are skipped: not an image format that is read")
     skipped = []
@@ -97,11 +106,11 @@ def run(config: PredictConfig, session: Session) -> Outcome:
             if doubt:
                 reporter.warn(f"{path}: {doubt}")
             if config.probabilities:
-                found = segmenter.probabilities(image)
+                found = segmenter.probabilities(image, labels.get(name))
                 _save(kept, found, segmenter)
                 save_mask(mask, segmenter.mask(found), content)
             else:
-                save_mask(mask, segmenter(image), content)
+                save_mask(mask, segmenter(image, labels.get(name)), content)
         except ImageError as error:
             skipped.append(Skip(name, str(error)))
     list_skips(out / "skipped.csv", skipped)
@@ -117,12 +126,13 @@ def _precision_of(out: Path) -> str:
     return str(made)
 
 
-def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter) -> None:
+def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter, labels: str | None) -> None:
     """Checks that a folder is new, or holds masks of the same network and options, and records these."""
     key: dict[str, Any] = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
     key["images"] = str(images.resolve())
     sweep(out)
     key |= {
+        "labels": labels,
         "long_side": None if segmenter.window else segmenter.long_side,
         "scales": list(segmenter.scales),
         "mirror": segmenter.mirror,

@@ -11,10 +11,10 @@ from advcam.errors import DataError
 
 from .images import SUFFIXES
 from .items import Dataset, Item, Skip
-from .labels import Row, class_indices, normal, read_classes, read_text
+from .labels import ClassTable, Row, class_indices, normal, read_classes, read_text
 from .names import Near, key_of, list_images
 from .opening import Track, open_all
-from .sources import read_labels
+from .sources import read_labels, read_source
 
 
 def load(
@@ -50,8 +50,7 @@ def load(
         if key_of(row.name, files) is None
     ]
     if not found:
-        hint = near(rows[0].name) or "; check --images and the names"
-        raise DataError(f"{labels}: none of its {len(rows)} images is in {images} (e.g. {rows[0].name!r}){hint}")
+        raise _none_there(labels, rows, near)
 
     lists: dict[str, list[str] | None] = {}
     for name, path in (("train", train_list), ("eval", eval_list)):
@@ -82,6 +81,24 @@ def load(
         tuple(odd + dark),
         tuple(key for key in files if key not in found),
     )
+
+
+def labels_of(labels: Path, images: Path, files: dict[str, Path], classes: ClassTable) -> dict[str, tuple[int, ...]]:
+    """The class positions that each image shows, by the image's id; images that the labels do not name are left out.
+
+    Raises:
+        DataError: labels that cannot be read, a label that is no class, or none of these images.
+    """
+    rows, table = read_source(labels, classes)
+    found = {key: class_indices(row, table) for row, key in _matched(rows, files)}
+    if not found:
+        raise _none_there(labels, rows, Near(files, images))
+    return found
+
+
+def _none_there(labels: Path, rows: list[Row], near: Near) -> DataError:
+    hint = near(rows[0].name) or "; check --images and the names"
+    return DataError(f"{labels}: none of its {len(rows)} images is in {near.images} (e.g. {rows[0].name!r}){hint}")
 
 
 def listed(path: Path, items: Iterable[Item]) -> tuple[list[Item], list[Skip]]:

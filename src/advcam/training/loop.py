@@ -122,7 +122,7 @@ def fit(
     state = Checkpoint(folder, parts | ({"average": average} if average else {}))
     writer = Writer(folder if runtime.tensorboard and runtime.first else None)
     epochs = math.ceil(steps / per_epoch)
-    workers = usable_workers(runtime.workers, views, batch // shares, reporter) if len(state.history) < epochs else 0
+    workers = usable_workers(runtime.readers, views, batch // shares, reporter) if len(state.history) < epochs else 0
     for epoch in range(len(state.history), epochs):
         views.epoch = epoch
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
