@@ -41,6 +41,7 @@ alone=(--masks "$truth" --mode labelled --batch 16 --semi-option start=classifie
 few=(--pixel-labels "$work/few.txt" --masks "$truth" --batch 8 --semi-option "steps=$semi" --lr 1e-4 --head-lr 1e-3)
 row advcam advcam segment "${segment[@]}"  # starts from the run's classifier, as do the next
 row upper advcam semi --pixel-labels "$train" "${alone[@]}"
+[[ " $rows " != *" advcam "* ]] || $python -m benchmarks.rows score "$work/advcam" segment "$truth" --data "$data" --name advcam --labels
 row plain plain segment "${segment[@]}"
 row few advcam semi --pixel-labels "$work/few.txt" "${alone[@]}"
 row weak advcam semi "${few[@]}" --mode weak --semi-option weak=1.0 --semi-option start=segment

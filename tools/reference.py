@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 
 from advcam.commands import COMMANDS
@@ -50,11 +50,16 @@ def page() -> str:
             continue
         own = {n: about for n, about in shared.items() if not any(n in method.options() for method in METHODS.values())}
         parts.append(section(name, own))
-        parts += [section(f"refine --method {method}", made.options()) for method, made in METHODS.items()]
+        parts += [section(f"refine --method {method}", of_method(made)) for method, made in METHODS.items()]
     parts += [section("evaluate", EvaluateConfig.options()), section("study (and all of climb)", own_of(StudyConfig))]
     parts += [section(name, own_of(command.config)) for name, command in COMMANDS.items()]
     parts.append(section("Device and limits, on the commands that have something to limit", Runtime.options()))
     return "\n".join(parts)
+
+
+def of_method(config: type[Config]) -> dict[str, Option]:
+    """The options of a refinement, of which the threshold alone has a flag."""
+    return {name: about if name == "threshold" else replace(about, flag=None) for name, about in config.options().items()}
 
 
 def own_of(config: type[Config]) -> dict[str, Option]:

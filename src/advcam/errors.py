@@ -61,6 +61,10 @@ class AdvcamWarning(UserWarning):
     """A warning for the user. The command line prints it on one line."""
 
 
+class NumberWarning(AdvcamWarning, RuntimeWarning):
+    """A network gave NaN or infinity."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on any device."""
     said = str(error).lower()

@@ -19,7 +19,7 @@ def ran(example, folder, *arguments):
     temporary.mkdir()
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONWARNINGS": "default", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(example), *arguments]
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert not list(work.iterdir()), "it writes into the current folder"
     return done.stdout

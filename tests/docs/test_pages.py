@@ -88,7 +88,7 @@ def test_every_option_that_is_named_exists():
     for page in PAGES:
         text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         for code in re.findall(r"`([^`\n]+)`", text):
-            if code.startswith("advcam ") and "..." not in code and not re.search(r"[A-Z]{3,}|\|", code):
+            if code.startswith("advcam ") and " --" in code and "..." not in code and not re.search(r"[A-Z]{3,}|\|", code):
                 parse(code)
             named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", code))
             assert named <= known, f"{name(page)}: {named - known}"

@@ -13,7 +13,8 @@ import tomllib
 from pathlib import Path
 
 from sybil import Document, Example, Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
 
 from advcam.cli import main
 from advcam.cli.parser import parser
@@ -125,15 +126,15 @@ def skipped(example: Example) -> bool:
     return bool(NOT_RUN.search(example.document.text[: example.start]))
 
 
-class Python(PythonCodeBlockParser):
-    """Python blocks share a namespace; those that are not run are compiled."""
+RUN_PYTHON = PythonEvaluator()
 
-    def evaluate(self, example: Example) -> None:
-        """Runs a block."""
-        if skipped(example):
-            compile(example.parsed, example.path, "exec")
-        else:
-            super().evaluate(example)
+
+def python(example: Example) -> None:
+    """Runs a Python block in the page's namespace; compiles it where the page says that it is not run."""
+    if skipped(example):
+        compile(example.parsed, example.path, "exec")
+    else:
+        RUN_PYTHON(example)
 
 
 def _data(reader):
@@ -142,7 +143,7 @@ def _data(reader):
 
 BLOCKS = Sybil(
     [
-        Python(),
+        CodeBlockParser("python", python),
         CodeBlockParser("sh", shell),
         CodeBlockParser("toml", _data(tomllib.loads)),
         CodeBlockParser("json", _data(json.loads)),

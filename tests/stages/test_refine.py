@@ -460,6 +460,17 @@ def test_a_mistake_in_redo_costs_nothing(run, capsys):
     assert len(masks(run)) == 24
 
 
+@pytest.mark.parametrize("words", [("--method", "affinity"), ("--method", "crf")])
+def test_a_classifier_that_is_gone_is_missed_before_masks_are_deleted(run, words, capsys):
+    assert refine(run, "--method", "threshold", "--threshold", "0.3") == 0
+    (run / "1-classify" / "model.safetensors").unlink()
+    made = sorted(path.name for path in (run / "3-refine" / "masks").iterdir())
+    assert refine(run, "--redo", *words) == 2, "it chooses the threshold by the classifier's features"
+    assert "model.safetensors" in capsys.readouterr().err
+    assert sorted(path.name for path in (run / "3-refine" / "masks").iterdir()) == made
+    assert refine(run, "--redo", "--method", "crf", "--threshold", "0.3") == 0, "a threshold that is given needs none"
+
+
 def test_other_settings_where_there_was_nothing_to_learn(run, capsys):
     """The remedy that the error names is taken as it stands."""
     assert refine(run, "--method", "irn", *options(*SMALL, "foreground=1.0", "background=0.0")) == 2

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from advcam.attribution import ClimbSettings, Step, climb, counted, make_views
+from advcam.errors import NumberWarning
 from advcam.models import Network, as_network_errors
 
 from .maps import Maps
@@ -159,6 +160,6 @@ def warn_not_finite(strange: Tensor) -> None:
         warnings.warn(
             f"the logits of {count} of {len(strange)} (image, class) pairs are NaN or infinite; their maps are 0 where they"
             " are not finite. Check the model's weights and how images are normalised",
-            RuntimeWarning,
+            NumberWarning,
             stacklevel=4,
         )

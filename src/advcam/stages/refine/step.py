@@ -31,8 +31,10 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
     Raises:
         AdvcamError: maps are missing or damaged, or as in :func:`advcam.stages.refine.learnt.try_network`.
     """
-    climb = recorded(context.run)
-    if climb and not climb.keep and context.run.done("classify"):
+    climb, settings = recorded(context.run), config.settings()
+    chooses = isinstance(settings, Threshold) and settings.threshold is None
+    of_classifier = chooses or (isinstance(settings, Affinity) and settings.features is None)
+    if context.run.done("classify") and (of_classifier or (climb and not climb.keep)):
         trained_classifier(context)
     for item in context.data.items if climb and climb.keep and context.run.done("climb") else ():
         maps_of(context, item, config.maps == "plain")
