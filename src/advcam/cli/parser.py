@@ -86,7 +86,7 @@ def _run(verbs: Verbs) -> None:
 
 def _steps(verbs: Verbs) -> None:
     for name, step in STEPS.items():
-        verb = verbs.add(name, calls.step, step.about, "--run runs/first", step.limits)
+        verb = verbs.add(name, calls.step, step.about, step.example, step.limits)
         starts = step.needs is None
         _add_run(verb, moved=not starts, own=set(CLIMBING) <= set(step.limits))
         verb.parser.add_argument("--redo", action="store_true", help="first delete this step and every step that depends on it")

@@ -29,6 +29,7 @@ class Step:
         about: what it does, in a sentence.
         limits: fields of :class:`~advcam.runtime.Runtime` that bound it.
         optional: whether ``advcam run`` skips it.
+        example: what is typed after its verb.
     """
 
     config: type[Config]
@@ -38,6 +39,7 @@ class Step:
     about: str
     limits: tuple[str, ...]
     optional: bool = False
+    example: str = "--run runs/first"
 
 
 TRAINING = ("workers", "accumulate", "tensorboard")
@@ -64,7 +66,7 @@ STEPS: dict[str, Step] = {
     "semi": Step(
         semi.SemiConfig, "refine", semi.preflight, semi.run,
         "Train a segmentation network on few masks made by hand and the run's masks of the rest, and predict.", TRAINING,
-        optional=True,
+        optional=True, example="--run runs/first --pixel-labels few.txt --masks truth",
     ),
 }  # fmt: skip
 
