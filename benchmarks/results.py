@@ -262,7 +262,8 @@ beside other work, so compare within a data set only.
 
 ## The whole chain
 
-All images for scoring (`make bench-chain`), with the classifier of `make bench-quality`. Plain map: of the same two scales. IRN and PSA learn from the training images,
+All images for scoring (`make bench-chain`), with the classifier of `make bench-quality`. Plain map: of the same two scales.
+IRN and PSA learn from the training images,
 at published thresholds; the others' threshold was chosen without ground truth. Networks: DeepLabV3+ on MobileNetV2, started
 from the run's classifier, 200 steps of 16 images (the 60 with others: 150 steps more, of 8 and 8), mirror image and scales 1
 and 1.25; U: the one learnt from the ground truth of all training images. Predictions are given no image labels but in the
