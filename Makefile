@@ -64,7 +64,7 @@ bench-quality: $(STAMP)  ## maps of 2 networks on 5 data sets of ../shared, hour
 results: $(STAMP)  ## benchmarks/README.md and the README's table, from what the benchmarks kept
 	$(BIN)/python -m benchmarks.results
 
-docs: $(STAMP)  ## the documentation, as pages in site/
+docs: $(STAMP)  ## the documentation, as pages in site/; search works behind `python3 -m http.server -d site`
 	$(BIN)/zensical build --clean
 
 clean:  ## remove .venv and what tests leave
