@@ -471,6 +471,12 @@ def test_a_classifier_that_is_gone_is_missed_before_masks_are_deleted(run, words
     assert refine(run, "--redo", "--method", "crf", "--threshold", "0.3") == 0, "a threshold that is given needs none"
 
 
+def test_another_method_without_redo_is_refused_by_its_name(run, capsys):
+    assert refine(run, "--method", "pamr") == 0
+    assert refine(run, "--method", "crf") == 2
+    assert 'was made with other settings (method: "pamr" -> "crf"; ' in capsys.readouterr().err
+
+
 def test_other_settings_where_there_was_nothing_to_learn(run, capsys):
     """The remedy that the error names is taken as it stands."""
     assert refine(run, "--method", "irn", *options(*SMALL, "foreground=1.0", "background=0.0")) == 2

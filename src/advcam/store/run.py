@@ -320,13 +320,11 @@ def _machine() -> dict[str, str]:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Four settings that differ; first those that both have, as others may differ because of them (a method's settings)."""
     plain_new = json.loads(json.dumps(new, default=str))
-    changed = [
-        f"{name}: {_short(old.get(name))} -> {_short(plain_new.get(name))}"
-        for name in sorted({*old, *new})
-        if old.get(name) != plain_new.get(name)
-    ]
-    return "; ".join(changed[:4])
+    names = [name for name in {*old, *new} if old.get(name) != plain_new.get(name)]
+    names.sort(key=lambda name: (old.get(name) is None or plain_new.get(name) is None, name))
+    return "; ".join(f"{name}: {_short(old.get(name))} -> {_short(plain_new.get(name))}" for name in names[:4])
 
 
 def _short(value: Any) -> str:
