@@ -26,7 +26,7 @@ def test_a_quota_bounds_the_cores(tmp_path, monkeypatch):
     assert process.usable_cores() == without
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     assert process.usable_cores() == 1
-    assert Runtime().workers == 0
+    assert Runtime().readers == 0
     threads = torch.get_num_threads()
     try:
         runtime.bound_threads()
