@@ -52,7 +52,7 @@ bench: $(STAMP)  ## the benchmark on ../shared/photos, about an hour; benchmarks
 bench-attribution: $(STAMP)  ## maps and climbs beside other libraries, 20 minutes; benchmarks/attribution.md records it
 	$(BIN)/python benchmarks/attribution.py
 
-bench-refinement: $(STAMP)  ## CRF, walk, and every way to masks, behind `make bench`; benchmarks/refinement.md records it
+bench-refinement: $(STAMP)  ## CRF, walk, and ways to masks on generated scenes; benchmarks/refinement.md records it
 	benchmarks/refinement.sh
 
 bench-chain: $(STAMP)  ## masks by every way and networks on photographs, two hours; `make results` records it

@@ -3,7 +3,7 @@
 #   chain.sh DATA [WORK] [ROWS]   # DATA: photos or defects, with the classifier that `make bench-quality` trains
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${1:-photos} work=${2:-runs/chain-$1} rows=${3:-ways advcam upper plain few weak unlabelled}
+data=${1:-photos} work=${2:-runs/chain-$data} rows=${3:-ways advcam upper plain few weak unlabelled rounds}
 python=.venv/bin/python advcam=${ADVCAM:-.venv/bin/advcam}
 case $data in
   photos) steps=200 semi=150 crop=256 ;;
@@ -46,3 +46,4 @@ row plain plain segment "${segment[@]}"
 row few advcam semi --pixel-labels "$work/few.txt" "${alone[@]}"
 row weak advcam semi "${few[@]}" --mode weak --semi-option weak=1.0 --semi-option start=segment
 row unlabelled advcam semi "${few[@]}" --mode unlabelled --semi-option "start=$work/few/5-semi/model.safetensors"
+row rounds advcam segment "${segment[@]}" --segment-option rounds=2

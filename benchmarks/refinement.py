@@ -1,6 +1,6 @@
 """Every way from maps to masks on one run, plain maps and AdvCAMs side by side; benchmarks/refinement.md records it.
 
-    .venv/bin/python -m benchmarks.refinement RUN MASKS --data NAME --work DIR [--only irn,psa] [--maps advcam]
+    .venv/bin/python -m benchmarks.refinement RUN MASKS --work DIR [--data NAME] [--only irn,psa] [--maps advcam]
         [--first N] [--set irn.threshold=0.2]
 
 RUN is a run with maps and a list for scoring. IRN and PSA learn from all its training images; only the images for
@@ -51,7 +51,9 @@ def working_copy(run: Path, folder: Path) -> RunFolder:
     return open_run(folder)
 
 
-def measure(context: Context, config: refine.RefineConfig, items: list[Any], masks: Path, what: Measured) -> dict[str, float]:
+def measure(
+    context: Context, config: refine.RefineConfig, items: list[Any], masks: Path, what: Measured | None
+) -> dict[str, float]:
     """MIoU and noise of one method at its own threshold and at the best one, with the time it took; keeps the counts."""
     positions = context.data.classes.positions(others=0)
     outputs, start = len(context.data.classes) + 1, time.monotonic()
@@ -74,7 +76,8 @@ def measure(context: Context, config: refine.RefineConfig, items: list[Any], mas
             maps = F.interpolate(found.maps[:, None], size=item.size, mode="bilinear", align_corners=False)[:, 0]
             swept.append(sweep_counts(maps, [int(positions[c]) for c in found.ids], truth, outputs))
     names = [item.id for item in items]
-    keep_masks(replace(what, seconds=seconds / len(items)), names, made)
+    if what:
+        keep_masks(replace(what, seconds=seconds / len(items)), names, made)
     total = made.sum(0)
     result = {
         "miou": 100 * float(mean_iou(total)),
@@ -85,7 +88,7 @@ def measure(context: Context, config: refine.RefineConfig, items: list[Any], mas
     if swept:
         best = sum(swept[1:], start=swept[0]).result()
         result |= {"best": 100 * float(best.mean_iou[best.best]), "at": best.thresholds[best.best]}
-    if config.method == "threshold" and len(swept) == len(items):  # the maps as they are: the seed
+    if what and config.method == "threshold" and len(swept) == len(items):  # the maps as they are: the seed
         counts = torch.stack([each.counts for each in swept])
         rule = "best, chosen with the ground truth scored"
         seed = replace(what, stage="seed", way="", rule=rule)
@@ -99,7 +102,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("masks", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--data", required=True, help="name of the data set in the page of results")
+    parser.add_argument("--data", help="name of the data set in the page of results; none: the counts are not kept")
     parser.add_argument("--only", default=",".join(refine.METHODS))
     parser.add_argument("--maps", default="plain,advcam")
     parser.add_argument("--first", type=int, help="so many of the images for scoring, shuffled by seed 1")
@@ -121,10 +124,9 @@ def main() -> None:
                 random.Random(1).shuffle(items)
                 items = items[: args.first]
             maps_name = {"advcam": "multiscale"}.get(maps, maps)
-            what = Measured(
-                args.data, "mobilenet", "masks", maps_name, method, "all for scoring", "chosen without ground truth"
-            )
-            found = measure(opened, config, items, args.masks, what)
+            rule = "published" if method in ("irn", "psa") else "chosen without ground truth"
+            what = Measured(args.data or "", "mobilenet", "masks", maps_name, method, "all for scoring", rule)
+            found = measure(opened, config, items, args.masks, what if args.data else None)
             best = f"{found['best']:.1f}, {found['at']:.2f}" if "best" in found else ""
             row = f"{found['miou']:.1f} ({found['noise']:.1f}) | {best} | {found['learn']:.0f} | {found['each']:.3f}"
             print(f"| {method} | {maps} | {row} |", flush=True)

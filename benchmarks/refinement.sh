@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Dense CRF and random walk beside what others use, and every way from maps to masks on generated scenes and (behind `make bench`, on its run) on the
-# photographs; benchmarks/refinement.md records what it printed. pydensecrf2 is a peer, compiled into the work folder, not into .venv.
+# Dense CRF and random walk beside what others use, and ways from maps to masks on generated scenes with a network from scratch; benchmarks/refinement.md
+# records what it printed (its photographs: chain.sh has them now). pydensecrf2 is a peer, compiled into the work folder, not into .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-photos=${1:-../shared/photos} run=${2:-runs/photographs} work=${3:-runs/refinement}
+work=${1:-runs/refinement}
 python=.venv/bin/python advcam=.venv/bin/advcam
 mkdir -p "$work"
 .venv/bin/pip install --quiet --target "$work/peer" --no-deps pydensecrf2
@@ -33,8 +33,3 @@ ways --only psa --maps advcam "${psa[@]/#/--set=psa.}" --set psa.log2_steps=2 --
 ways --only irn "${irn[@]/#/--set=irn.}"
 $advcam refine --run "$work/scenes-run" --redo --method irn --refine-option instances=True "${irn[@]/#/--refine-option=}"
 $advcam evaluate --run "$work/scenes-run" --masks "$scenes/masks" --instances "$scenes/instances"
-
-$python -m benchmarks.refinement "$run" "$photos/masks" --work "$work/photographs-ways" \
-  --set irn.crop=256 --set psa.crop=256 --set threshold.threshold=0.1 --set pamr.threshold=0.1 --set crf.threshold=0.1
-$python -m benchmarks.refinement "$run" "$photos/masks" --work "$work/photographs-narrow" --only psa --maps plain \
-  --set psa.crop=256 --set psa.foreground=8.0 --set psa.background=64.0 --set psa.alpha=200.0

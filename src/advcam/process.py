@@ -37,10 +37,13 @@ def answer_help() -> None:
     verb, asked = " ".join(sys.argv[1:-1]), {"-h": "--help"}.get(sys.argv[-1], sys.argv[-1])
     if asked not in ("--help", "--help-all"):
         return
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        text = json.loads(_HELP.read_text(encoding="utf-8"))[verb][asked]
-        print(text, end="")
-        sys.exit(0)
+    try:
+        text: str = json.loads(_HELP.read_text(encoding="utf-8"))[verb][asked]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    with contextlib.suppress(OSError):  # the reader may be gone, as after `| head`
+        os.write(1, text.encode())
+    os._exit(0)
 
 
 def share_cores() -> None:

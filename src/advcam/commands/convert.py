@@ -66,7 +66,7 @@ def run(config: ConvertConfig, session: Session) -> Outcome:
     if not (root or paths) or not labels.exists():
         what = "got a folder that is neither" if labels.exists() else "there is no such file or folder"
         raise DataError(f"{labels}: expected a VOC or COCO folder, or COCO's instances_*.json; {what}")
-    if folder is None and root is None and labels.suffix.lower() != ".json" and labels.is_file():
+    if labels.is_file() and labels.suffix.lower() != ".json":
         raise DataError(f"{labels}: only VOC and COCO are converted; `advcam run --labels {labels}` reads a CSV as it is")
     files = [] if root else [read_coco(path, folder) for path in paths]
     given = read_classes(classes) if classes else None

@@ -92,6 +92,7 @@ def run(config: PredictConfig, session: Session) -> Outcome:
     labels: dict[str, tuple[int, ...]] = {}
     if config.labels:
         labels = labels_of(config.labels, images, files, ClassTable.from_record(read_record(model).classes))
+        reporter.say(f"{config.labels}: labels of {len(labels)} of {len(files)} images; the others may show any class")
     _claim(out, model, images, segmenter, digest(sorted(labels.items())) if labels else None)
     for suffix, count in passed_over(images).items():
         reporter.say(f"{count} files of suffix {suffix} are skipped: not an image format that is read")
