@@ -24,7 +24,7 @@ from advcam.stages.moved import moved
 from advcam.stages.start import trained_start
 from advcam.stages.table import ORDER, STEPS, open_run
 from advcam.store import RunFolder, digest, read_json
-from advcam.store.records import About, Metrics
+from advcam.store.records import About, DataRecord, Metrics
 from advcam.training import accelerate
 
 LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelerate", "numpy", "pillow")
@@ -95,7 +95,7 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
     loaded = load(images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
     preflight.check_names(root, loaded)
     run = known or RunFolder.create(root, ORDER, about, _versions())
-    save_data(run, loaded)
+    save_data(run, loaded, data.labels)
     list_skips(root / "skipped.csv", loaded.skipped)
     list_skips(root / "doubts.csv", loaded.doubts)
     if loaded.doubts:
@@ -103,6 +103,16 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
         more = f"; {len(loaded.doubts)} such doubts are listed in {root / 'doubts.csv'}" if len(loaded.doubts) > 1 else ""
         reporter.warn(first + more)
     return _announced(Context(run, loaded, seed, runtime, reporter), given)
+
+
+def _warn_of_other_labels(context: Context) -> None:
+    """Warns where the labels file has changed since the run read it: a classifier trained anew learns the old labels."""
+    kept = read_json(context.run.root / "data.json", DataRecord).get("labels_file")
+    if kept and Path(kept).exists() and _content(Path(kept)) != context.run.state()["about"]["labels"]:
+        context.reporter.warn(
+            f"{kept}: has changed since this run read it, and a run keeps its labels; for the new ones start another run:"
+            " `advcam run ... --out ANOTHER`"
+        )
 
 
 def _content(path: Path | None) -> str | None:
@@ -227,6 +237,8 @@ def run_step(context: Context, step: str, config: Any, given: Iterable[str], red
         STEPS[step].preflight(context, config, start)
         accelerate(runtime)
     if redo:
+        if step == "classify":
+            _warn_of_other_labels(context)
         gone = runtime.once(lambda: run.drop(step))
         context.reporter.say(f"dropped: {', '.join(gone) or 'nothing, there were no files'}")
     runtime.once(lambda: run.plan(step, config.record(), given))

@@ -112,6 +112,45 @@ def test_one_step_again_with_other_settings(finished, scenes, tmp_path, capsys):
     assert "was started with --seed 0" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_with_what_one_step_was_redone_with(run, scenes, capsys):
+    """Options that are not typed are as the run has them; typed ones that differ are refused, and nothing is deleted."""
+    assert main(["refine", "--run", str(run), "--quiet", "--redo", "--method", "threshold"]) == 0
+    words = [word for word in arguments(scenes, run) if word not in ("--threshold", "0.3")]  # which --method replaced
+    assert main(words) == 0
+    assert (run / "4-segment" / "predictions").is_dir()
+    assert json.loads((run / "run.json").read_text())["steps"]["refine"]["config"]["method"] == "threshold"
+    assert main([*words, "--method", "pamr"]) == 2
+    assert "leave these options out to go on with what is there" in capsys.readouterr().err
+    assert (run / "4-segment" / "predictions").is_dir()
+
+
+def test_other_labels_than_the_run_has_read(scenes, finished, tmp_path, capsys):
+    """A classifier trained anew learns the labels that the run has read; the user hears that the file is another now."""
+    labels = tmp_path / "labels.csv"
+    shutil.copy(scenes / "labels.csv", labels)
+    words = arguments(scenes, tmp_path / "run")
+    words[words.index("--labels") + 1] = str(labels)
+    starts = ["classify", "--run", str(tmp_path / "run"), *words[1 : words.index("--out")], *NETWORK]
+    assert main(starts) == 0
+    labels.write_text(labels.read_text() + "\n")
+    capsys.readouterr()
+    again = ["classify", "--run", str(tmp_path / "run"), "--redo"]
+    assert main(again) == 0
+    assert "labels.csv: has changed since this run read it, and a run keeps its labels" in capsys.readouterr().err
+    shutil.copy(scenes / "labels.csv", labels)
+    assert main(again) == 0
+    assert "has changed" not in capsys.readouterr().err
+
+
+def test_an_unknown_option_comes_before_a_missing_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--imgs", "photos"])
+    assert "there is no option --imgs; did you mean --images" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["data", "check", "--qqqqqqqq"])
+    assert "there is no option --qqqqqqqq; see --help-all" in capsys.readouterr().err
+
+
 def test_predict(finished, scenes, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -234,7 +273,7 @@ def run_with(scenes, out, **changes):
         ({"epochs": 0}, "epochs must be from 1 to 1000000; got 0"),
         ({"segment_epochs": 0}, "epochs must be from 1 to 1000000; got 0"),
         ({"backbone": "crossvit_tiny_240"}, "CrossVit has no single layer"),
-        ({"backbone": "vit_tiny_patch16_224"}, "fails on an image (1, 3, 128, 128)"),
+        ({"backbone": "cait_xxs24_224"}, "fails on an image (1, 3, 128, 128)"),
         ({"backbone": "densenet121"}, "choose another --backbone"),
         ({"steps": 0}, "steps must be a whole number of at least 1"),
     ],

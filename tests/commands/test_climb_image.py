@@ -81,6 +81,19 @@ def test_one_s_own_network(image, tmp_path):
     assert climbed(image, "--model", f"{tmp_path / 'own.py'}:build", "--layer", "layer3", "--class", 0, "--steps", 2) == 0
 
 
+def test_classes_of_a_run_have_the_ids_of_its_masks(image, finished, capsys):
+    given = ("--model", finished, "--scales", 1, "--steps", 2)
+    assert climbed(image, *given, "--class", 1, "--class", "triangle") == 0
+    out = image.parent / "out"
+    assert sorted(p.name for p in out.iterdir()) == ["beach-1.gif", "beach-5.gif", "beach.npz", "beach.png"]
+    assert load_maps(out / "beach.npz").classes == (1, 5)
+    said = capsys.readouterr().out
+    assert "class 1 (cross): score" in said
+    assert "class 5 (triangle): score" in said
+    assert climbed(image, *given, "--class", 0) == 2
+    assert "class 0 is out of range; the network has classes 1 to 5" in capsys.readouterr().err
+
+
 def test_names_of_imagenet_s_classes(image, tmp_path, capsys):
     path = tmp_path / "imagenet.pt"
     torch.save(timm.create_model("test_resnet").state_dict(), path)

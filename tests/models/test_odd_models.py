@@ -12,8 +12,9 @@ from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 import advcam
-from advcam.errors import InputError
+from advcam.errors import InputError, NetworkError
 from advcam.models import find, fused, unwrap
+from advcam.models.classifiers import Backbone
 from advcam.models.layout import Layout, layout
 from conftest import SmallNet
 
@@ -307,3 +308,24 @@ def test_the_copy_is_refused_where_it_differs(images):
     net = trained(Lambda(False))
     network = find(net, images, "bn")
     assert fused(network, images[:1]).model is net
+
+
+@pytest.mark.parametrize(("name", "grid"), [("vit_tiny_patch16_224", (6, 8)), ("swin_tiny_patch4_window7_224", (3, 4))])
+def test_a_transformer_of_a_run_takes_images_of_any_size(name, grid):
+    """Without an option for it, as networks of a run must: its images have any size."""
+    model = Backbone(name, {"depth": 2} if "vit" in name else {"depths": (1, 1, 1, 1)}).create(num_classes=3).eval()
+    assert find(model, torch.rand(1, 3, 96, 128))(torch.rand(1, 3, 96, 128))[0].shape[-2:] == grid
+
+
+def test_what_the_user_says_of_the_size_of_images_counts():
+    fixed = Backbone("vit_tiny_patch16_224", {"dynamic_img_size": False, "depth": 2}).create(num_classes=3).eval()
+    with pytest.raises(NetworkError, match="224"):
+        find(fixed, torch.rand(1, 3, 96, 128))
+
+
+def test_a_network_without_a_head():
+    headless = timm.create_model("test_resnet", num_classes=0)
+    with pytest.raises(NetworkError, match=r"ResNet has no head \(num_classes=0\)"):
+        find(headless, torch.rand(1, 3, 64, 64))
+    headless.fc = nn.Linear(headless.num_features, 3)
+    assert find(headless, torch.rand(1, 3, 64, 64)).classes == 3

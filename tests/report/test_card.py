@@ -12,7 +12,7 @@ def test_the_card_beside_the_weights(finished, scenes):
     card = (finished / "4-segment" / "README.md").read_text()
     promised = (
         "deeplabv3plus on test_resnet", "16 images with image-level labels", "no mask made by hand was used",
-        "8 images", "It was trained from random weights", "advcam predict --model 4-segment",
+        "8 images", "It was trained from random weights", "advcam predict --model RUN/4-segment",
     )  # fmt: skip
     for said in promised:
         assert said in card

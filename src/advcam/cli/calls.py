@@ -69,14 +69,15 @@ def run(args: Namespace) -> Outcome:
     """``advcam run``: runs every step."""
     tables = recipes.tables(args.recipe)
     steps = {name: step.config for name, step in STEPS.items() if not step.optional}
-    configs = {name: _config(args, name, kind, recipe=tables.get(name)) for name, kind in steps.items()}
-    given = {name: _typed(args, name, kind) for name, kind in steps.items()}
-    if "classifier" in given["classify"]:  # a recipe may be somebody else's
+    reporter, begun = _reporter(args), None if args.recipe else _begun(args.out)
+    made = {name: _as_the_run_has_it(args, args.out, name, tables.get(name, {}), begun, reporter) for name in steps}
+    configs, given = ({name: pair[at] for name, pair in made.items()} for at in (0, 1))
+    if "classifier" in _typed(args, "classify", steps["classify"]):  # a recipe may be somebody else's
         _allow(configs["classify"].classifier)
     later = {name: _overlay(STEPS[name].config, recipe=table) for name, table in tables.items() if name not in steps}
     with alone(args.out):
         context = pipeline.start(
-            args.out, _config(args, "data", DataConfig), args.seed or 0, _runtime(args), _reporter(args),
+            args.out, _config(args, "data", DataConfig), args.seed or 0, _runtime(args), reporter,
             bool(configs["classify"].classifier),
         )  # fmt: skip
         pipeline.plan(context, configs | later, given)
@@ -84,12 +85,18 @@ def run(args: Namespace) -> Outcome:
     return Outcome(f"report: {report.resolve()}", (), len(context.data.skipped), args.out / "skipped.csv")
 
 
+def _begun(root: Path) -> RunFolder | None:
+    """Returns the run in a folder if one of its steps was started; any other is started anew."""
+    run = open_run(root) if (root / "run.json").is_file() else None
+    return run if run and any(map(run.begun, STEPS)) else None
+
+
 def step(args: Namespace) -> Outcome:
     """Runs one step of a run."""
     runtime, reporter, name = _runtime(args), _reporter(args), args.verb
     table = recipes.recipe(args.recipe, name)
     known = open_run(args.run) if (args.run / "run.json").is_file() else None
-    config, given = _as_the_run_has_it(args, name, table, known, reporter)
+    config, given = _as_the_run_has_it(args, args.run, name, table, known, reporter)
     if name == "classify" and "classifier" in _typed(args, name, STEPS[name].config):
         _allow(config.classifier)
     starts = "data.labels" in args
@@ -114,7 +121,7 @@ def step(args: Namespace) -> Outcome:
 
 
 def _as_the_run_has_it(
-    args: Namespace, step: str, recipe: Mapping[str, Any], run: RunFolder | None, reporter: Reporter
+    args: Namespace, root: Path, step: str, recipe: Mapping[str, Any], run: RunFolder | None, reporter: Reporter
 ) -> tuple[Any, set[str]]:
     """Returns a step's config (defaults < recipe < the run's record < typed now) and the names of its typed settings.
 
@@ -134,7 +141,7 @@ def _as_the_run_has_it(
     try:
         overlay(kind, recorded=run.asked(step) if run else {})
     except SettingsError as error:
-        raise RunError(f"{args.run / 'run.json'}: of {step}: {error}; {RESTORE}") from None
+        raise RunError(f"{root / 'run.json'}: of {step}: {error}; {RESTORE}") from None
     record = run.asked(step, typed=bool(recipe)) if run else {}
     if recipe and given - files:
         forgets("recipe", sorted(given - files))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,27 @@ from . import calls, recipes
 from .options import LIMITS, Verb
 
 
+class Parser(ArgumentParser):
+    """As argparse's, but an unknown option is named first, with those that are like it, not after those that are missing."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """Parses what is known of the words; of a verb's, an unknown option is an error."""
+        flags = [] if self._subparsers else [flag for flag in self._option_string_actions if flag.startswith("--")]
+        for word in args or () if flags else ():
+            given = word.split("=")[0]
+            if given == "--":
+                break
+            if given.startswith("--") and not any(flag.startswith(given) for flag in flags):
+                close = get_close_matches(given, flags, 3, 0.6)
+                self.error(
+                    f"there is no option {given}; " + (f"did you mean {' or '.join(close)}?" if close else "see --help-all")
+                )
+        return super().parse_known_args(args, namespace)
+
+
 def parser(everything: bool) -> ArgumentParser:
     """Returns the parser; with ``everything``, ``--help`` shows every option instead of the common ones."""
-    whole = ArgumentParser("advcam", description="Image-level labels in, pixel masks out, by anti-adversarial climbing.")
+    whole = Parser("advcam", description="Image-level labels in, pixel masks out, by anti-adversarial climbing.")
     whole.add_argument("--version", action="version", version=f"advcam {__version__}")
     verbs = Verbs(whole, everything)
     _command(verbs, "demo")

@@ -53,7 +53,7 @@ def run(config: CheckConfig, session: Session) -> Outcome:
         lines += found
         problems += wrong
     list_skips(config.out, problems)
-    return Outcome(f"problems: {len(problems)}", lines, len(problems), config.out, "problems")
+    return Outcome(f"problems: {len(problems)}", lines, len(problems), config.out, "problem" + "s" * (len(problems) > 1))
 
 
 def _sizes(items: tuple[Item, ...]) -> str:

@@ -79,7 +79,9 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
     prepare = NetworkInput(ready.mean, ready.std, config.long_side, ready.size)
     pixels = prepare(image)[None].to(runtime.torch_device())
     adv = AdvCAM(ready.model.to(pixels.device), config.preset, layer=config.layer, **config.changes)
-    classes = _classes(config, ready, adv.scores(pixels)[0])
+    scores = adv.scores(pixels)[0]
+    ids = ready.ids or tuple(range(len(scores)))
+    classes = _classes(config, ready.names, ids, scores)
 
     steps = adv.settings.steps
     maps = list(reporter.track(adv.iterate(pixels, [classes]), steps, "climb"))
@@ -93,18 +95,17 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
         grid([[small, plain, climbed] for plain, climbed in zip(frames[0], frames[-1], strict=True)]).save(temporary, "PNG")
     for at, c in enumerate(classes):
         first, *rest = [frame[at] for frame in frames[1:]]
-        with atomic_write(out / f"{path.stem}-{c}.gif") as temporary:
+        with atomic_write(out / f"{path.stem}-{ids[c]}.gif") as temporary:
             durations = [*[FRAME] * len(rest), LAST_FRAME]
             first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
-    save_maps(out / f"{path.stem}.npz", StoredMaps(tuple(classes), last.normalised(stride), image.size[::-1]))
-    scores = [part.scores for part in maps if part.scores is not None]
-    lines = [_line(c, ready.names, [s[at, 0, c] for s in scores]) for at, c in enumerate(classes)]
+    save_maps(out / f"{path.stem}.npz", StoredMaps(tuple(ids[c] for c in classes), last.normalised(stride), image.size[::-1]))
+    grown = [part.scores for part in maps if part.scores is not None]
+    names = [f" ({ready.names[c]})" if ready.names else "" for c in classes]
+    lines = [
+        f"class {ids[c]}{name}: score {grown[0][at, 0, c]:.2f} -> {grown[-1][at, 0, c]:.2f}"
+        for at, (c, name) in enumerate(zip(classes, names, strict=True))
+    ]
     return Outcome(f"overlay, maps, animations: {out}", lines)
-
-
-def _line(c: int, names: Sequence[str], scores: Sequence[Tensor]) -> str:
-    name = f" ({names[c]})" if c < len(names) else ""
-    return f"class {c}{name}: score {scores[0]:.2f} -> {scores[-1]:.2f}"
 
 
 def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
@@ -122,7 +123,8 @@ def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
     if run:
         model, record = trained_classifier(reopen(Path(config.model), None, runtime, Reporter(quiet=True)))
         normalise = Backbone.from_record(record.backbone).normalisation()
-        return PretrainedClassifier(model, *normalise, ClassTable.from_record(record.classes).names)
+        table = ClassTable.from_record(record.classes)
+        return PretrainedClassifier(model, *normalise, table.names, ids=table.ids)
     if is_code(config.model):
         allow(config.model)  # typed as --model
         return PretrainedClassifier(own_classifier(config.model).eval(), mean, std)
@@ -131,23 +133,21 @@ def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
     )
 
 
-def _classes(config: ClimbImageConfig, ready: PretrainedClassifier, scores: Tensor) -> list[int]:
-    """Returns the ids of the classes asked for, or of those with the highest scores."""
+def _classes(config: ClimbImageConfig, names: Sequence[str], ids: Sequence[int], scores: Tensor) -> list[int]:
+    """Returns the positions of the classes asked for, or of those with the highest scores."""
     if not config.classes:
         return torch.topk(scores, min(config.top, len(scores))).indices.tolist()
     found: list[int] = []
     for wanted in config.classes:
         if wanted.lstrip("-").isdigit():
-            c = int(wanted)
+            if int(wanted) not in ids:
+                raise InputError(f"class {wanted} is out of range; the network has classes {ids[0]} to {ids[-1]}")
+            c = ids.index(int(wanted))
         else:
-            matches = [
-                i for i, name in enumerate(ready.names) if wanted.lower() in (n.strip() for n in name.lower().split(","))
-            ]
+            matches = [i for i, name in enumerate(names) if wanted.lower() in (n.strip() for n in name.lower().split(","))]
             if not matches:
-                hint = known(wanted, ready.names) if ready.names else "this network's classes have no names: give an id"
+                hint = known(wanted, names) if names else "this network's classes have no names: give an id"
                 raise InputError(f"no class is called {wanted!r}; {hint}")
             c = matches[0]
-        if not 0 <= c < len(scores):
-            raise InputError(f"class {c} is out of range; the network has classes 0 to {len(scores) - 1}")
         found += [c] if c not in found else []
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -17,6 +17,12 @@ from advcam.limits import MAX_OPTION
 from advcam.options import check
 
 from .weights import State, has, load_state, load_weights, without_prefix
+
+TO_CLASSIFY = "--weights FILE (or, to train, --from-scratch to start without)"
+ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {"strict_img_size": False}, {},
+)  # fmt: skip
+"""Arguments by which timm's transformers take images of other sizes than they were trained on: most ViTs, some, Swin, none."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Backbone:
 
     def __post_init__(self) -> None:
         check(self)
+        if not timm.is_model(self.name.split(".")[0]):
+            raise SettingsError(f"timm has no network {self.name!r}; {known(self.name, timm.list_models())}")
         if self.output_stride not in (8, 16, 32):
             raise SettingsError(f"output_stride is 8, 16 or 32 pixels a cell, got {self.output_stride}")
         for option in self.options:
@@ -51,21 +59,16 @@ class Backbone:
             if _largest(self.options[option]) > MAX_OPTION:
                 raise SettingsError(f"backbone option {option!r} is at most {MAX_OPTION}, got {self.options[option]!r:.60}")
 
-    def create(self, **more: Any) -> nn.Module:
-        """The network from timm.
+    def create(self, remedy: str = TO_CLASSIFY, **more: Any) -> nn.Module:
+        """The network from timm; ``remedy`` is what to give where its weights cannot be downloaded.
 
         Raises:
-            SettingsError: a name or option that timm does not have.
+            SettingsError: an option that timm does not have.
             NetworkError: weights were asked for and the hub cannot be reached.
         """
-        if not timm.is_model(self.name.split(".")[0]):
-            raise SettingsError(f"timm has no network {self.name!r}; {known(self.name, timm.list_models())}")
         arguments = self.options | more
         try:
-            try:
-                return self.spaced(_create(self.name, output_stride=self.output_stride, **arguments))
-            except (TypeError, AssertionError, NotImplementedError):  # this network cannot change its stride
-                return _create(self.name, **arguments)
+            return self.spaced(_create_first(self.name, self._attempts(), arguments))
         except Exception as error:  # timm may raise anything on a wrong option
             if not (more.get("pretrained") and isinstance(error, (OSError, RuntimeError))):
                 said = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
@@ -73,8 +76,15 @@ class Backbone:
             reason = shorten(str(error).splitlines()[0], 160, placeholder=" ...")
             raise NetworkError(
                 f"the pretrained weights of {self.name!r} cannot be downloaded ({reason}). Without a network, give"
-                " --weights FILE with weights saved elsewhere (or, to train, --from-scratch to start without)"
+                f" weights saved elsewhere: {remedy}"
             ) from None
+
+    def _attempts(self) -> Iterator[dict[str, Any]]:
+        """Arguments by which the network takes images of any size and has the stride; some networks do not know some."""
+        config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
+        for size in ANY_SIZE if config and config.fixed_input_size else ({},):
+            yield size | {"output_stride": self.output_stride}
+            yield size
 
     def spaced(self, model: nn.Module) -> nn.Module:
         """The network itself, without dilation unless ``dilated``."""
@@ -119,9 +129,16 @@ def licence(name: str) -> str:
     return ", ".join(part for part in said if part)
 
 
-def _create(name: str, **arguments: Any) -> nn.Module:
-    model: nn.Module = timm.create_model(name, **arguments)
-    return model
+def _create_first(name: str, attempts: Iterable[Mapping[str, Any]], arguments: Mapping[str, Any]) -> nn.Module:
+    """Returns timm's network with the first of the further arguments that it knows; those of the user go before."""
+    for more in attempts:
+        try:
+            model: nn.Module = timm.create_model(name, **{**more, **arguments})
+        except (TypeError, AssertionError, NotImplementedError) as error:
+            refused = error
+        else:
+            return model
+    raise refused
 
 
 def new_classifier(
@@ -173,6 +190,7 @@ class PretrainedClassifier:
         std: of the input's channels.
         names: of the classes; empty where they are unknown.
         size: (H, W) of the only input it takes; None takes any.
+        ids: of the classes in masks; empty where there are no masks: they are counted from 0.
     """
 
     model: nn.Module
@@ -180,6 +198,7 @@ class PretrainedClassifier:
     std: tuple[float, float, float]
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    ids: tuple[int, ...] = ()
 
 
 def pretrained_classifier(backbone: Backbone, weights: Path | None) -> PretrainedClassifier:
@@ -207,14 +226,16 @@ def pretrained_classifier(backbone: Backbone, weights: Path | None) -> Pretraine
     return PretrainedClassifier(model.eval(), *backbone.normalisation(), names, _fixed_size(model))
 
 
-def feature_network(backbone: Backbone, weights: Path | None) -> PretrainedClassifier:
+def feature_network(backbone: Backbone, weights: Path | None, remedy: str) -> PretrainedClassifier:
     """A timm network for its features alone, with timm's weights or those of a file: returns a vector for each image.
+
+    ``remedy`` is the option that takes such a file, for the message where timm's cannot be had.
 
     Raises:
         SettingsError: a name that timm does not have.
         NetworkError: weights that do not fit, or a hub that cannot be reached.
     """
-    model = backbone.create(num_classes=0, pretrained=weights is None)
+    model = backbone.create(remedy, num_classes=0, pretrained=weights is None)
     if weights is not None:
         load_weights(model, load_state(weights), str(weights))
     return PretrainedClassifier(model.eval(), *backbone.normalisation(), size=_fixed_size(model))

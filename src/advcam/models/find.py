@@ -60,6 +60,8 @@ def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None =
     names = [name for name, _ in model.named_modules() if name]
     if layer is not None and layer not in names:
         raise NetworkError(f"the model has no layer {layer!r}; {known(layer, names)}")
+    if getattr(model, "num_classes", None) == 0 and isinstance(model.get_classifier(), nn.Identity):  # type: ignore[operator]
+        raise NetworkError(f"{type(model).__name__} has no head (num_classes=0), so no scores to climb: create it with classes")
     check_fits(model, images)
     _check_takes_gradient(model)
     state = signature(model)

@@ -129,7 +129,7 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
         SettingsError: the network cannot be built.
     """
     if not (config.weights or config.classifier or config.from_scratch):
-        context.reporter.say(f"{config.backbone}: uses pretrained weights from timm's hub")
+        context.reporter.say(f"{config.backbone}: starts from timm's pretrained weights")
     model, classes = build(config, len(context.data.classes))[0], len(context.data.classes)
     probe = torch.rand(1, 3, 128, 128)
     found = find(model, probe)

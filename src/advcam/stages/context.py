@@ -112,17 +112,23 @@ class Context:
         return resolve_precision(begun or asked, self.runtime.torch_device())
 
 
-def save_data(run: RunFolder, data: Dataset) -> None:
-    """Saves the data set as it was read, so that later steps need neither the labels file nor to check the images again."""
+def save_data(run: RunFolder, data: Dataset, labels: Path | None = None) -> None:
+    """Saves the data set as it was read, so that later steps need neither the labels file nor to check the images again.
+
+    ``labels`` is that file; None keeps the path that was saved before.
+    """
+    path = run.root / "data.json"
+    kept = str(labels.resolve()) if labels else read_json(path, DataRecord, RESTORE).get("labels_file", "")
     classes = data.classes.record()
     run.name_classes(classes)
     parts = {"train": data.train, "eval": data.eval}
     write_json(
-        run.root / "data.json",
+        path,
         {
             "classes": classes,
             **{name: [asdict(item) for item in items] for name, items in parts.items()},
             "skipped": [{"image": s.image, "reason": s.reason} for s in data.skipped],
+            "labels_file": kept,
         },
     )
 

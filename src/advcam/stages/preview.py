@@ -41,7 +41,7 @@ def against_masks(
         )
         counts = torch.zeros(outputs, outputs, dtype=torch.long)
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
-        for item in context.reporter.track(held, len(held), "held-out masks"):
+        for item in context.reporter.track(held, len(held), "compare with masks"):
             image, target = item.read(), load_mask(mask(item.id), item.size)
             try:
                 predicted = segmenter(image)

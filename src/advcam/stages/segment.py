@@ -172,7 +172,12 @@ def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callabl
         save_mask(path(item.id), mask)
     context.runtime.wait()
     positions = context.data.classes.positions(others=IGNORE)
-    check_masks(context.data.train, path, positions, "give --redo with a lower --segment-option sure")
+    check_masks(
+        context.data.train,
+        path,
+        positions,
+        "give --redo with rounds=1, or where all is 255 a lower sure (both --segment-option)",
+    )
     return path
 
 

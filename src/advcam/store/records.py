@@ -90,6 +90,7 @@ class DataRecord(TypedDict):
     train: list[ItemRecord]
     eval: list[ItemRecord]
     skipped: list[SkipRecord]
+    labels_file: NotRequired[str]
 
 
 class BackboneRecord(TypedDict):

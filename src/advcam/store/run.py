@@ -188,9 +188,9 @@ class RunFolder:
             what = _difference(made["config"] | settled, {"precision": None} | config)
             what = what or f"a file that they name has changed, or so has {before or 'the data'}"
             raise RunError(
-                f"{self.folder(step)}: was made with other settings ({what}); start another run, or"
-                f" `advcam {step} --run {self.root} --redo` with the options to change (it deletes this step and all that"
-                " depends on it)"
+                f"{self.folder(step)}: was made with other settings ({what}); leave these options out to go on with what is"
+                f" there, start another run, or `advcam {step} --run {self.root} --redo` with the options to change (it"
+                " deletes this step and all that depends on it)"
             )
         if made and made["state"] == "done":
             return False

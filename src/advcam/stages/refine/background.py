@@ -27,12 +27,9 @@ BALANCE = 0.6
 FALLBACK = 0.3
 """Where no image separates into two."""
 
-RULE = (
-    "chosen without ground truth: the mean over maps of the threshold, of .15 to .70, at which features and colours inside"
-    " and outside differ most ((a (1 - a))^.6 times the squared distance of their means, a the share inside)"
-)
-AFTER = "; after the walk (and PAMR) the threshold that leaves as much of the image to the background"
-"""How it is chosen; goes into metrics.json."""
+RULE = "chosen without ground truth: the mean over maps of where features and colours inside and outside differ most"
+"""How it is chosen: of .15 to .70, the largest (a (1 - a))^.6 d, a the share inside, d the squared distance of the means."""
+AFTER = "; then what leaves as much background in the refined maps"
 
 
 def chosen_threshold(

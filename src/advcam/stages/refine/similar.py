@@ -103,7 +103,9 @@ def try_features(settings: Affinity) -> None:
 
 
 def _named(name: str, weights: str | None) -> PretrainedClassifier:
-    return feature_network(Backbone(name, output_stride=NATIVE), Path(weights) if weights else None)
+    return feature_network(
+        Backbone(name, output_stride=NATIVE), Path(weights) if weights else None, "--refine-option features_weights=FILE"
+    )
 
 
 def _network(context: Context, settings: Affinity) -> tuple[torch.nn.Module, NetworkInput]:
