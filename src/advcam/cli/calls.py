@@ -71,7 +71,7 @@ def run(args: Namespace) -> Outcome:
     steps = {name: step.config for name, step in STEPS.items() if not step.optional}
     reporter, begun = _reporter(args), None if args.recipe else _begun(args.out)
     made = {name: _as_the_run_has_it(args, args.out, name, tables.get(name, {}), begun, reporter) for name in steps}
-    configs, given = ({name: pair[at] for name, pair in made.items()} for at in (0, 1))
+    configs, given = {name: config for name, (config, _) in made.items()}, {name: typed for name, (_, typed) in made.items()}
     if "classifier" in _typed(args, "classify", steps["classify"]):  # a recipe may be somebody else's
         _allow(configs["classify"].classifier)
     later = {name: _overlay(STEPS[name].config, recipe=table) for name, table in tables.items() if name not in steps}
