@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from advcam import preflight
-from advcam.data import Skip, images_of, listed, load, source_files
+from advcam.data import Skip, hard_classes, images_of, listed, load, source_files
 from advcam.errors import RunError, SettingsError
 from advcam.limits import MAX_SEED
 from advcam.options import Config, option
@@ -142,6 +142,8 @@ def _announced(context: Context, given: bool) -> Context:
         f"{len(data.train)} images {purpose}, {len(data.eval)} to score on{without}, {len(data.skipped)} things left out;"
         f" classes: {', '.join(data.classes.names)}"
     )
+    for line in hard_classes(data) if not given else ():
+        context.reporter.say(line)
     return context
 
 
@@ -208,6 +210,8 @@ def run_all(context: Context, configs: Mapping[str, Config], before: Callable[[s
         start = classify.planned_start(context, steps["classify"]) if "classify" in left else trained_start(context)
         for name in left:
             STEPS[name].preflight(context, steps[name], start)
+    else:
+        preflight.warn_of_missing(context)
     for name, config in steps.items():
         before(name)
         STEPS[name].run(context, config)
@@ -240,7 +244,8 @@ def run_step(context: Context, step: str, config: Any, given: Iterable[str], red
         if step == "classify":
             _warn_of_other_labels(context)
         gone = runtime.once(lambda: run.drop(step))
-        context.reporter.say(f"dropped: {', '.join(gone) or 'nothing, there were no files'}")
+        after = " and the report; `advcam run` with its --images and --labels makes all again" if gone else "nothing"
+        context.reporter.say(f"dropped: {', '.join(gone)}{after}")
     runtime.once(lambda: run.plan(step, config.record(), given))
     skipped = STEPS[step].run(context, config)
     runtime.once(lambda: write_card(run, context.data, step))
@@ -263,13 +268,19 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
     if config.list:
         items, unknown = listed(config.list, context.data.items)
         scored, name = replace(context, data=replace(context.data, eval=tuple(items))), config.list.name
+    before = context.run.root / "metrics.json"
+    known = dict(read_json(before, Metrics)).get("ground_truth", {}).get("split", "") if before.is_file() else ""
+    if known and not known.startswith(f"{name}, "):
+        context.reporter.say(f"evaluate: replaces the numbers of {known}")
     skipped = unknown + evaluate.run(scored, config, name)
     list_skips(context.run.root / "skipped-evaluate.csv", skipped)
     metrics: dict[str, Any] = dict(read_json(context.run.root / "metrics.json", Metrics))
     for what, found in metrics.items():
         if "mean_iou" in found:
             at = f", threshold {found['threshold']:.2f}" if "threshold" in found else ""
-            numbers = f"mIoU {_percent(found['mean_iou'])}, noise {_percent(found['noise'])}{at}"
+            there, every = sum(v == v and v is not None for v in found["per_class"].values()), len(found["per_class"])
+            of = f" of the {there} of {every} classes that occur" if there < every else ""
+            numbers = f"mIoU {_percent(found['mean_iou'])}{of}, noise {_percent(found['noise'])}{at}"
             context.reporter.say(f"{what}: {numbers} ({found['rule']})")
         if what == "localisation":
             each = "; ".join(f"{name} {_places(found[name])}" for name in ("plain", "advcam") if name in found)

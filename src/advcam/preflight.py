@@ -40,21 +40,25 @@ def check_images(context: Context) -> None:
         RunError: images are missing, or have changed since the run read them; those are listed in changed.csv.
     """
     items, root = context.data.items, context.run.root
-    gone = [item.path for item in items if not item.path.is_file()]
-    if gone:
-        raise RunError(
-            f"{root}: {len(gone)} of its {len(items)} images are missing, the first {gone[0]}; restore them, or give their new"
-            " folder: --images DIR"
-        )
-    changed = [
-        Skip(item.id, f"{item.path}: has changed since this run looked at it")
+    odd = [
+        Skip(item.id, f"{item.path}: {'is gone' if gone else 'has changed since this run looked at it'}")
         for item in context.reporter.track(items, len(items), "compare the images")
-        if item.content is not None and content_of(item.path) != item.content
+        if (gone := not item.path.is_file()) or (item.content is not None and content_of(item.path) != item.content)
     ]
-    list_skips(root / "changed.csv", changed)
-    if changed:
+    list_skips(root / "changed.csv", odd)
+    if odd:
         raise RunError(
-            f"{root}: {len(changed)} of its {len(items)} images have changed since it looked at them, the first"
-            f" {changed[0].image} (all are listed in {root / 'changed.csv'}); restore the originals and give the same command"
-            " again, or start another run with the changed ones: advcam run ... --out ANOTHER"
+            f"{root}: {len(odd)} of its {len(items)} images are gone or have changed, the first {odd[0].reason} (all are listed"
+            f" in {root / 'changed.csv'}); restore them and give the same command again, give the folder that they have moved"
+            " to, --images DIR, or start another run with the images that are there: advcam run ... --out ANOTHER"
+        )
+
+
+def warn_of_missing(context: Context) -> None:
+    """Warns of images of a finished run that are gone: what is there cannot be shown or scored without them."""
+    gone = [item.path for item in context.data.items if not item.path.is_file()]
+    if gone:
+        context.reporter.warn(
+            f"{context.run.root}: {len(gone)} of its {len(context.data.items)} images are gone, the first {gone[0]}; the report"
+            " shows those that are there; if they have moved, give their folder: --images DIR"
         )

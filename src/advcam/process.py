@@ -15,6 +15,8 @@ import sys
 import threading
 from pathlib import Path
 
+from advcam.version import __version__
+
 STOPPED = "advcam: stopped; give the same command again to resume"
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
@@ -34,6 +36,9 @@ def answer_help() -> None:
 
     The file is written by ``make reference``. Without it, or where the words are no verb's, the parser answers.
     """
+    if sys.argv[1:] == ["--version"]:
+        print(f"advcam {__version__}")
+        os._exit(0)
     verb, asked = " ".join(sys.argv[1:-1]), {"-h": "--help"}.get(sys.argv[-1], sys.argv[-1])
     if asked not in ("--help", "--help-all"):
         return

@@ -319,7 +319,7 @@ def test_images_that_went_away_drop_nothing(finished, scenes, tmp_path, capsys):
     data["train"][0]["path"] = "/gone.png"
     (tmp_path / "run" / "data.json").write_text(json.dumps(data))
     assert main(["climb", "--run", str(tmp_path / "run"), "--redo", "--quiet"]) == 2
-    assert re.search(r"1 of its \d+ images are missing, the first /gone.png; restore them", capsys.readouterr().err)
+    assert re.search(r"1 of its \d+ images are gone or have changed, the first /gone.png: is gone", capsys.readouterr().err)
     assert names(tmp_path / "run" / "2-climb" / "maps") == names(finished / "2-climb" / "maps")
 
 

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from advcam.data import load
+from advcam.data import hard_classes, load
 from advcam.errors import DataError
 
 
@@ -186,3 +186,17 @@ def test_nothing_left_to_train_on(folder):
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"no usable image to train on has a label .*the file is empty"):
         read(folder, ALL)
+
+
+def test_classes_that_are_hard_to_learn(tmp_path):
+    """Few images, never alone, or none at all: said before hours are spent, and not an error."""
+    for at in range(8):
+        Image.new("RGB", (40, 40), "red").save(tmp_path / f"{at}.png")
+    rows = "".join(f"{at},{'cat;dog' if at < 6 else 'cow'}\n" for at in range(8))
+    (tmp_path / "l.csv").write_text("image,labels\n" + rows)
+    (tmp_path / "c.csv").write_text("id,name\n1,cat\n2,dog\n3,cow\n4,horse\n")
+    assert hard_classes(load(tmp_path, tmp_path / "l.csv", tmp_path / "c.csv")) == [
+        "few images to train on show some classes, whose maps may be poor: cow 2",
+        "the same images show 'cat' and 'dog', so that their maps cannot differ",
+        "no image to train on shows horse",
+    ]

@@ -49,7 +49,7 @@ def test_any_verb_takes_the_new_place(elsewhere, scenes, verb, capsys):
 def test_a_step_is_done_again_from_there(elsewhere, capsys):
     run, place = elsewhere
     assert main(["refine", "--run", str(run), "--redo", "--quiet"]) == 2
-    assert "24 images are missing" in (said := capsys.readouterr().err)
+    assert "24 images are gone" in (said := capsys.readouterr().err)
     assert "--images DIR" in said
     assert main(["refine", "--run", str(run), "--redo", "--quiet", "--images", str(place)]) == 0
     assert main(["segment", "--run", str(run), "--quiet"]) == 0  # it was kept

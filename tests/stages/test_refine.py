@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 
 from advcam.cli import main
 from advcam.data import SceneSettings, write_dataset
+from advcam.refinement import argmax_mask
+from advcam.stages.refine.single import Found
+from advcam.stages.refine.step import lacking
 from advcam.store import StoredMaps, load_maps, load_mask, save_maps
 from conftest import NETWORK
 
@@ -228,7 +231,7 @@ def test_affinity_fills_objects_that_maps_mark_in_part(scenes, mapped, tmp_path)
     assert score["affinity"] > score["threshold"]
     chosen = json.loads((run / "3-refine" / "threshold.json").read_text())
     assert 0 < chosen["walked"] < 1
-    assert "after the walk" in chosen["rule"]
+    assert "in the refined maps" in chosen["rule"]
     rule = json.loads((run / "metrics.json").read_text())["masks"]["rule"]
     assert f"background threshold {chosen['walked']:.2f}" in rule
 
@@ -434,10 +437,32 @@ def test_a_class_found_nowhere_is_not_background(run, capsys):
     path = sorted((run / "2-climb" / "maps").iterdir())[3]
     stored = load_maps(path)
     save_maps(path, StoredMaps(stored.classes, stored.maps * 0, stored.size))
-    assert refine(run, "--method", "threshold") == 0
+    assert main(["refine", "--run", str(run), "--method", "threshold"]) == 0
     assert set(np.unique(masks(run)[path.stem])) == {255}
     with (run / "3-refine" / "empty.csv").open() as file:
         assert [row["image"] for row in csv.DictReader(file)] == [path.stem]
+    with (run / "3-refine" / "lacking.csv").open() as file:
+        why = {row["image"]: row["reason"] for row in csv.DictReader(file)}[path.stem]
+    assert why.count("its map is empty, so the classifier sees nothing of it in this image") == len(stored.classes)
+    assert "masks lack a class of their labels, listed with the reason" in capsys.readouterr().out
+
+
+def test_why_a_class_has_no_pixel():
+    cat = torch.tensor([[0.9, 0.8], [0.2, 0.0]])
+    names = {1: "cat", 2: "dog"}
+
+    def of(dog: torch.Tensor, threshold: float = 0.3) -> str:
+        found = Found(torch.stack([cat, dog]), (1, 2), threshold)
+        return lacking(argmax_mask(found.maps, found.ids, threshold).numpy(), found, names)
+
+    assert of(1 - cat) == ""
+    assert of(cat * 0) == "dog: its map is empty, so the classifier sees nothing of it in this image"
+    assert of(cat / 4) == "dog: its refined map reaches 0.22, not the background threshold 0.30"
+    assert of(cat / 2) == "dog: the refined map of cat is higher where its own is high"
+    marginals = torch.stack([torch.full((2, 2), 0.5), cat * 0 + 0.4, cat * 0 + 0.1])
+    found = Found(marginals, (0, 1, 2), -1.0)
+    why = "the refined map of the background is higher where its own is high"
+    assert lacking(np.zeros((2, 2), np.uint8), found, names) == f"cat: {why}; dog: {why}"
 
 
 def test_with_a_margin_it_is_still_background_where_that_is_sure(run):

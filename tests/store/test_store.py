@@ -123,7 +123,7 @@ def test_steps_in_order_and_with_the_same_settings(tmp_path):
     run.folder("classify").mkdir()
     assert not run.begin("classify", {"epochs": 2})
     with pytest.raises(
-        RunError, match=r"other settings \(epochs: 2 -> 3\); start another run, or `advcam classify --run .* --redo"
+        RunError, match=r"other settings \(epochs: 2 -> 3\); leave these options out .*, or `advcam classify --run .* --redo"
     ):
         run.begin("classify", {"epochs": 3})
     assert run.begin("climb", {})

@@ -17,6 +17,7 @@ from advcam.errors import RunError, SettingsError
 from advcam.models.own import allow, is_code
 from advcam.options import Config, overlay
 from advcam.pipeline import DataConfig
+from advcam.preflight import warn_of_missing
 from advcam.progress import Reporter
 from advcam.report import write_report
 from advcam.runtime import Runtime, resolve_precision
@@ -172,6 +173,7 @@ def _own(args: Namespace) -> str | None:
 def report(args: Namespace) -> Outcome:
     """``advcam report``: writes the page of a run."""
     context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images)
+    warn_of_missing(context)
     return Outcome(f"report: {write_report(context.run, context.data).resolve()}")
 
 

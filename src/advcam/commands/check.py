@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from advcam.data import IGNORE, Dataset, Item, Skip, images_of, load
+from advcam.data import IGNORE, Dataset, Item, Skip, hard_classes, images_of, load
 from advcam.options import option
 from advcam.pipeline import DataConfig
 from advcam.progress import Reporter
@@ -44,6 +44,7 @@ def run(config: CheckConfig, session: Session) -> Outcome:
         f"{len(data.train)} images to train on, {len(data.eval)} to score on, {len(data.classes)} classes",
         _sizes(data.items),
         *_classes(data),
+        *hard_classes(data),
     ]
     if data.unlabelled:
         lines.append(f"{len(data.unlabelled)} images in the folder have no label and are not part of the data set")
@@ -98,4 +99,4 @@ def _masks(data: Dataset, folder: Path, reporter: Reporter) -> tuple[list[str], 
     return [
         f"masks of {check.masks} images: {share[0]:.1%} background, {share[IGNORE]:.1%} ignored (255)",
         *check.totals(),
-    ], missing + check.doubts
+    ], check.doubts + missing

@@ -75,7 +75,7 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
     image, doubt = read_with_doubt(path)
     if doubt:
         reporter.warn(f"{path}: {doubt}")
-    ready = _ready(config, runtime)
+    ready = _ready(config, runtime, reporter)
     prepare = NetworkInput(ready.mean, ready.std, config.long_side, ready.size)
     pixels = prepare(image)[None].to(runtime.torch_device())
     adv = AdvCAM(ready.model.to(pixels.device), config.preset, layer=config.layer, **config.changes)
@@ -108,7 +108,7 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
     return Outcome(f"overlay, maps, animations: {out}", lines)
 
 
-def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
+def _ready(config: ClimbImageConfig, runtime: Runtime, reporter: Reporter) -> PretrainedClassifier:
     """Loads the classifier that ``--model`` names."""
     kind, _, name = config.model.partition(":")
     if kind == "timm":
@@ -120,6 +120,8 @@ def _ready(config: ClimbImageConfig, runtime: Runtime) -> PretrainedClassifier:
     if run and (config.mean or config.std):
         raise SettingsError(f"--mean and --std are as the run's classifier has them; --model {config.model} is a run")
     mean, std = Backbone("resnet50", mean=config.mean, std=config.std).normalisation()
+    if is_code(config.model) and not (config.mean and config.std):
+        reporter.say(f"{config.model}: gets images as ImageNet's networks do, (rgb / 255 - mean) / std; else --mean and --std")
     if run:
         model, record = trained_classifier(reopen(Path(config.model), None, runtime, Reporter(quiet=True)))
         normalise = Backbone.from_record(record.backbone).normalisation()

@@ -3,7 +3,7 @@
 from advcam.limits import IGNORE
 
 from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
-from .folder import labels_of, listed, load
+from .folder import hard_classes, labels_of, listed, load
 from .images import content_of, fit_within, look_at, read_image, read_with_doubt
 from .items import Dataset, Item, Skip
 from .labels import ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
@@ -42,6 +42,7 @@ __all__ = [
     "csv_rows",
     "draw",
     "fit_within",
+    "hard_classes",
     "images_of",
     "joined",
     "labels_of",

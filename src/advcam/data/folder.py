@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,9 @@ from .labels import ClassTable, Row, class_indices, normal, read_classes, read_t
 from .names import Near, key_of, list_images
 from .opening import Track, open_all
 from .sources import read_labels, read_source
+
+FEW_IMAGES = 5
+"""Fewer images of a class than this are mentioned."""
 
 
 def load(
@@ -77,10 +81,25 @@ def load(
         table,
         tuple(items[key] for key in sorted(trained) if key in items),
         tuple(items[key] for key in sorted(scored) if key in items),
-        tuple(missing + broken + unused),
+        tuple(missing + broken + (unused if classes else [])),  # of VOC's or COCO's own classes a part of the data has some
         tuple(odd + dark),
         tuple(key for key in files if key not in found),
     )
+
+
+def hard_classes(data: Dataset) -> list[str]:
+    """Says which classes few images show, and which no image shows alone, so that no classifier can tell them apart."""
+    names, found = data.classes.names, list[str]()
+    shown = [{item.id for item in data.train if at in item.labels} for at in range(len(names))]
+    few = [f"{name} {len(images)}" for name, images in zip(names, shown, strict=True) if 0 < len(images) < FEW_IMAGES]
+    if few:
+        found.append(f"few images to train on show some classes, whose maps may be poor: {', '.join(few)}")
+    for at, other in itertools.combinations(range(len(names)), 2):
+        if shown[at] and shown[at] == shown[other]:
+            found.append(f"the same images show {names[at]!r} and {names[other]!r}, so that their maps cannot differ")
+    if absent := [name for name, images in zip(names, shown, strict=True) if not images]:
+        found.append(f"no image to train on shows {', '.join(absent)}")
+    return found
 
 
 def labels_of(labels: Path, images: Path, files: dict[str, Path], classes: ClassTable) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from advcam.options import check
 
 from .weights import State, has, load_state, load_weights, without_prefix
 
-TO_CLASSIFY = "--weights FILE (or, to train, --from-scratch to start without)"
+TO_CLASSIFY = "--weights FILE, with --backbone NAME if they are another network's (or --from-scratch, to train without)"
 ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {"strict_img_size": False}, {},
 )  # fmt: skip
@@ -75,8 +75,8 @@ class Backbone:
                 raise SettingsError(f"timm cannot build {self.name!r} with {arguments}: {said}") from None
             reason = shorten(str(error).splitlines()[0], 160, placeholder=" ...")
             raise NetworkError(
-                f"the pretrained weights of {self.name!r} cannot be downloaded ({reason}). Without a network, give"
-                f" weights saved elsewhere: {remedy}"
+                f"the pretrained weights of {self.name!r} cannot be downloaded ({reason}). Without a connection,"
+                f" give weights saved elsewhere: {remedy}"
             ) from None
 
     def _attempts(self) -> Iterator[dict[str, Any]]:

@@ -93,7 +93,9 @@ def own_classifier(reference: str, key: str | None = None) -> nn.Module:
         names = [name for name in vars(module) if not name.startswith("_")]
         raise NetworkError(f"{reference}: {error}; {known(function, names)}") from error
     except Exception as error:  # the user's file may raise anything
-        raise NetworkError(f"{reference}: failed with {type(error).__name__}: {error}") from error
+        beside = isinstance(error, ModuleNotFoundError) and Path(file).with_name(f"{error.name}.py").is_file()
+        hint = f"; {error.name}.py lies beside it: PYTHONPATH={Path(file).resolve().parent} finds it" if beside else ""  # type: ignore[attr-defined]
+        raise NetworkError(f"{reference}: failed with {type(error).__name__}: {error}{hint}") from error
     if not isinstance(model, nn.Module):
         raise NetworkError(f"{reference}: expected a torch.nn.Module, got {type(model).__name__}")
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,10 @@ from advcam.training import ImageLoss, NetworkTraining, Plan, divided, fit
 from .context import Context
 from .start import Start
 
-from torchmetrics.functional.classification import binary_average_precision  # isort: skip  (needs the fix in advcam.models)
-
-
 OF_BACKBONE = ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier")
 """Options that belong to one backbone."""
+FEW_STEPS = 50
+"""Training steps below which a user is told of more: the defaults were measured with 218 steps and more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,9 @@ class ClassifyConfig(NetworkTraining, TimmInput):
         super().__post_init__()
         if told := self.backbone_option.keys() & {"num_classes", "output_stride"}:
             raise SettingsError(
-                f"backbone option {min(told)!r} is not taken: the classes are the run's, the stride is --output-stride"
+                "backbone option 'num_classes' is not taken: the head is made anew for the run's classes; leave it out"
+                if "num_classes" in told
+                else "backbone option 'output_stride' is not taken: give --output-stride"
             )
         if self.weights and self.from_scratch:
             raise SettingsError("--weights and --from-scratch exclude each other: give one of them")
@@ -130,6 +132,12 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
     """
     if not (config.weights or config.classifier or config.from_scratch):
         context.reporter.say(f"{config.backbone}: starts from timm's pretrained weights")
+    if config.weights:
+        mean, std = config.network.normalisation()
+        context.reporter.say(
+            f"{config.backbone}: starts from {config.weights}, with a new head for {len(context.data.classes)} classes; images"
+            f" are (rgb / 255 - mean) / std, mean {_listed(mean)}, std {_listed(std)}: --mean and --std if it learnt otherwise"
+        )
     model, classes = build(config, len(context.data.classes))[0], len(context.data.classes)
     probe = torch.rand(1, 3, 128, 128)
     found = find(model, probe)
@@ -143,7 +151,17 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
         )
     if not config.classifier:
         train, *_ = split_for_scoring(context, config.holdout)
-        divided(model, None, config.plan(), len(train), context.runtime, "classify")
+        batch, _ = divided(model, None, config.plan(), len(train), context.runtime, "classify")
+        each = max(1, len(train) // batch)
+        if (steps := each * config.epochs) < FEW_STEPS:
+            context.reporter.say(
+                f"classify: {config.epochs} epochs of {len(train)} images are {steps} training steps, which may be too few:"
+                f" --epochs {math.ceil(FEW_STEPS / each)} makes {FEW_STEPS}"
+            )
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def planned_start(context: Context, config: ClassifyConfig) -> Start:
@@ -266,6 +284,8 @@ def average_precision(context: Context, model: nn.Module, prepare: NetworkInput,
     Raises:
         NetworkError: the model does not have one output per class.
     """
+    from torchmetrics.functional.classification import binary_average_precision  # takes longer to load than all of advcam
+
     device, names = context.runtime.torch_device(), context.data.classes.names
     rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
     classifier = AdvCAM(model)

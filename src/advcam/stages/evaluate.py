@@ -63,6 +63,9 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     wanted = context.data.eval or context.data.items
     check, items, skipped = look_at_truth(config.masks, wanted, context.data.classes, context.reporter)
     check.must_be_truth()
+    if not context.data.eval:  # nobody said which images have a mask
+        skipped = [skip for skip in skipped if (config.masks / f"{skip.image}.png").is_file()]
+        context.reporter.say(f"{len(items)} of {len(wanted)} images have a usable mask and are scored")
     positions = context.data.classes.positions(others=0)
     scores = Scores(context, len(context.data.classes) + 1)
     if config.instances and not any(context.run.instances(item.id).is_file() for item in items):

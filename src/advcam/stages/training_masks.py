@@ -45,6 +45,14 @@ def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: n
         held |= here
     known = {int(positions[i]) for i in np.flatnonzero(held)} - {IGNORE}
     if known <= {0}:
+        strange = [i for i in np.flatnonzero(held).tolist() if i not in (0, IGNORE)]
+        ours = [i for i in range(1, IGNORE) if positions[i] not in (0, IGNORE)]
+        if strange:
+            raise RunError(
+                f"{folder}: the {len(items)} masks hold the ids {', '.join(map(str, strange))}, the run's classes are"
+                f" {', '.join(map(str, ours))}, so there is nothing to learn: write these ids into the masks, or start a run"
+                " whose --classes FILE (CSV id,name) has the ids of the masks"
+            )
         only = "background" if known else "255, ignored"
         raise RunError(f"{folder}: all {len(items)} masks hold only {only}: there is nothing to learn; {remedy}")
     return {int(i) for i in np.flatnonzero(held)}

@@ -102,8 +102,12 @@ class TruthCheck:
 
     def totals(self) -> list[str]:
         """Returns a line for each kind of doubt: the number of masks, and the first."""
+        strange = set(np.flatnonzero(self.pixels).tolist()) - {0, IGNORE, *self.classes.ids}
+        ids = {
+            "unknown": f": {_listed(strange)} (classes: {_listed({*self.classes.ids})}; --classes FILE says the ids of classes)"
+        }
         return [
-            f"{len(doubts)} of {self.masks} ground-truth masks {KINDS[kind]} (the first: {doubts[0].image})"
+            f"{len(doubts)} of {self.masks} ground-truth masks {KINDS[kind]}{ids.get(kind, '')} (the first: {doubts[0].image})"
             for kind, doubts in self.found.items()
             if doubts
         ]

@@ -3,7 +3,7 @@
 from .alone import alone
 from .atomic import atomic_write, csv_text, read_json, remove, sweep, write_bytes, write_csv, write_json, write_text
 from .maps import StoredMaps, load_maps, read_arrays, save_maps
-from .masks import load_mask, made_of, only_value, save_mask
+from .masks import lacks, load_mask, made_of, only_value, save_mask
 from .run import RESTORE, RunFolder, digest
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "atomic_write",
     "csv_text",
     "digest",
+    "lacks",
     "load_maps",
     "load_mask",
     "made_of",

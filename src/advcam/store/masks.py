@@ -18,6 +18,8 @@ from .atomic import atomic_write
 
 MADE_OF = "advcam-image"
 """The PNG text chunk with the hash of the mask's image."""
+LACKS = "advcam-lacks"
+"""The PNG text chunk that says why classes of the image's labels have no pixel."""
 
 
 def voc_palette() -> list[int]:
@@ -33,31 +35,43 @@ def voc_palette() -> list[int]:
     return colours
 
 
-def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None) -> None:
+def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None, lacks: str = "") -> None:
     """Writes class ids [H, W] as an 8-bit palette PNG, atomically; 0 is background, 255 ignored.
 
     Args:
         path: of the file.
         ids: the mask.
         made_of: hash of the image, stored in the file for :func:`made_of`.
+        lacks: why labelled classes have no pixel, stored in the file for :func:`lacks`.
     """
     image = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8), mode="P")
     image.putpalette(voc_palette())
     notes = PngInfo()
     if made_of:
         notes.add_text(MADE_OF, made_of)
+    if lacks:
+        notes.add_itxt(LACKS, lacks)
     with atomic_write(path) as temporary:
         image.save(temporary, format="PNG", optimize=True, pnginfo=notes)
 
 
 def made_of(path: Path) -> str | None:
     """The hash of the image that a mask was made from; None without a mask or a stored hash."""
+    return _note(path, MADE_OF)
+
+
+def lacks(path: Path) -> str | None:
+    """Why classes of the image's labels have no pixel in a mask; None if they all have, or the mask does not say."""
+    return _note(path, LACKS)
+
+
+def _note(path: Path, name: str) -> str | None:
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            found = image.info.get(MADE_OF)
+            found = image.info.get(name)
     except Exception:  # Pillow may raise anything on a damaged file, which is then made again
         return None
-    return found if isinstance(found, str) else None
+    return str(found) if isinstance(found, str) else None
 
 
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

@@ -18,9 +18,9 @@ class Threshold(Config):
     """A pixel gets the class with the highest map if that exceeds a threshold."""
 
     threshold: float | None = option(
-        None, "background threshold, a share of the map's maximum (affinity: of the map after the walk, where about .6 is what"
-        " .3 is before); none: chosen without ground truth, from images and maps",
-        flag="threshold", least=0, below=1, common=True, example="0.3",
+        None, "background threshold, a share of the map's maximum (affinity: of the refined map, where .6 is about what .3 is"
+        " before); none: chosen without ground truth, and printed; lower gives larger masks",
+        flag="threshold", least=0, below=1, common=True, example="0.6",
     )  # fmt: skip
 
     @property

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip, fit_within
@@ -16,7 +18,7 @@ from advcam.refinement import argmax_mask
 from advcam.stages.context import Context, list_skips, trained_classifier
 from advcam.stages.maps import MapSource, map_source, maps_of, recorded
 from advcam.stages.start import Start
-from advcam.store import StoredMaps, only_value, save_mask, write_json
+from advcam.store import StoredMaps, lacks, only_value, save_mask, write_json
 
 from .background import chosen_threshold
 from .learnt import by_irn, by_psa, try_network
@@ -46,7 +48,8 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
 def run(context: Context, config: RefineConfig) -> list[Skip]:
     """Writes masks/ID.png for every image that has none yet.
 
-    An image where none of its classes is found gets a mask of 255 (ignored) and is listed in empty.csv. IRN and PSA first
+    An image where none of its classes is found gets a mask of 255 (ignored) and is listed in empty.csv; every image that lacks
+    a class of its labels is listed in lacking.csv, with the reason. IRN and PSA first
     train their network on confident/ID.png of the training images. With ``instances``, IRN also writes instances/ID.png and
     ID.json.
 
@@ -62,13 +65,18 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
         source = map_source(context, config.maps == "plain")
         left = [item for item in everything if not context.run.mask(item.id).is_file()]
         refiner = refiner_of(context, config, source)
+        names, covered = dict(zip(context.data.classes.ids, context.data.classes.names, strict=True)), list[float]()
         with context.reporter.bar("refine", len(everything), done=len(everything) - len(left)) as advance:
             for item, stored in source(left):
                 ids, found = refine(context, config, refiner, item, stored)
                 if found and found.instances:
                     _write_instances(context, item, found.instances)
-                save_mask(context.run.mask(item.id), ids)
+                save_mask(context.run.mask(item.id), ids, lacks=lacking(ids, found, names) if found else "")
+                covered += [float(((ids != 0) & (ids != IGNORE)).mean())] if found else []
                 advance(1)
+        if covered:
+            share, least, most = (f"{100 * value:.0f}" for value in (fmean(covered), min(covered), max(covered)))
+            context.reporter.say(f"refine: classes cover {share} % of an image on average ({least} to {most} %)")
         _report_odd_masks(context)
     return []
 
@@ -113,6 +121,30 @@ def refine(
     return mask, found
 
 
+def lacking(ids: np.ndarray[Any, Any], found: Found, names: Mapping[int, str]) -> str:
+    """Says why classes of the maps have no pixel in the mask that was made of them; empty if they all have one."""
+    said, there = [], {*np.unique(ids).tolist()}
+    for number in dict.fromkeys(found.ids):
+        if number and number not in there:
+            own = found.maps[[at for at, other in enumerate(found.ids) if other == number]].amax(0)
+            said.append(f"{names[number]}: {_why(own, number, found, names)}")
+    return "; ".join(said)
+
+
+def _why(own: Float[Tensor, "h w"], number: int, found: Found, names: Mapping[int, str]) -> str:
+    peak = float(own.max())
+    if not peak > 0:
+        return "its map is empty, so the classifier sees nothing of it in this image"
+    if peak <= found.threshold:
+        return f"its refined map reaches {peak:.2f}, not the background threshold {found.threshold:.2f}"
+    where = own > (found.threshold if found.threshold >= 0 else peak / 2)
+    strongest = torch.tensor(found.ids)[found.maps.argmax(0)[where].cpu()]
+    first = int(strongest.mode().values)
+    if first == number:
+        return "it covers less than a pixel"
+    return f"the refined map of {names.get(first, 'the background')} is higher where its own is high"
+
+
 def _write_instances(context: Context, item: Item, found: Instances) -> None:
     """Writes the objects as a mask of their numbers (highest score on top), and a list of their classes and scores."""
     numbers = np.zeros(item.size, dtype=np.uint8)
@@ -132,6 +164,13 @@ def _report_odd_masks(context: Context) -> None:
     empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
     listed = run.folder("refine") / "empty.csv"
     list_skips(listed, [Skip(name, "none of its classes was found; its mask is 255") for name in empty])
+    lack = [Skip(item.id, why) for item in labelled if (why := lacks(run.mask(item.id)))]
+    list_skips(run.folder("refine") / "lacking.csv", lack)
+    if lack:
+        context.reporter.say(
+            f"refine: {len(lack)} of {len(labelled)} masks lack a class of their labels, listed with the reason in"
+            f" {run.folder('refine') / 'lacking.csv'}"
+        )
     if empty:
         context.reporter.say(f"refine: no class found in {len(empty)} of {len(labelled)} images, listed in {listed}")
     value = only_value(run.mask(item.id) for item in labelled)
