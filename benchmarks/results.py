@@ -252,11 +252,10 @@ paired difference. Maps and masks know each image's image labels; networks' pred
 
 ## Seeds, and masks without training, on held-out images
 
-39 images of each data set, one view, no mirror image. No setting of maps or masks was chosen on them
-(of the defects, on 10; `quality.md` says what was tuned on what). Seed: at the best background threshold, which uses the ground truth. Masks: at the threshold
-that `refine` chooses
-without it. `official` is the published method, its step in equal units (1.7 % of the pixel range). Seconds: of the maps,
-beside other work, so compare within a data set only.
+39 images of each data set, one view, no mirror image. No setting of maps or masks was chosen on them (of the defects, on
+10; `quality.md` says what was tuned on what). Seed: at the best background threshold, which uses the ground truth. Masks:
+at the threshold that `refine` chooses without it. `official` is the published method, its step in equal units (1.7 % of the
+pixel range). Seconds: of the maps, beside other work, so compare within a data set only.
 
 {held_out}
 
