@@ -269,7 +269,7 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
         items, unknown = listed(config.list, context.data.items)
         scored, name = replace(context, data=replace(context.data, eval=tuple(items))), config.list.name
     before = context.run.root / "metrics.json"
-    known = dict(read_json(before, Metrics)).get("ground_truth", {}).get("split", "") if before.is_file() else ""
+    known = read_json(before, dict[str, Any]).get("ground_truth", {}).get("split", "") if before.is_file() else ""
     if known and not known.startswith(f"{name}, "):
         context.reporter.say(f"evaluate: replaces the numbers of {known}")
     skipped = unknown + evaluate.run(scored, config, name)
