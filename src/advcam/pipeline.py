@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from advcam import preflight
-from advcam.data import Skip, hard_classes, images_of, listed, load, source_files
+from advcam.data import ReadingConfig, Skip, hard_classes, images_of, listed, load, source_files
 from advcam.errors import RunError, SettingsError
 from advcam.limits import MAX_SEED
 from advcam.options import Config, option
@@ -31,7 +31,7 @@ LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelera
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(Config):
+class DataConfig(ReadingConfig):
     """Paths of the data set; see :func:`advcam.data.load`."""
 
     images: Path | None = option(
@@ -81,6 +81,8 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
         "eval_name": data.eval_list.name if data.eval_list else None,
         "seed": seed,
     }
+    if data.reading != ReadingConfig().reading:
+        about["reading"] = data.reading.record()
     if not 0 <= seed <= MAX_SEED:
         raise SettingsError(f"--seed must be from 0 to {MAX_SEED}, got {seed}")
     known = None
@@ -92,7 +94,7 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
     if known and known.begun("classify"):
         context = moved(Context(known, load_data(known), seed, runtime, reporter), images)
         return _announced(context, trained_elsewhere(context))
-    loaded = load(images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track)
+    loaded = load(images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track, data.reading)
     preflight.check_names(root, loaded)
     run = known or RunFolder.create(root, ORDER, about, _versions())
     save_data(run, loaded, data.labels)
@@ -142,6 +144,8 @@ def _announced(context: Context, given: bool) -> Context:
         f"{len(data.train)} images {purpose}, {len(data.eval)} to score on{without}, {len(data.skipped)} things left out;"
         f" classes: {', '.join(data.classes.names)}"
     )
+    if not isinstance(window := data.reading.window, str):
+        context.reporter.say(f"values {window[0]:g} to {window[1]:g} are read as black to white (--range changes it)")
     for line in hard_classes(data) if not given else ():
         context.reporter.say(line)
     return context

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from advcam.cli import main
-from advcam.data import load, read_classes, read_image, read_with_doubt
+from advcam.data import ReadingConfig, load, read_classes, read_image, read_with_doubt
 from advcam.errors import AdvcamError
 from advcam.store import load_mask, save_mask
 
@@ -810,12 +810,15 @@ def test_images_12_bit(tmp_path, capsys):
     for name in "abc":
         grey(tmp_path / "images" / f"{name}.png", ramp.astype(np.uint16))
     path = labels(tmp_path / "labels.csv", "image,labels\na,cat\nb,dog\nc,cat\n")
-    assert check(path, tmp_path) == 1
+    assert check(path, tmp_path, "--range", "dtype") == 1
     found = reasons(tmp_path / "problems.csv")
     assert len(found) == 3
-    assert (
-        "16-bit image whose largest value is 3776: read as 14 of 255, nearly black; rescale it to the whole range" in found[0]
-    )
+    assert "16-bit image whose largest value is 3776: read as 14 of 255, nearly black; --range LOW,HIGH" in found[0]
+    assert check(path, tmp_path) == 0
+    item = load(tmp_path / "images", path, reading=ReadingConfig().reading).train[0]
+    low, high = item.reading.window
+    assert 0 <= low < 10 and 3765 < high <= 3776
+    assert item.read().getextrema()[0] == (0, 255)
     for name in "abc":
         grey(tmp_path / "images" / f"{name}.png", (ramp * 17).astype(np.uint16))
     assert check(path, tmp_path) == 0  # the remedy
@@ -825,7 +828,7 @@ def test_images_12_bit(tmp_path, capsys):
     ("values", "said"),
     [
         (np.full((48, 64), 200, np.int32), "32-bit image whose largest value is 200: read as 0 of 255, nearly black"),
-        (np.full((48, 64), 16000, np.uint16), "16-bit image whose largest value is 16000: read as 62 of 255; rescale it"),
+        (np.full((48, 64), 16000, np.uint16), "16-bit image whose largest value is 16000: read as 62 of 255; --range LOW"),
         (
             np.full((48, 64), 70_000, np.int32),
             "32-bit image with values from 70000 to 70000: values outside 0 to 65535 are clipped",
@@ -837,7 +840,7 @@ def test_other_ranges(tmp_path, values, said):
     (tmp_path / "images").mkdir()
     grey(tmp_path / "images" / "a.tif", values)
     path = labels(tmp_path / "labels.csv", "image,labels\na,cat\n")
-    assert check(path, tmp_path) == 1
+    assert check(path, tmp_path, "--range", "dtype") == 1
     assert said in reasons(tmp_path / "problems.csv")[0]
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advcam.data import fit_within, read_image
+from advcam.data import Reading, ReadingConfig, fit_within, read_image, read_with_doubt
 from advcam.data.images import at_least
-from advcam.errors import ImageError
+from advcam.errors import ImageError, SettingsError
 
 RAMP = np.linspace(0, 255, 32 * 24 * 3).reshape(24, 32, 3).astype(np.uint8)
 
@@ -104,9 +104,11 @@ def test_a_damaged_exif_block(tmp_path):
 
 
 def test_float_pixels(tmp_path):
-    path = saved(tmp_path, Image.fromarray(np.random.rand(20, 20).astype(np.float32)), "float.tiff")
+    path = saved(tmp_path, Image.fromarray(np.random.rand(20, 20).astype(np.float32) * 40), "float.tiff")
     with pytest.raises(ImageError, match="float pixels have no fixed range"):
         read_image(path)
+    assert read_image(path, reading=Reading((0.0, 1e6))).getextrema()[0] == (0, 0)
+    assert read_image(path, reading=Reading("image")).getextrema()[0] == (0, 255)
 
 
 def test_sizes():
@@ -115,3 +117,91 @@ def test_sizes():
     assert fit_within(image, 50) is image
     assert at_least(image, 64).size == (128, 64)
     assert at_least(image, 20) is image
+
+
+def test_a_range_of_values(tmp_path):
+    """255 (value - low) / (high - low), rounded down and clipped; of a data set that of 8-bit images is left alone."""
+    values = np.tile(np.array([0, 100, 200, 300, 400], np.uint16), (20, 4))
+    path = saved(tmp_path, Image.fromarray(values), "scan.png")
+    assert np.asarray(read_image(path, reading=Reading((100.0, 300.0))))[0, :5, 1].tolist() == [0, 0, 127, 255, 255]
+    eight = saved(tmp_path, Image.fromarray(RAMP), "photo.png")
+    assert np.array_equal(np.asarray(read_image(eight, reading=Reading((100.0, 300.0), deep_only=True))), RAMP)
+    assert np.asarray(read_image(eight, reading=Reading((0.0, 127.5)))).max() == 255
+    assert Reading.from_record(Reading((1.0, 2.0), (1,), 3, True).record()) == Reading((1.0, 2.0), (1,), 3, True)
+    assert Reading("auto").of([np.array([0.0, 60_000.0])], 65535) == Reading("dtype")
+    found = Reading("auto").of([np.linspace(0, 4000, 1001)], 65535)
+    assert (found.window, found.deep_only) == (pytest.approx((4, 3996)), True)
+    assert Reading("auto").of([], 255) == Reading("dtype")
+
+
+@pytest.mark.parametrize("text", ["4095", "5,5", "a,b", "0,nan", "", "1,2,3", "black"])
+def test_ranges_that_are_none(text):
+    with pytest.raises(SettingsError, match="two ascending numbers such as 0,4095"):
+        ReadingConfig(range=text)
+    with pytest.raises(SettingsError, match="one band or three"):
+        ReadingConfig(bands=(1, 2))
+
+
+def test_sixteen_bits_of_colour(tmp_path):
+    tifffile, imagecodecs = pytest.importorskip("tifffile"), pytest.importorskip("imagecodecs")
+    values = (RAMP.astype(np.uint16) * 16).copy()  # 12 bits
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(values))
+    alpha = np.concatenate([values, np.full((24, 32, 1), 9, np.uint16)], 2)
+    tifffile.imwrite(tmp_path / "alpha.tif", alpha, photometric="rgb", extrasamples=["unassalpha"])
+    for name in ("a.tif", "a.png", "alpha.tif"):
+        assert np.array_equal(np.asarray(read_image(tmp_path / name, reading=Reading((0.0, 4080.0)))), RAMP), name
+        assert "16-bit image whose largest value is 4080: read as 15 of 255" in read_with_doubt(tmp_path / name)[1]
+
+
+def test_bands_and_pages(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.stack([np.full((20, 30), 10 * (at + 1), np.uint8) for at in range(6)])
+    tifffile.imwrite(tmp_path / "apart.tif", bands, photometric="minisblack", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "pages.tif", bands, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "beside.tif", np.moveaxis(bands, 0, -1), photometric="minisblack", planarconfig="contig")
+    for name in ("apart.tif", "pages.tif", "beside.tif"):
+        assert read_image(tmp_path / name, reading=Reading(bands=(4, 3, 2))).getpixel((5, 5)) == (40, 30, 20)
+        assert read_image(tmp_path / name, reading=Reading(bands=(6,))).getpixel((5, 5)) == (60, 60, 60)
+        with pytest.raises(ImageError, match="bands|pages"):
+            read_image(tmp_path / name, reading=Reading(bands=(7, 3, 2)))
+    for name in ("apart.tif", "beside.tif"):
+        with pytest.raises(ImageError, match="has 6 bands; say which are red, green and blue"):
+            read_image(tmp_path / name)
+    image, said = read_with_doubt(tmp_path / "pages.tif")
+    assert (image.getpixel((5, 5)), said) == ((10, 10, 10), "has 6 pages, of which page 1 is read (--page)")
+    assert read_image(tmp_path / "pages.tif", reading=Reading(page=6)).getpixel((5, 5)) == (60, 60, 60)
+    with pytest.raises(ImageError, match="has 6 pages, and --page asks for 7"):
+        read_image(tmp_path / "pages.tif", reading=Reading(page=7))
+
+
+def test_dicom(tmp_path):
+    """The rescaled values, here -1000 to 1000 with bright as low: turned over."""
+    pydicom = pytest.importorskip("pydicom")
+    values = np.linspace(0, 2000, 20 * 30).reshape(20, 30).astype(np.uint16)
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file.SOPClassUID, file.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, pydicom.uid.generate_uid()
+    file.RescaleSlope, file.RescaleIntercept = 1, -1000
+    file.PhotometricInterpretation = "MONOCHROME1"
+    pydicom.pixels.set_pixel_data(file, values, "MONOCHROME1", 16)
+    file.save_as(tmp_path / "scan.dcm", enforce_file_format=True)
+    row = np.asarray(read_image(tmp_path / "scan.dcm", reading=Reading((-1000.0, 1000.0))))[:, :, 0]
+    assert (row[0, 0], row[-1, -1]) == (255, 0)
+    (tmp_path / "cut.dcm").write_bytes((tmp_path / "scan.dcm").read_bytes()[:900])
+    (tmp_path / "text.dcm").write_text("not a scan at all " * 20)
+    for name in ("cut.dcm", "text.dcm"):
+        with pytest.raises(ImageError):
+            read_image(tmp_path / name)
+
+
+def test_nifti(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.zeros((30, 20, 4), np.int16)
+    volume[2, 3, 1] = 500
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "scan.nii")
+    image = read_image(tmp_path / "scan.nii", reading=Reading((0.0, 500.0), page=2))
+    assert (image.size, image.getpixel((2, 20 - 1 - 3))) == ((30, 20), (255, 255, 255))
+    with pytest.raises(ImageError, match="a volume of 30x20x4, and --page asks for slice 5"):
+        read_image(tmp_path / "scan.nii", reading=Reading(page=5))

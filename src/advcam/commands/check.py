@@ -39,7 +39,9 @@ def run(config: CheckConfig, session: Session) -> Outcome:
         DataError: no run could start with the data set.
     """
     images, reporter = images_of(config.images, config.labels), session.reporter
-    data = load(images, config.labels, config.classes, config.train_list, config.eval_list, reporter.track)
+    data = load(
+        images, config.labels, config.classes, config.train_list, config.eval_list, reporter.track, config.reading
+    )
     lines = [
         f"{len(data.train)} images to train on, {len(data.eval)} to score on, {len(data.classes)} classes",
         _sizes(data.items),

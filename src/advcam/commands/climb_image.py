@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import strided_size
-from advcam.data import ClassTable, NetworkInput, fit_within, read_with_doubt
+from advcam.data import ClassTable, NetworkInput, Reading, ReadingConfig, fit_within, read_with_doubt
 from advcam.errors import InputError, SettingsError, known
 from advcam.extractor import AdvCAM
 from advcam.models.classifiers import Backbone, PretrainedClassifier, pretrained_classifier
@@ -32,7 +32,7 @@ PANEL = 448  # long side of the images in the overlay and the animation, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClimbImageConfig(PresetConfig, TimmInput):
+class ClimbImageConfig(PresetConfig, TimmInput, ReadingConfig):
     """The image, the network and the climb."""
 
     image: Path = option(help="an image of any kind", positional=True, common=True)
@@ -72,10 +72,10 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
         NetworkError: the network cannot be loaded, or has no feature map.
     """
     path, out, runtime, reporter = config.image, config.out, session.runtime, session.reporter
-    image, doubt = read_with_doubt(path)
+    ready, reading = _ready(config, runtime, reporter)
+    image, doubt = read_with_doubt(path, reading)
     if doubt:
         reporter.warn(f"{path}: {doubt}")
-    ready = _ready(config, runtime, reporter)
     prepare = NetworkInput(ready.mean, ready.std, config.long_side, ready.size)
     pixels = prepare(image)[None].to(runtime.torch_device())
     adv = AdvCAM(ready.model.to(pixels.device), config.preset, layer=config.layer, **config.changes)
@@ -108,12 +108,13 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
     return Outcome(f"overlay, maps, animations: {out}", lines)
 
 
-def _ready(config: ClimbImageConfig, runtime: Runtime, reporter: Reporter) -> PretrainedClassifier:
-    """Loads the classifier that ``--model`` names."""
+def _ready(config: ClimbImageConfig, runtime: Runtime, reporter: Reporter) -> tuple[PretrainedClassifier, Reading]:
+    """Loads the classifier that ``--model`` names, and says how images are read for it."""
+    asked = config.reading
     kind, _, name = config.model.partition(":")
     if kind == "timm":
         backbone = Backbone(name, config.backbone_option, output_stride=32, mean=config.mean, std=config.std)
-        return pretrained_classifier(backbone, config.weights_file)
+        return pretrained_classifier(backbone, config.weights_file), asked
     run = Path(config.model).is_dir()
     if (run or is_code(config.model)) and (config.weights_file or config.backbone_option):
         raise SettingsError(f"--weights and --backbone-option are of --model timm:NAME; --model {config.model} has its own")
@@ -123,13 +124,15 @@ def _ready(config: ClimbImageConfig, runtime: Runtime, reporter: Reporter) -> Pr
     if is_code(config.model) and not (config.mean and config.std):
         reporter.say(f"{config.model}: gets images as ImageNet's networks do, (rgb / 255 - mean) / std; else --mean and --std")
     if run:
-        model, record = trained_classifier(reopen(Path(config.model), None, runtime, Reporter(quiet=True)))
+        context = reopen(Path(config.model), None, runtime, Reporter(quiet=True))
+        model, record = trained_classifier(context)
         normalise = Backbone.from_record(record.backbone).normalisation()
         table = ClassTable.from_record(record.classes)
-        return PretrainedClassifier(model, *normalise, table.names, ids=table.ids)
+        given = asked if asked != ReadingConfig().reading else context.data.reading
+        return PretrainedClassifier(model, *normalise, table.names, ids=table.ids), given
     if is_code(config.model):
         allow(config.model)  # typed as --model
-        return PretrainedClassifier(own_classifier(config.model).eval(), mean, std)
+        return PretrainedClassifier(own_classifier(config.model).eval(), mean, std), asked
     raise SettingsError(
         f"--model {config.model}: expected timm:NAME, FILE.py:FUNCTION, or the folder of a run whose classifier is to be used"
     )

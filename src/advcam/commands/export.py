@@ -242,6 +242,7 @@ def _describe(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord
                 "at_least": LEAST,
                 "padding": "0 after normalisation, on the right and below; logits are cropped again",
                 "long_side": segmenter.long_side,
+                "reading": record.reading,
             },
             "output": {
                 "name": "logits",

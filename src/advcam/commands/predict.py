@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from advcam.attribution import PRECISIONS
-from advcam.data import ClassTable, Skip, content_of, labels_of, list_images, passed_over, read_with_doubt
+from advcam.data import ClassTable, Reading, Skip, content_of, labels_of, list_images, passed_over, read_with_doubt
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.options import Config, option
 from advcam.segmenter import MERGES, Segmenter, read_record
@@ -96,14 +96,14 @@ def run(config: PredictConfig, session: Session) -> Outcome:
     _claim(out, model, images, segmenter, digest(sorted(labels.items())) if labels else None)
     for suffix, count in passed_over(images).items():
         reporter.say(f"{count} files of suffix {suffix} are skipped: not an image format that is read")
-    skipped = []
+    skipped, reading = list[Skip](), Reading.from_record(read_record(model).reading)
     for name, path in reporter.track(files.items(), len(files), "predict"):
         mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
         try:
             content = content_of(path)
             if made_of(mask) == content and (kept.is_file() or not config.probabilities):
                 continue
-            image, doubt = read_with_doubt(path)
+            image, doubt = read_with_doubt(path, reading)
             if doubt:
                 reporter.warn(f"{path}: {doubt}")
             if config.probabilities:

@@ -8,6 +8,7 @@ from .images import content_of, fit_within, look_at, read_image, read_with_doubt
 from .items import Dataset, Item, Skip
 from .labels import ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
 from .names import list_images, passed_over
+from .reading import Reading, ReadingConfig
 from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
 from .sources import images_of, read_source, source_files
@@ -27,6 +28,8 @@ __all__ = [
     "Item",
     "NetworkInput",
     "Normalisation",
+    "Reading",
+    "ReadingConfig",
     "Row",
     "Scene",
     "SceneSettings",

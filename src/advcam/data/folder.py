@@ -10,11 +10,12 @@ from typing import Any
 
 from advcam.errors import DataError
 
-from .images import SUFFIXES
+from .images import AS_IT_IS, SUFFIXES
 from .items import Dataset, Item, Skip
 from .labels import ClassTable, Row, class_indices, normal, read_classes, read_text
 from .names import Near, key_of, list_images
 from .opening import Track, open_all
+from .reading import Reading
 from .sources import read_labels, read_source
 
 FEW_IMAGES = 5
@@ -28,6 +29,7 @@ def load(
     train_list: Path | None = None,
     eval_list: Path | None = None,
     track: Track = lambda items, _total, _what: items,
+    reading: Reading = AS_IT_IS,
 ) -> Dataset:
     """Reads labels and lists, opens every image once, and leaves out what cannot be used, with the reason.
 
@@ -40,6 +42,7 @@ def load(
         train_list: images to train on, one a line.
         eval_list: images to score on, one a line.
         track: shows progress.
+        reading: how images' values become 8-bit RGB.
 
     Raises:
         DataError: a file that cannot be used, or no usable image.
@@ -69,7 +72,7 @@ def load(
         )
 
     used = sorted(scored | trained)
-    items, broken, dark = open_all([(key, files[key], found[key][1]) for key in used], track)
+    items, broken, dark = open_all([(key, files[key], found[key][1]) for key in used], track, reading)
     odd = [Skip(name, f"class {name!r} consists of names of other classes; labels are separated by ';'") for name in several]
     if scored and not scored & items.keys():
         raise DataError(f"{eval_list}: none of its images can be opened ({broken[0].reason})")

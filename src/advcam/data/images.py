@@ -16,6 +16,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from advcam.errors import ImageError
 from advcam.limits import MAX_IMAGE_BYTES, MAX_PIXELS, MIN_SIDE
 
+from .arrays import MORE, PNG, TIFF, read_in_full, reader_of
+from .reading import Reading, as_rgb, chosen, of_type, sample_of
+
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg"),
     "PNG": (".png",),
@@ -36,7 +39,8 @@ NEEDS = {"JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}
 
 Image.init()
 READ = tuple(name for name in FORMATS if name in Image.OPEN and (name not in NEEDS or features.check(NEEDS[name])))
-SUFFIXES = frozenset(suffix for name in READ for suffix in FORMATS[name])
+SUFFIXES = frozenset(suffix for name in READ for suffix in FORMATS[name]) | MORE
+AS_IT_IS = Reading()
 DARK = 64  # of 255: an image of more than 8 bits whose maximum is below has probably another range
 
 
@@ -45,24 +49,25 @@ def open_image(file: Path | io.BytesIO) -> Image.Image:
     return Image.open(file, formats=READ)
 
 
-def read_image(path: Path, content: str | None = None) -> Image.Image:
+def read_image(path: Path, content: str | None = None, reading: Reading = AS_IT_IS) -> Image.Image:
     """The image as 8-bit RGB, as a viewer shows it.
 
-    EXIF rotation is applied; palettes, greyscale and CMYK are converted; 16-bit grey is divided by 257; transparent
-    pixels are blended with white; of an animation the first frame is taken.
+    EXIF rotation is applied; palettes, greyscale and CMYK are converted; more than 8 bits are brought to 8 by ``reading``;
+    transparent pixels are blended with white; of an animation the first frame is taken.
 
     Args:
         path: of the file.
         content: the expected :func:`content_of`; another raises.
+        reading: how its values become 8-bit RGB.
 
     Raises:
-        ImageError: missing, empty, not an image, truncated, float pixels, under 16 pixels a side or over 100 megapixels, or
-            another content.
+        ImageError: missing, empty, not an image, truncated, under 16 pixels a side or over 100 megapixels, another content,
+            float pixels without a range, or bands or a page that it does not have.
     """
     data = _bytes(path)
     if content is not None and _hash(data) != content:
         raise ImageError(f"{path}: has changed since this run looked at it; put the original image back")
-    return _decoded(path, data)[0]
+    return _decoded(path, data, reading)[0]
 
 
 @dataclass(frozen=True)
@@ -72,32 +77,34 @@ class Look:
     Args:
         size: (H, W) in pixels, as a viewer shows it.
         content: of the file; see :func:`content_of`.
-        doubt: a warning where its range of values is clipped or makes it nearly black.
+        doubt: a warning about its range of values or its pages.
+        sample: some of its values and the largest value of their type, if it has more than 8 bits.
     """
 
     size: tuple[int, int]
     content: str
     doubt: str | None
+    sample: tuple[NDArray[np.float64], float] | None = None
 
 
-def look_at(path: Path) -> Look:
+def look_at(path: Path, reading: Reading = AS_IT_IS) -> Look:
     """Decodes an image once, so that unusable ones are found before any long computation.
 
     Raises:
         ImageError: as :func:`read_image`.
     """
     data = _bytes(path)
-    image, doubt = _decoded(path, data)
-    return Look((image.height, image.width), _hash(data), doubt)
+    image, doubt, sample = _decoded(path, data, reading)
+    return Look((image.height, image.width), _hash(data), doubt, sample)
 
 
-def read_with_doubt(path: Path) -> tuple[Image.Image, str | None]:
-    """The image, and a warning where its range of values is clipped or makes it nearly black.
+def read_with_doubt(path: Path, reading: Reading = AS_IT_IS) -> tuple[Image.Image, str | None]:
+    """The image, and a warning about its range of values or its pages.
 
     Raises:
         ImageError: as :func:`read_image`.
     """
-    return _decoded(path, _bytes(path))
+    return _decoded(path, _bytes(path), reading)[:2]
 
 
 def content_of(path: Path) -> str:
@@ -138,24 +145,74 @@ def _bytes(path: Path) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from None
 
 
-def _decoded(path: Path, data: bytes) -> tuple[Image.Image, str | None]:
-    """The image, and a warning about its range of values."""
+Sample = tuple[NDArray[np.float64], float] | None
+
+
+def _decoded(path: Path, data: bytes, reading: Reading) -> tuple[Image.Image, str | None, Sample]:
+    """The image, a warning, and, of one of more than 8 bits, some values."""
     try:
+        read = reader_of(path, data)
+        if read:
+            return _shown(path, read(path, data, reading.page), reading, None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with open_image(io.BytesIO(data)) as image:
-                _check_size(path, image.size)
-                bits = _bits(image)
-                ImageOps.exif_transpose(image, in_place=True)
-                return _rgb(path, image), _doubt(image, bits) if bits > 8 else None
+            try:
+                opened = open_image(io.BytesIO(data))
+            except UnidentifiedImageError:
+                if data.startswith(TIFF) and (array := read_in_full(path, data, reading.page, reading.bands)) is not None:
+                    return _shown(path, array, reading, None)
+                raise
+            with opened as image:
+                return _by_pillow(path, data, image, reading)
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not an image that Pillow can read; convert it to JPEG or PNG") from None
+        more = "; a TIFF of many bands or of float colours needs pip install 'advcam[tiff]'" if data.startswith(TIFF) else ""
+        raise ImageError(f"{path}: not an image that Pillow can read; convert it to JPEG or PNG{more}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} megapixels; scale it down first") from None
     except ImageError:
         raise
     except Exception as error:  # Pillow may raise anything on a damaged file, such as struct.error or TypeError
         raise ImageError(f"{path}: damaged or truncated ({error}); copy it again") from None
+
+
+def _by_pillow(path: Path, data: bytes, image: Image.Image, reading: Reading) -> tuple[Image.Image, str | None, Sample]:
+    _check_size(path, image.size)
+    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" or reading.page > 1 else 1
+    if reading.page > pages:
+        raise ImageError(f"{path}: has {pages} page{'s' * (pages > 1)}, and --page asks for {reading.page}")
+    if reading.page > 1:
+        image.seek(reading.page - 1)
+        _check_size(path, image.size)
+    doubt = f"has {pages} pages, of which page {reading.page} is read (--page)" if pages > 1 and reading.page == 1 else None
+    bits, grey = _bits(image), image.mode == "F" or image.mode.startswith("I")
+    by_bands = reading.bands is not None and (pages > 1 or len(image.getbands()) not in (1, 3))
+    if (bits > 8 and not grey) or by_bands:
+        array = read_in_full(path, data, reading.page, reading.bands) if data.startswith((*TIFF, PNG)) else None
+        if array is not None:
+            return _shown(path, array, reading, None if by_bands else doubt)
+    ImageOps.exif_transpose(image, in_place=True)
+    if grey:
+        return _shown(path, np.asarray(image)[:, :, None], reading, doubt, bits)
+    shown, reading = _rgb(image), reading.of([], 255)
+    if bits > 8 and (seen := int(np.asarray(shown).max())) < DARK:  # Pillow keeps 8 bits of colours
+        doubt = f"{bits}-bit image: read as {seen} of 255{_dark(seen)}; pip install 'advcam[tiff]' reads PNG and TIFF in full"
+    if not reading.is_plain:
+        shown = as_rgb(path, np.asarray(shown), reading)
+    return shown, doubt, None
+
+
+def _shown(
+    path: Path, array: NDArray[Any], reading: Reading, doubt: str | None, bits: int | None = None
+) -> tuple[Image.Image, str | None, Sample]:
+    """An image [H, W, C] of any type as 8-bit RGB, with a warning where the range of its type leaves it dark."""
+    _check_size(path, (array.shape[1], array.shape[0]))
+    bands, white = chosen(path, array, reading.bands), of_type(array)[1]
+    deep = array.dtype != np.uint8
+    sample = (sample_of(bands), white) if deep else None
+    reading = reading.of([sample[0]] if sample else [], white)  # a single image is its own data set
+    if deep and reading.window == "dtype":
+        doubt = _range_doubt(bands, white, bits or 8 * array.dtype.itemsize) or doubt
+    return as_rgb(path, array, reading), doubt, sample
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
@@ -177,32 +234,23 @@ def _bits(image: Image.Image) -> int:
     return 16 if deep else 8
 
 
-def _doubt(image: Image.Image, bits: int) -> str | None:
-    """A warning about the range of values of an image of more than 8 bits, alpha aside."""
-    grey = image.mode.startswith("I")
-    low, high = image.getextrema() if grey else (0, _brightest(image))
-    remedy = "rescale it to the whole range of 16 bits, 0 to 65535, or to 8 bits"
-    if grey and (high > 65535 or low < 0):  # type: ignore[operator]
-        return f"{bits}-bit image with values from {low} to {high}: values outside 0 to 65535 are clipped; {remedy}"
-    seen = int(high) // 257 if grey else int(high)  # type: ignore[arg-type]
+def _dark(seen: int) -> str:
+    return ", nearly black" if seen < DARK // 2 else ""
+
+
+def _range_doubt(array: NDArray[Any], white: float, bits: int) -> str | None:
+    """A warning about the range of values of an image of more than 8 bits that is read by the range of its type."""
+    low, high = np.nanmin(array), np.nanmax(array)
+    remedy = "--range LOW,HIGH, data or image reads other ranges"
+    if high > white or low < 0:
+        return f"{bits}-bit image with values from {low} to {high}: values outside 0 to {white:g} are clipped; {remedy}"
+    seen = int(255 * float(high) / white)
     if seen >= DARK:
         return None
-    largest = f" whose largest value is {high}" if grey else ""
-    return f"{bits}-bit image{largest}: read as {seen} of 255{', nearly black' if seen < DARK // 2 else ''}; {remedy}"
+    return f"{bits}-bit image whose largest value is {high}: read as {seen} of 255{_dark(seen)}; {remedy}"
 
 
-def _brightest(image: Image.Image) -> int:
-    """The largest value of any channel except alpha, 0 to 255."""
-    colours = image.convert("L" if image.mode in ("L", "LA") else "RGB")
-    return max(colours.getextrema()) if colours.mode == "L" else max(high for _, high in colours.getextrema())  # type: ignore
-
-
-def _rgb(path: Path, image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ImageError(f"{path}: float pixels have no fixed range; save it as 8- or 16-bit")
-    if image.mode.startswith("I"):
-        grey: NDArray[Any] = np.asarray(image) // 257
-        return Image.fromarray(np.clip(grey, 0, 255, out=grey).astype(np.uint8)).convert("RGB")
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from .images import read_image
+from .images import AS_IT_IS, read_image
 from .labels import ClassTable
+from .reading import Reading
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Item:
         labels: class positions.
         size: (H, W) in pixels.
         content: hash of the file when it was first read; None if unknown.
+        reading: how its values become 8-bit RGB, the same for all images of a data set.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Item:
     labels: tuple[int, ...]
     size: tuple[int, int]
     content: str | None = None
+    reading: Reading = AS_IT_IS
 
     def read(self) -> Image.Image:
         """The image as 8-bit RGB; see :func:`~advcam.data.images.read_image`.
@@ -35,7 +38,7 @@ class Item:
         Raises:
             ImageError: it cannot be read, or has changed since it was first read.
         """
-        return read_image(self.path, self.content)
+        return read_image(self.path, self.content, self.reading)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Dataset:
     skipped: tuple[Skip, ...]
     doubts: tuple[Skip, ...] = ()
     unlabelled: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> Reading:
+        """How the values of all its images become 8-bit RGB."""
+        return self.train[0].reading
 
     @property
     def items(self) -> tuple[Item, ...]:

@@ -6,15 +6,20 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from advcam.errors import ImageError
 from advcam.limits import MAX_PIXELS_AT_ONCE
 from advcam.process import usable_cores
 
-from .images import look_at, pixels_of
+from .images import AS_IT_IS, look_at, pixels_of
 from .items import Item, Skip
+from .reading import Reading
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -40,20 +45,29 @@ class _Room:
                 self.changed.notify_all()
 
 
-def open_all(named: list[tuple[str, Path, tuple[int, ...]]], track: Track) -> tuple[dict[str, Item], list[Skip], list[Skip]]:
-    """Opens every image; returns the usable ones, skips for those that cannot be read, and warnings about the others."""
+def open_all(
+    named: list[tuple[str, Path, tuple[int, ...]]], track: Track, reading: Reading = AS_IT_IS
+) -> tuple[dict[str, Item], list[Skip], list[Skip]]:
+    """Opens every image; returns the usable ones, skips for those that cannot be read, and warnings about the others.
+
+    A range of values that is asked for as ``auto`` or ``data`` is found, and is that of all items.
+    """
 
     def look(entry: tuple[str, Path, tuple[int, ...]]) -> tuple[Item | Skip, Skip | None]:
         key, path, labels = entry
         try:
             with room.taken(pixels_of(path)):
-                seen = look_at(path)
+                seen = look_at(path, reading)
         except ImageError as error:
             return Skip(key, str(error)), None
+        samples.extend([seen.sample] if seen.sample else [])
         return Item(key, path, labels, seen.size, seen.content), Skip(key, f"{path}: {seen.doubt}") if seen.doubt else None
+
+    samples: list[tuple[NDArray[np.float64], float]] = []
 
     room = _Room(MAX_PIXELS_AT_ONCE)
     with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
         looked = list(track(pool.map(look, named), len(named), "look at the images"))
-    good = {item.id: item for item, _ in looked if isinstance(item, Item)}
+    found = reading.of([values for values, _ in samples], max((white for _, white in samples), default=255.0))
+    good = {item.id: replace(item, reading=found) for item, _ in looked if isinstance(item, Item)}
     return good, [skip for skip, _ in looked if isinstance(skip, Skip)], [doubt for _, doubt in looked if doubt]

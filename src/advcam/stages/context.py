@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from advcam.data import ClassTable, Dataset, Item, NetworkInput, Skip
+from advcam.data import ClassTable, Dataset, Item, NetworkInput, Reading, Skip
 from advcam.errors import NetworkError, RunError, SettingsError, StoreError
 from advcam.models.classifiers import Backbone, saved_classifier
 from advcam.models.own import own_classifier
@@ -126,11 +126,16 @@ def save_data(run: RunFolder, data: Dataset, labels: Path | None = None) -> None
         path,
         {
             "classes": classes,
-            **{name: [asdict(item) for item in items] for name, items in parts.items()},
+            **{name: [_without_reading(item) for item in items] for name, items in parts.items()},
+            "reading": data.reading.record(),
             "skipped": [{"image": s.image, "reason": s.reason} for s in data.skipped],
             "labels_file": kept,
         },
     )
+
+
+def _without_reading(item: Item) -> dict[str, Any]:
+    return {name: value for name, value in asdict(item).items() if name != "reading"}
 
 
 def load_data(run: RunFolder) -> Dataset:
@@ -147,7 +152,8 @@ def load_data(run: RunFolder) -> Dataset:
         )
     kept = read_json(path, DataRecord, RESTORE)
     classes = ClassTable.from_record(kept["classes"])
-    train, scored = (tuple(_item(path, one, len(classes)) for one in part) for part in (kept["train"], kept["eval"]))
+    reading, parts = Reading.from_record(kept.get("reading")), (kept["train"], kept["eval"])
+    train, scored = (tuple(replace(_item(path, one, len(classes)), reading=reading) for one in part) for part in parts)
     numbers = [len({*part}) for part in (classes.ids, classes.names)]
     ids = [{item.id for item in part} for part in (train, scored)]
     if min(numbers) < len(classes) or [len(part) for part in ids] != [len(train), len(scored)] or not train:

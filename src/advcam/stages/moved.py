@@ -40,7 +40,7 @@ def moved(context: Context, images: Path) -> Context:
             f" holds all images of {folder_of(context.data)}"
         )
     for item in context.reporter.track(items, len(items), "compare the images"):
-        found = look_at(files[item.id])
+        found = look_at(files[item.id], item.reading)
         if found.size != item.size or (item.content and found.content != item.content):
             was, now = (f"{size[1]}x{size[0]}" for size in (item.size, found.size))
             raise RunError(

@@ -146,7 +146,7 @@ def network_record(context: Context, name: str, backbone: Backbone, stride: int 
     """Returns the record of a network."""
     return NetworkRecord(
         name, backbone.record(), stride, context.data.classes.record(), config.long_side, config.predict_scales,
-        config.predict_mirror, config.predict_merge, config.predict_crf,
+        config.predict_mirror, config.predict_merge, config.predict_crf, context.data.reading.record(),
     )  # fmt: skip
 
 

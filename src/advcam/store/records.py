@@ -36,6 +36,7 @@ class About(TypedDict):
     eval_list: str | None
     eval_name: str | None
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED)]
+    reading: NotRequired[dict[str, Any]]
 
 
 LAYOUT = 2
@@ -83,6 +84,15 @@ class SkipRecord(TypedDict):
     reason: str
 
 
+class ReadingRecord(TypedDict):
+    """How images' values become 8-bit RGB."""
+
+    window: Literal["dtype", "image"] | tuple[float, float]
+    bands: tuple[Annotated[int, Meta(ge=1)], ...] | None
+    page: Annotated[int, Meta(ge=1)]
+    deep_only: bool
+
+
 class DataRecord(TypedDict):
     """``data.json``."""
 
@@ -91,6 +101,7 @@ class DataRecord(TypedDict):
     eval: list[ItemRecord]
     skipped: list[SkipRecord]
     labels_file: NotRequired[str]
+    reading: NotRequired[ReadingRecord]
 
 
 class BackboneRecord(TypedDict):
@@ -130,6 +141,7 @@ class NetworkRecord:
     predict_mirror: bool
     predict_merge: str
     predict_crf: bool
+    reading: ReadingRecord | None = None
 
 
 class Precision(TypedDict):
