@@ -47,6 +47,7 @@ OTHER = {
     "maps": ("plain", "advcam"),
     "preset": ("paper", "fast"),
     "masks": ("/a", "/b"),
+    "mask_colours": ("/a.csv", "/b.csv"),
     "pixel_labels": ("/a.txt", "/b.txt"),
     "encoder_weights": ("/a.pt", "/b.pt"),
     "mode": ("labelled", "unlabelled"),

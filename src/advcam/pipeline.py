@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from advcam import preflight
-from advcam.data import ReadingConfig, Skip, hard_classes, images_of, listed, load, source_files
-from advcam.errors import RunError, SettingsError
+from advcam.data import ReadingConfig, Skip, hard_classes, images_of, list_images, listed, load, read_as, source_files
+from advcam.errors import DataError, RunError, SettingsError, StoreError
 from advcam.limits import MAX_SEED
 from advcam.options import Config, option
 from advcam.progress import Reporter
@@ -118,10 +119,13 @@ def _warn_of_other_labels(context: Context) -> None:
 
 
 def _content(path: Path | None) -> str | None:
-    """Returns a hash of a file's contents, or of the files of a VOC or COCO folder; the name does not matter."""
+    """Returns a hash of a file's contents, or of the files of a folder of labels; the name does not matter."""
     if path is None or not path.exists():
         return None
     found = [_digest(file) for file in source_files(path)]
+    if not found:  # a folder for each class, whose labels are in the names
+        with contextlib.suppress(DataError):  # said where the labels are read
+            found = list(list_images(path))
     return found[0] if path.is_file() else digest(found)
 
 
@@ -138,6 +142,8 @@ def _digest(file: Path) -> str:
 def _announced(context: Context, given: bool) -> Context:
     """Reports the number of images and the classes, so that a misspelt class shows now, not hours later."""
     data = context.data
+    for line in read_as(data):
+        context.reporter.say(line)
     purpose = "to make masks of (the classifier is given)" if given else "to train on"
     without = f", {len(data.unlabelled)} others in the folder without a label" if data.unlabelled else ""
     context.reporter.say(
@@ -272,8 +278,7 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
     if config.list:
         items, unknown = listed(config.list, context.data.items)
         scored, name = replace(context, data=replace(context.data, eval=tuple(items))), config.list.name
-    before = context.run.root / "metrics.json"
-    known = read_json(before, dict[str, Any]).get("ground_truth", {}).get("split", "") if before.is_file() else ""
+    known = _scored_split(context.run.root / "metrics.json")
     if known and not known.startswith(f"{name}, "):
         context.reporter.say(f"evaluate: replaces the numbers of {known}")
     skipped = unknown + evaluate.run(scored, config, name)
@@ -286,6 +291,10 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
             of = f" of the {there} of {every} classes that occur" if there < every else ""
             numbers = f"mIoU {_percent(found['mean_iou'])}{of}, noise {_percent(found['noise'])}{at}"
             context.reporter.say(f"{what}: {numbers} ({found['rule']})")
+        if what == "confidence":
+            finds = found["finds_bad_masks"]
+            bad = "" if finds is None else f"; its scores find masks below IoU .5 with an area under the curve of {finds:.2f}"
+            context.reporter.say(f"{what}: calibration error {_percent(found['calibration_error'])}{bad}")
         if what == "localisation":
             each = "; ".join(f"{name} {_places(found[name])}" for name in ("plain", "advcam") if name in found)
             context.reporter.say(f"{what}: {each} (thresholds chosen with the ground truth of this split; image labels given)")
@@ -296,6 +305,14 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
         write_card(context.run, context.data, step)
     write_report(context.run, context.data)
     return skipped
+
+
+def _scored_split(path: Path) -> str:
+    """Returns what the numbers in a run's metrics.json are of; empty where it has none, or is damaged and will be replaced."""
+    try:
+        return str(read_json(path, Metrics)["ground_truth"]["split"])
+    except (StoreError, LookupError):
+        return ""
 
 
 def _percent(share: float | None) -> str:

@@ -65,8 +65,8 @@ def test_a_step_stops_before_it_uses_or_drops_anything_and_names_what_changed(ch
     again = [step, "--run", str(run), "--quiet", *(["--redo"] if step == "climb" else [])]
     assert main(again) == 2
     said = capsys.readouterr().err
-    assert "1 of its 24 images have changed" in said
-    assert "restore the originals" in said
+    assert "1 of its 24 images are gone or have changed" in said
+    assert "restore them and give the same command again" in said
     assert "--out ANOTHER" in said
     with (run / "changed.csv").open() as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["scene-00004"]
@@ -83,7 +83,7 @@ def test_when_all_images_become_larger_the_run_stops(climbed, capsys):
         with Image.open(path) as image:
             image.resize((96, 96)).save(path)
     assert main(["climb", "--run", str(run), "--redo", "--quiet"]) == 2
-    assert "24 of its 24 images have changed" in capsys.readouterr().err
+    assert "24 of its 24 images are gone or have changed" in capsys.readouterr().err
 
 
 def test_studies_and_evaluations_pass_over_what_changed_and_list_it(climbed, capsys):

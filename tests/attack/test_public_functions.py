@@ -386,6 +386,16 @@ CALLS = {
         {"maps": MAPS, "classes": (7, 9), "threshold": 0.3, "size": (18, 16), "margin": 0.1},
         labels,
     ),
+    "confidence": (
+        refinement.confidence,
+        {"maps": MAPS, "threshold": 0.3, "temperature": 0.09},
+        lambda r, given: all(bool(((part >= 0) & (part <= 1)).all()) for part in r),
+    ),
+    "finds": (
+        metrics.finds,
+        {"scores": torch.tensor([0.1, 0.4, 0.9]), "bad": torch.tensor([True, False, True])},
+        lambda r, given: r is None or 0 <= r <= 1,
+    ),
     "confident_labels": (
         refinement.confident_labels,
         {"image": PIXELS[0], "maps": MAPS, "classes": (7, 9), "foreground": 0.35, "background": 0.15, "certainty": 0.7},

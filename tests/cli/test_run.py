@@ -75,6 +75,7 @@ def test_every_number_says_its_split_and_rule(finished):
         "localisation",
         "average_precision",
         "ground_truth",
+        "confidence",
     }
     for entry in metrics.values():
         assert "8 images" in entry["split"] or entry["images"] == 8
@@ -512,7 +513,7 @@ def test_no_hub_and_no_weights(scenes, tmp_path):
 def test_evaluate_says_its_numbers(finished, scenes):
     done = command("evaluate", "--run", finished, "--masks", scenes / "masks")
     for what in ("seed_plain", "seed_advcam", "masks", "predictions"):
-        assert re.search(rf"^{what}: mIoU \d+\.\d %, noise", done.stderr, re.MULTILINE)
+        assert re.search(rf"^{what}: mIoU \d+\.\d %( of the \d of \d classes that occur)?, noise", done.stderr, re.MULTILINE)
     assert done.stdout == f"metrics: {finished / 'metrics.json'}\n"
 
 

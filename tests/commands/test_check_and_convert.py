@@ -42,7 +42,7 @@ def test_what_is_wrong_is_listed(tmp_path, capsys):
     root = write_voc(tmp_path)
     lists, masks, images = root / "ImageSets" / "Segmentation", root / "SegmentationClass", root / "JPEGImages"
     first, second, third = (lists / "val.txt").read_text().split()
-    Image.new("RGB", (64, 64)).save(masks / f"{first}.png")
+    Image.new("RGB", (64, 64), "#010203").save(masks / f"{first}.png")
     save_mask(masks / f"{second}.png", np.zeros((32, 64), np.uint8))
     save_mask(masks / f"{third}.png", np.full((64, 64), 77, np.uint8))
     shutil.copy(images / "2007_000000.jpg", images / f"{third}.jpg")
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_listed(tmp_path, capsys):
     words = ["--labels", root, "--train-list", lists / "train.txt", "--eval-list", lists / "val.txt", "--masks", masks]
     assert check(tmp_path, *words) == 1
     found = problems(tmp_path)
-    assert "a palette or greyscale PNG of class ids, this is RGB" in found[first]
+    assert "an RGB mask with 1 colours that are none of VOC (#010203)" in found[first]
     assert f"{second}.png: is 64x32, its image 64x64" in found[second]
     assert f"{third}.png: holds ids of no class: 77; they count as background" in (tmp_path / "problems.csv").read_text()
     assert "holds no pixel of" in found[third]  # its other doubt
@@ -112,6 +112,37 @@ def test_voc_becomes_our_files(tmp_path):
     ours = load(root / "JPEGImages", out / "labels.csv", out / "classes.csv", out / "train.txt", out / "val.txt")
     assert (len(ours.classes), len(ours.train), len(ours.eval)) == (20, 6, 3)
     assert not (out / "masks").exists()
+
+
+def test_voc_without_masks_is_not_said_to_have_some(tmp_path, capsys):
+    root = write_voc(tmp_path)
+    assert convert(root, tmp_path / "with") == 0
+    assert capsys.readouterr().out.startswith(f"9 images, 20 classes; masks: {root / 'SegmentationClass'} as it is\n")
+    shutil.rmtree(root / "SegmentationClass")
+    assert convert(root, tmp_path / "without") == 0
+    assert capsys.readouterr().out.startswith(
+        f"9 images, 20 classes; masks: none ({root / 'SegmentationClass'} is not there)\n"
+    )
+
+
+def test_what_labels_were_read_as_and_what_of_them_was_not(tmp_path, scenes, capsys):
+    (tmp_path / "table.csv").write_bytes(
+        "image;Käfer;ring\nscene-00000;1;\nscene-00001;0;1\nscene-00002;0;maybe\nnowhere;1;1\n".encode("cp1252")
+    )
+    assert check(tmp_path, "--images", scenes / "images", "--labels", tmp_path / "table.csv") == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "labels read as: CSV, separated by semicolons, one column per class (2 classes), Windows-1252 (as in 'Käfer'; if that"
+        " is garbled, save the file as UTF-8)"
+    )
+    assert said[1] == "1 (image, class) pairs are not known and are left out"
+    assert said[2] == (
+        f"2 entries of the labels could not be used, the first: {tmp_path / 'table.csv'}:4: column 'ring': expected 1, 0 or"
+        ' blank, got "maybe"'
+    )
+    found = problems(tmp_path)
+    assert found["scene-00002"].startswith(f"{tmp_path / 'table.csv'}:4: ")
+    assert found["nowhere"].startswith(f"{tmp_path / 'table.csv'}:5: there is no such image in ")
 
 
 def test_a_region_that_cannot_be_drawn_is_listed(tmp_path):

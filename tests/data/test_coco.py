@@ -149,15 +149,39 @@ def test_regions_that_cannot_be_drawn(segmentation, message):
             {"annotations": [{"id": 7, "image_id": 0, "category_id": 3}]},
             "annotation 7 is of category 3, which the file",
         ),
-        (
-            {"categories": [{"id": 300, "name": "x"}], "annotations": [{"id": 7, "image_id": 0, "category_id": 300}]},
-            r"category ids are 1 to 254 in masks .* got 300 .*; --classes FILE",
-        ),
     ],
 )
 def test_files_that_cannot_be_used(coco, file, parts, message):
     change(file, **parts)
     with pytest.raises(DataError, match=f"instances_train2014.json: {message}"):
+        load(coco / "train2014", file)
+
+
+@pytest.mark.parametrize(
+    ("categories", "used", "classes"),
+    [
+        ([(0, "cat"), (1, "dog")], {0, 1}, {1: "cat", 2: "dog"}),
+        ([(0, "pets"), (1, "cat"), (7, "dog")], {1, 7}, {1: "cat", 7: "dog"}),  # Roboflow's first category has no region
+        ([(5, "cat"), (300, "dog"), (900, "cow")], {300}, {1: "cat", 2: "dog", 3: "cow"}),
+    ],
+)
+def test_categories_whose_ids_do_not_fit_into_masks_are_numbered(coco, file, categories, used, classes):
+    listed = [{"id": number, "name": name} for number, name in categories]
+    change(file, categories=listed, annotations=[{"id": n, "image_id": n % 6, "category_id": n} for n in used])
+    data = load(coco / "train2014", file)
+    assert dict(zip(data.classes.ids, data.classes.names, strict=True)) == classes
+    told = "categories have ids outside of 1 to 254, so classes are numbered from 1" in data.form
+    assert told == (not used <= set(classes))
+    assert not told or f"{categories[0][0]} cat is 1" in data.form
+
+
+def test_more_categories_than_masks_have_ids(coco, file):
+    """As LVIS has: those with regions count, if they are not too many."""
+    categories = [{"id": n, "name": f"c{n}"} for n in range(1203)]
+    change(file, categories=categories, annotations=[{"id": n, "image_id": n % 6, "category_id": n} for n in (0, 7, 1202)])
+    assert load(coco / "train2014", file).classes.names == ("c0", "c7", "c1202")
+    change(file, annotations=[{"id": n, "image_id": n % 6, "category_id": n} for n in range(255)])
+    with pytest.raises(DataError, match="255 categories have regions; 8-bit masks hold at most 254 classes"):
         load(coco / "train2014", file)
 
 

@@ -111,10 +111,11 @@ def test_names_beyond_ascii_composed_or_not(folder):
     [
         ("", "labels.csv: the labels file is empty"),
         ("image,labels\n", "names no image"),
-        ("image,label\na,cat\n", r"labels.csv:1: expected the columns image,labels; there is no column 'labels', but 'label'"),
-        ("image|labels\na|cat\n", "no column 'image'"),
+        ("image,kind\na,cat\n", r"labels.csv:1: expected the columns image,labels; there is no column 'labels', but 'kind'"),
+        ("photo,kind\na,cat\n", "no column 'image', but 'photo', 'kind'"),
         ("image,labels\na,cat,dog\n", r"labels.csv:2: expected 2 cells, got 3; labels are separated by ';'"),
-        ("image,labels\na,cat\nb,dog\na,dog\n", r"labels.csv:4: image 'a' was already given at .*labels.csv:2"),
+        ("image,labels\na,cat;dog\nb,dog\na,dog\n", r"labels.csv:4: image 'a' was already given at .*labels.csv:2"),
+        ("image,labels\na,cat\nb,dog\na,\n", r"labels.csv:4: image 'a' was already given at .*labels.csv:2"),
         ("image,labels\na,cat\na.png,dog\n", r"labels.csv:3: 'a.png' is the same image as at"),
         ("image,labels\n,cat\n", r"labels.csv:2: the image name is empty"),
         ("image,labels\nghost,cat\n", "none of its 1 images is in"),
@@ -130,9 +131,10 @@ def test_labels_that_cannot_be_used(folder, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": "cat"}', "image 'a': expected a list of names or ids"),
-        ('{"a": {"cat": 1, "dog": 0}}', "image 'a': expected a list of names or ids"),
-        ('{"a": [true]}', "image 'a': expected a list of names or ids"),
+        ('{"a": {"cat": "much"}}', "expected the columns image,labels; there is no column 'labels', but 'cat'"),
+        ('{"a": [true]}', r"labels.json \(image 'a'\): expected a list of names or ids, got \[true\]"),
+        ('{"a": 1.5}', "expected a list of names or ids, got 1.5"),
+        ('{"a": [["cat"]]}', "expected a list of names or ids"),
         ('{"a": ["cat"],\n "b" }', r"labels.json:2: not valid JSON"),
         ('[["a", "cat"]]', "expected a JSON object"),
         ('{"a": ["cat"], "a": ["dog"]}', "was already given"),
@@ -158,9 +160,11 @@ def test_class_lists_that_cannot_be_used(folder, text, message):
         read(folder, ALL, classes=write(folder, text, "classes.csv"))
 
 
-def test_not_utf8(folder):
-    (folder / "labels.csv").write_bytes(b"image,labels\na,cat\nb,d\xff\n")
-    with pytest.raises(DataError, match=r"labels.csv:3: not UTF-8"):
+@pytest.mark.parametrize("text", [b"a,cat\nb,d\x81\n", "a,käfer\nb,hündin\nsub/c,d".encode() + b"\xff\n"])
+def test_neither_utf8_nor_windows(folder, text):
+    """The second is damaged UTF-8: as Windows-1252 it would be garbled."""
+    (folder / "labels.csv").write_bytes(b"image,labels\n" + text)
+    with pytest.raises(DataError, match=r"labels.csv:[34]: not UTF-8; save the labels file as UTF-8"):
         load(folder / "images", folder / "labels.csv")
 
 

@@ -428,7 +428,8 @@ def test_masks_without_keeping_the_maps(scenes, climbed, tmp_path):
     assert not list(streamed.rglob("*.npz"))
     assert equal(masks(streamed), masks(kept))
     assert main(["evaluate", "--run", str(streamed), "--masks", str(scenes / "masks"), "--quiet"]) == 0
-    assert json.loads((streamed / "metrics.json").read_text()).keys() == {"masks", "average_precision", "ground_truth"}
+    metrics = json.loads((streamed / "metrics.json").read_text())
+    assert metrics.keys() == {"masks", "confidence", "average_precision", "ground_truth"}
     assert "Best by mIoU of the mask" in (streamed / "report.html").read_text()
 
 
@@ -444,7 +445,7 @@ def test_a_class_found_nowhere_is_not_background(run, capsys):
     with (run / "3-refine" / "lacking.csv").open() as file:
         why = {row["image"]: row["reason"] for row in csv.DictReader(file)}[path.stem]
     assert why.count("its map is empty, so the classifier sees nothing of it in this image") == len(stored.classes)
-    assert "masks lack a class of their labels, listed with the reason" in capsys.readouterr().out
+    assert "masks lack a class of their labels, listed with the reason" in capsys.readouterr().err
 
 
 def test_why_a_class_has_no_pixel():

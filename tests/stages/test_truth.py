@@ -10,7 +10,7 @@ from PIL import Image
 
 from advcam.cli import main
 from advcam.store import load_mask, save_mask
-from conftest import SEGMENT, arguments
+from conftest import CLIMB, NETWORK, SEGMENT, arguments
 
 
 def spoiled(scenes, folder, change, names=None):
@@ -136,3 +136,72 @@ def test_an_image_of_none_of_the_classes_may_be_all_background(scenes, tmp_path,
     save_mask(data / "masks" / "without.png", defect)
     assert main([*map(str, words), "--out", str(tmp_path / "p.csv")]) == 1
     assert "holds 'defect', which its labels do not name" in (tmp_path / "p.csv").read_text()
+
+
+def test_masks_of_0_and_255_of_the_only_class(scenes, tmp_path, capsys):
+    """255 is the object there, which is said; evaluate, data check and semi read it alike."""
+    data, masks = tmp_path / "data", tmp_path / "masks"
+    masks.mkdir()
+    for path in (scenes / "masks").iterdir():
+        ids = load_mask(path)
+        Image.fromarray(np.where((ids > 0) & (ids < 255), np.uint8(255), np.uint8(0))).save(masks / path.name)
+    names = [path.stem for path in sorted(masks.iterdir())]
+    data.mkdir()
+    (data / "labels.csv").write_text("image,labels\n" + "".join(f"{name},shape\n" for name in names))
+    (data / "few.txt").write_text("\n".join(names[:4]))
+    words = ["--images", str(scenes / "images"), "--labels", str(data / "labels.csv")]
+    run = tmp_path / "run"
+    assert main(["run", *words, "--eval-list", str(scenes / "eval.txt"), "--out", str(run), *NETWORK, *SEGMENT, *CLIMB]) == 0
+    said = "masks of 0 and 255 alone; 255 is read as shape, the only class"
+    assert main(["evaluate", "--run", str(run), "--masks", str(masks)]) == 0
+    assert said in capsys.readouterr().err
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 < metrics["seed_advcam"]["per_class"]["shape"] < 1
+    assert main(["data", "check", *words, "--masks", str(masks), "--out", str(tmp_path / "p.csv")]) == 0
+    assert said in capsys.readouterr().err
+    train = [name for name in names if name not in (scenes / "eval.txt").read_text().split()]
+    (data / "few.txt").write_text("\n".join(train[:4]))
+    few = ["--pixel-labels", str(data / "few.txt"), "--masks", str(masks), "--mode", "labelled"]
+    assert main(["semi", "--run", str(run), *few, "--epochs", "1", "--crop", "64", "--batch", "4", "--quiet"]) == 0
+
+
+def test_truth_in_colours_scores_as_truth_in_ids(run, scenes, tmp_path):
+    for path in (scenes / "masks").iterdir():
+        save_mask(tmp_path / path.name, load_mask(path))
+        Image.open(tmp_path / path.name).convert("RGB").save(tmp_path / path.name)
+    assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--quiet"]) == 0
+    ids = (run / "metrics.json").read_bytes()
+    assert main(["evaluate", "--run", str(run), "--masks", str(tmp_path), "--quiet"]) == 0
+    assert (run / "metrics.json").read_bytes() == ids
+
+
+def test_truth_in_colours_of_one_s_own(run, scenes, tmp_path, capsys):
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join((scenes / "train.txt").read_text().split()[:4]))
+    table = np.random.default_rng(0).permutation(np.arange(1, 256))[:6].astype(np.uint8)
+    table[0] = 0
+    masks, colours = tmp_path / "masks", tmp_path / "colours.csv"
+    masks.mkdir()
+    for path in (scenes / "masks").iterdir():
+        ids = load_mask(path)
+        rgb = np.stack([np.append(table, [0] * 249 + [7])[ids]] * 2 + [np.zeros_like(ids)], 2).astype(np.uint8)
+        Image.fromarray(rgb).save(masks / path.name)
+    rows = "".join(f"{number},{table[number]} {table[number]} 0\n" for number in range(1, 6)) + "255,#070700\n"
+    colours.write_text("id,colour\n" + rows)
+    assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks"), "--quiet"]) == 0
+    ids = (run / "metrics.json").read_bytes()
+    words = ["--masks", str(masks), "--mask-colours", str(colours)]
+    assert main(["evaluate", "--run", str(run), *words, "--quiet"]) == 0
+    assert (run / "metrics.json").read_bytes() == ids
+    semi = ["semi", "--run", str(run), "--pixel-labels", str(few), "--epochs", "1", "--crop", "64", "--batch", "4", "--quiet"]
+    assert main([*semi, *words]) == 0
+    capsys.readouterr()
+    for rows, said in (
+        ("id,name\n1,cat\n", "expected the columns id,colour"),
+        ("id,colour\n1,reddish\n", "colours.csv:2: expected a colour such as #ff8000 or 255 128 0, got 'reddish'"),
+        ("id,colour\n1,#ff0000\n2,255 0 0\n", "colours.csv:3: the colour 255 0 0 has id 1 already"),
+        ("id,colour\n999,#ff0000\n", "an id is a whole number from 0 to 255, got '999'"),
+    ):
+        colours.write_text(rows)
+        assert main(["evaluate", "--run", str(run), *words, "--quiet"]) == 2
+        assert said in capsys.readouterr().err

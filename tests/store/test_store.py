@@ -16,11 +16,13 @@ from advcam.store import (
     atomic_write,
     load_maps,
     load_mask,
+    mask_file,
     save_maps,
     save_mask,
     write_bytes,
     write_json,
 )
+from advcam.store.masks import voc_palette
 
 ABOUT = dict.fromkeys(("labels", "classes", "train_list", "eval_list", "eval_name")) | {"images": "a", "seed": 0}
 
@@ -93,10 +95,39 @@ def test_masks_are_palette_pngs_in_voc_colours(tmp_path):
     assert colours[1, 0].tolist() == [224, 224, 192]  # the border
 
 
-def test_a_colour_image_is_no_mask(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "m.png")
-    with pytest.raises(StoreError, match="palette or greyscale PNG of class ids, this is RGB"):
+def test_masks_in_other_forms(tmp_path):
+    """RGB in VOC's or own colours, 16 bits, TIFF, a palette that a program has sorted: the same ids."""
+    ids = np.array([[0, 1, 2], [20, 255, 1]], np.uint8)
+    voc = np.array(voc_palette(), np.uint8).reshape(256, 3)[ids]
+    Image.fromarray(voc).save(tmp_path / "rgb.png")
+    Image.fromarray(voc).convert("RGBA").save(tmp_path / "rgba.png")
+    Image.fromarray(voc).quantize(8, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(tmp_path / "sorted.png")
+    Image.fromarray(ids.astype(np.uint16)).save(tmp_path / "sixteen.png")
+    Image.fromarray(ids).save(tmp_path / "grey.tif")
+    for name in ("rgb.png", "rgba.png", "sorted.png", "sixteen.png", "grey.tif"):
+        assert load_mask(tmp_path / name).tolist() == ids.tolist(), name
+    assert mask_file(tmp_path, "grey") == tmp_path / "grey.tif"
+    assert mask_file(tmp_path, "none") == tmp_path / "none.png"
+
+    own = np.array([[[255, 0, 0], [0, 0, 0]], [[0, 0, 255], [255, 0, 0]]], np.uint8)
+    Image.fromarray(own).save(tmp_path / "own.png")
+    assert load_mask(tmp_path / "own.png", colours={0xFF0000: 3, 0x0000FF: 7}).tolist() == [[3, 0], [7, 3]]
+    with pytest.raises(StoreError, match=r"an RGB mask with 2 colours that are none of VOC \(#0000ff, #ff0000\)"):
+        load_mask(tmp_path / "own.png")
+    with pytest.raises(StoreError, match=r"1 colours that are none of --mask-colours \(#0000ff\)"):
+        load_mask(tmp_path / "own.png", colours={0xFF0000: 3})
+    Image.fromarray(ids.astype(np.uint16) * 257).save(tmp_path / "large.png")
+    with pytest.raises(StoreError, match="holds values from 0 to 65535; class ids are 1 to 254"):
+        load_mask(tmp_path / "large.png")
+
+
+def test_a_photograph_is_no_mask(tmp_path):
+    Image.effect_noise((20, 20), 50).convert("RGB").save(tmp_path / "m.png")
+    with pytest.raises(StoreError, match="an RGB mask with .* colours that are none of VOC"):
         load_mask(tmp_path / "m.png")
+    Image.effect_noise((20, 20), 50).convert("CMYK").save(tmp_path / "m.tif")
+    with pytest.raises(StoreError, match="ids or their colours, this is CMYK"):
+        load_mask(tmp_path / "m.tif")
 
 
 def test_run_is_taken_up_again_only_for_the_same_data(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import shtab
 
 from advcam import __version__
-from advcam.commands import COMMANDS, Outcome
+from advcam.commands import COMMANDS, GROUPS, Outcome
 from advcam.pipeline import DataConfig
 from advcam.runtime import Runtime
 from advcam.stages.evaluate import EvaluateConfig
@@ -69,7 +69,7 @@ class Verbs:
         """Adds a verb with the options that every command has, and those of the runtime's limits that it needs."""
         group, _, last = name.rpartition(" ")
         if group not in self.groups:
-            above = self.groups[""].add_parser(group, help="Check a data set, or convert it, before a long run.")
+            above = self.groups[""].add_parser(group, help=GROUPS[group], description=GROUPS[group])
             self.groups[group] = above.add_subparsers(title="commands", required=True, metavar="VERB")
         made: ArgumentParser = self.groups[group].add_parser(
             last, help=about.splitlines()[0], description=about, epilog=f"example:\n  advcam {name} {example}", add_help=False,

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from advcam.data.labels import read_text
+from advcam.data.text import read_text
 from advcam.errors import SettingsError, known
 from advcam.stages.table import STEPS
 

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from advcam.data import IGNORE, Dataset, Item, Skip, hard_classes, images_of, load
+from advcam.data import IGNORE, Dataset, Item, Skip, hard_classes, images_of, load, read_as
 from advcam.options import option
 from advcam.pipeline import DataConfig
 from advcam.progress import Reporter
 from advcam.stages.context import list_skips
-from advcam.stages.truth import look_at_truth
+from advcam.stages.truth import Truth, look_at_truth, truth_of
 
 from .session import Outcome, Session
 
@@ -27,6 +27,7 @@ class CheckConfig(DataConfig):
         flag="masks",
         common=True,
     )
+    mask_colours: Path | None = option(None, "CSV id,colour: the colours of RGB masks; none: VOC's", flag="mask-colours")
     out: Path = option(Path("problems.csv"), "list of the problems", flag="out", common=True)
 
 
@@ -39,10 +40,10 @@ def run(config: CheckConfig, session: Session) -> Outcome:
         DataError: no run could start with the data set.
     """
     images, reporter = images_of(config.images, config.labels), session.reporter
-    data = load(
-        images, config.labels, config.classes, config.train_list, config.eval_list, reporter.track, config.reading
-    )
+    data = load(images, config.labels, config.classes, config.train_list, config.eval_list, reporter.track, config.reading)
     lines = [
+        *read_as(data),
+        *_unusable(data, config.labels),
         f"{len(data.train)} images to train on, {len(data.eval)} to score on, {len(data.classes)} classes",
         _sizes(data.items),
         *_classes(data),
@@ -52,11 +53,17 @@ def run(config: CheckConfig, session: Session) -> Outcome:
         lines.append(f"{len(data.unlabelled)} images in the folder have no label and are not part of the data set")
     problems = [*data.skipped, *data.doubts, *_same_images(data, reporter)]
     if config.masks:
-        found, wrong = _masks(data, config.masks, reporter)
+        found, wrong = _masks(data, truth_of(config.masks, config.mask_colours), reporter)
         lines += found
         problems += wrong
     list_skips(config.out, problems)
     return Outcome(f"problems: {len(problems)}", lines, len(problems), config.out, "problem" + "s" * (len(problems) > 1))
+
+
+def _unusable(data: Dataset, labels: Path) -> list[str]:
+    """Says how many rows of the labels could not be used, and why the first."""
+    rows = [skip.reason for skip in data.skipped if skip.reason.startswith(str(labels))]
+    return [f"{len(rows)} entries of the labels could not be used, the first: {rows[0]}"] if rows else []
 
 
 def _sizes(items: tuple[Item, ...]) -> str:
@@ -94,9 +101,9 @@ def _same_images(data: Dataset, reporter: Reporter) -> list[Skip]:
     return same
 
 
-def _masks(data: Dataset, folder: Path, reporter: Reporter) -> tuple[list[str], list[Skip]]:
+def _masks(data: Dataset, truth: Truth, reporter: Reporter) -> tuple[list[str], list[Skip]]:
     """Describes the masks, and returns those that cannot be scored against and those that are doubtful."""
-    check, _, missing = look_at_truth(folder, data.eval or data.items, data.classes, reporter)
+    check, _, missing = look_at_truth(truth, data.eval or data.items, data.classes, reporter)
     share = check.pixels / check.pixels.sum()
     return [
         f"masks of {check.masks} images: {share[0]:.1%} background, {share[IGNORE]:.1%} ignored (255)",

@@ -12,19 +12,17 @@ from advcam.data import (
     Coco,
     Row,
     Skip,
-    by_name,
     class_indices,
     coco_classes,
     coco_files,
     csv_rows,
     draw,
-    joined,
+    found_in,
     normal,
     read_classes,
     read_coco,
     read_source,
     source_files,
-    unique,
     voc_lists,
     voc_root,
 )
@@ -70,11 +68,12 @@ def run(config: ConvertConfig, session: Session) -> Outcome:
         raise DataError(f"{labels}: only VOC and COCO are converted; `advcam run --labels {labels}` reads a CSV as it is")
     files = [] if root else [read_coco(path, folder) for path in paths]
     given = read_classes(classes) if classes else None
+    notes: tuple[str, ...] = ()
     if root:
         rows, table = read_source(labels, given)
     else:
-        table = given or coco_classes(files)
-        rows = by_name(unique(labels, joined(files)), table)
+        table, found = given or coco_classes(files), found_in(labels, files, given)
+        rows, notes = found.rows, found.notes
     texts = _texts(rows, table, files)
     _begin(out, labels, classes)
     skipped: list[Skip] = []
@@ -86,9 +85,14 @@ def run(config: ConvertConfig, session: Session) -> Outcome:
     for name, text in texts.items():
         write_text(out / name, text)
     list_skips(out / "skipped.csv", skipped)
-    masks = f"{root / 'SegmentationClass'} as it is" if root else str(out / "masks")
-    lines = [f"{len(rows)} images, {len(table)} classes; masks: {masks}"]
+    lines = [f"{len(rows)} images, {len(table)} classes; masks: {_place_of_masks(root, out)}", *notes]
     return Outcome(f"labels, classes, lists: {out}", lines, len(skipped), out / "skipped.csv", "faults")
+
+
+def _place_of_masks(root: Path | None, out: Path) -> str:
+    """Says where the masks are: those that were drawn, or a VOC folder's own, if it has some."""
+    own = root / "SegmentationClass" if root else out / "masks"
+    return f"{own}{' as it is' * bool(root)}" if own.is_dir() else "none" + f" ({own} is not there)" * bool(root)
 
 
 def _texts(rows: list[Row], table: ClassTable, files: list[Coco]) -> dict[str, str]:

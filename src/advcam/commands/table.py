@@ -9,7 +9,7 @@ from typing import Any
 from advcam.options import Config
 from advcam.stages.table import CLIMBING, TRAINING
 
-from . import check, climb_image, convert, demo, export, predict
+from . import check, climb_image, convert, convert_masks, demo, export, predict
 from .session import Outcome, Session
 
 
@@ -32,6 +32,12 @@ class Command:
     limits: tuple[str, ...] = ()
 
 
+GROUPS = {
+    "data": "Check a data set, or convert it, before a long run.",
+    "convert": "Write masks for other tools, and read them back.",
+}
+"""What the commands below a word do, such as ``data check`` and ``data convert``."""
+
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         demo.DemoConfig, demo.run, "Run everything on generated images, in a few minutes.", "--out demo", TRAINING + CLIMBING
@@ -51,6 +57,11 @@ COMMANDS: dict[str, Command] = {
     "data convert": Command(
         convert.ConvertConfig, convert.run,
         "Write VOC or COCO as labels.csv, classes.csv and lists; COCO's regions as masks.", "--labels coco --out coco-masks",
+    ),
+    "convert masks": Command(
+        convert_masks.ConvertMasksConfig, convert_masks.run,
+        "Write masks in the format of another tool, or read what it made of them.",
+        "--run runs/first --to coco --out masks.json",
     ),
     "climb-image": Command(
         climb_image.ClimbImageConfig, climb_image.run,

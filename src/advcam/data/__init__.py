@@ -2,17 +2,20 @@
 
 from advcam.limits import IGNORE
 
-from .coco import Coco, CocoImage, by_name, coco_classes, coco_files, joined, read_coco
-from .folder import hard_classes, labels_of, listed, load
+from .coco import Coco, CocoImage, coco_classes, coco_files, found_in, read_coco
+from .colours import read_colours
+from .columns import csv_rows
+from .folder import hard_classes, labels_of, listed, load, read_as
 from .images import content_of, fit_within, look_at, read_image, read_with_doubt
 from .items import Dataset, Item, Skip
-from .labels import ClassTable, Row, class_indices, csv_rows, normal, read_classes, unique
+from .labels import ClassTable, Row, class_indices, normal
 from .names import list_images, passed_over
 from .reading import Reading, ReadingConfig
 from .regions import Drawn, draw
 from .semi import UNKNOWN, SemiViews
-from .sources import images_of, read_source, source_files
+from .sources import Labels, images_of, read_labels, read_source, source_files
 from .synthetic import Scene, SceneSettings, scene, write_dataset
+from .tables import read_classes
 from .transforms import Augmentation, NetworkInput, Normalisation, TrainingViews, Views
 from .voc import voc_lists, voc_root
 
@@ -26,6 +29,7 @@ __all__ = [
     "Dataset",
     "Drawn",
     "Item",
+    "Labels",
     "NetworkInput",
     "Normalisation",
     "Reading",
@@ -37,7 +41,6 @@ __all__ = [
     "Skip",
     "TrainingViews",
     "Views",
-    "by_name",
     "class_indices",
     "coco_classes",
     "coco_files",
@@ -45,9 +48,9 @@ __all__ = [
     "csv_rows",
     "draw",
     "fit_within",
+    "found_in",
     "hard_classes",
     "images_of",
-    "joined",
     "labels_of",
     "list_images",
     "listed",
@@ -55,14 +58,16 @@ __all__ = [
     "look_at",
     "normal",
     "passed_over",
+    "read_as",
     "read_classes",
     "read_coco",
+    "read_colours",
     "read_image",
+    "read_labels",
     "read_source",
     "read_with_doubt",
     "scene",
     "source_files",
-    "unique",
     "voc_lists",
     "voc_root",
     "write_dataset",

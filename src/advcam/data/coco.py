@@ -10,7 +10,8 @@ from typing import Any
 from advcam.errors import DataError, known
 from advcam.limits import IGNORE, MAX_DIGITS, MAX_NUMBER
 
-from .labels import ClassTable, Row, normal, read_json_file, written
+from .labels import ClassTable, Found, Row, normal, unique
+from .text import read_json_file, written
 
 ROBOFLOW = "_annotations.coco.json"
 
@@ -191,27 +192,51 @@ def joined(files: Iterable[Coco]) -> list[Row]:
 
 
 def coco_classes(files: Iterable[Coco]) -> ClassTable:
-    """The categories with their own ids, without unused ones whose ids do not fit into a mask.
+    """The categories with their own ids, without unused ones whose ids do not fit into a mask; numbered from 1 in the order of
+    their ids where a used one does not fit.
 
     Raises:
-        DataError: a region whose category has an id outside 1 to 254, or two categories of one name.
+        DataError: two categories of one name, or more than 254.
     """
-    fitting: dict[str, int] = {}
+    named: dict[str, int] = {}
     files = list(files)
     used = {region.category for file in files for image in file.images for region in image.regions}
     for number, name in sorted(files[0].names.items()):
-        if not 1 <= number < IGNORE:
-            if number in used:
-                raise DataError(
-                    f"{files[0].path}: category ids are 1 to 254 in masks (0 is background, 255 is ignored), got {number}"
-                    f" ({name!r}); --classes FILE (CSV id,name) gives the categories other ids"
-                )
-        elif {number, fitting.get(name)} <= used:
-            raise DataError(f"{files[0].path}: two categories are called {name!r}, {fitting[name]} and {number}; rename one")
-        elif name not in fitting or number in used:
-            fitting[name] = number
-    ordered = sorted((number, name) for name, number in fitting.items())
-    return ClassTable(tuple(number for number, _ in ordered), tuple(name for _, name in ordered))
+        if {number, named.get(name)} <= used:
+            raise DataError(f"{files[0].path}: two categories are called {name!r}, {named[name]} and {number}; rename one")
+        if name not in named or number in used:
+            named[name] = number
+    if all(1 <= number < IGNORE for number in used):
+        fitting = sorted((number, name) for name, number in named.items() if 1 <= number < IGNORE)
+        return ClassTable(tuple(number for number, _ in fitting), tuple(name for _, name in fitting))
+    ordered = sorted(named, key=lambda name: named[name])
+    ordered = ordered if len(ordered) < IGNORE else [name for name in ordered if named[name] in used]
+    if len(ordered) >= IGNORE:
+        raise DataError(f"{files[0].path}: {len(ordered)} categories have regions; 8-bit masks hold at most 254 classes")
+    return ClassTable(tuple(range(1, len(ordered) + 1)), tuple(ordered))
+
+
+def renumbered(files: Iterable[Coco], classes: ClassTable) -> str:
+    """What :func:`coco_classes` did where ids do not fit into masks, for a message; empty if they all do."""
+    ids = {name: number for file in files for number, name in file.names.items()}
+    both = [(ids[name], name, number) for number, name in zip(classes.ids, classes.names, strict=True)]
+    changed = [f"{before} {name} is {now}" for before, name, now in both if before != now]
+    if not changed:
+        return ""
+    some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+    return f"categories have ids outside of 1 to 254, so classes are numbered from 1 ({some}; --classes FILE gives others)"
+
+
+def found_in(path: Path, files: list[Coco], classes: ClassTable | None) -> Found:
+    """The labels of each image, and the categories as classes if none are given.
+
+    Raises:
+        DataError: categories that differ between files or are not in the class list, or that cannot be classes.
+    """
+    own = classes or coco_classes(files)
+    rows = unique(path, by_name(joined(files), own))
+    note = "" if classes else renumbered(files, own)
+    return Found("COCO" + (f", {len(files)} files" if len(files) > 1 else ""), rows, own, notes=(note,) if note else ())
 
 
 def by_name(rows: list[Row], classes: ClassTable) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from advcam.errors import DataError
 
 from .images import AS_IT_IS, SUFFIXES
 from .items import Dataset, Item, Skip
-from .labels import ClassTable, Row, class_indices, normal, read_classes, read_text
+from .labels import ClassTable, Row, class_indices, normal, unknown_indices
 from .names import Near, key_of, list_images
 from .opening import Track, open_all
 from .reading import Reading
 from .sources import read_labels, read_source
+from .tables import read_classes
+from .text import read_any_text
 
 FEW_IMAGES = 5
 """Fewer images of a class than this are mentioned."""
@@ -37,7 +40,7 @@ def load(
 
     Args:
         images: folder of images.
-        labels: a file, or a VOC or COCO folder; see :func:`~advcam.data.sources.read_source`.
+        labels: a file or folder; see :func:`~advcam.data.sources.read_labels`.
         classes: CSV ``id,name``; without, the classes of the source, or those that the labels name.
         train_list: images to train on, one a line.
         eval_list: images to score on, one a line.
@@ -48,16 +51,16 @@ def load(
         DataError: a file that cannot be used, or no usable image.
     """
     files = list_images(images)
-    rows, table, several = read_labels(labels, read_classes(classes) if classes else None)
-    near = Near(files, images)
-    found = {key: (row, class_indices(row, table)) for row, key in _matched(rows, files)}
-    missing = [
-        Skip(row.name, f"{row.where}: there is no such image in {images}{near(row.name)}")
-        for row in rows
-        if key_of(row.name, files) is None
+    read = read_labels(labels, read_classes(classes) if classes else None)
+    near, table = Near(files, images), read.classes
+    found = {key: (class_indices(row, table), unknown_indices(row, table)) for row, key in _matched(read.rows, files)}
+    missing = [Skip(name, reason) for name, reason in read.unusable] + [
+        Skip(row.name, f"{row.where}: there is no such image in {images}{near(row.others[-1] if row.others else row.name)}")
+        for row in read.rows
+        if _key(row, files) is None
     ]
     if not found:
-        raise _none_there(labels, rows, near)
+        raise _none_there(labels, read.rows, near)
 
     lists: dict[str, list[str] | None] = {}
     for name, path in (("train", train_list), ("eval", eval_list)):
@@ -72,8 +75,9 @@ def load(
         )
 
     used = sorted(scored | trained)
-    items, broken, dark = open_all([(key, files[key], found[key][1]) for key in used], track, reading)
-    odd = [Skip(name, f"class {name!r} consists of names of other classes; labels are separated by ';'") for name in several]
+    items, broken, dark = open_all([(key, files[key], found[key][0]) for key in used], track, reading)
+    items = {key: replace(item, unknown=found[key][1]) for key, item in items.items()}
+    odd = [Skip(name, doubt) for name, doubt in read.doubts]
     if scored and not scored & items.keys():
         raise DataError(f"{eval_list}: none of its images can be opened ({broken[0].reason})")
     learnt = {label for key in trained if key in items for label in items[key].labels}
@@ -87,6 +91,7 @@ def load(
         tuple(missing + broken + (unused if classes else [])),  # of VOC's or COCO's own classes a part of the data has some
         tuple(odd + dark),
         tuple(key for key in files if key not in found),
+        "; ".join([read.form, *(told for path in (classes, train_list, eval_list) if path and (told := _encoding(path)))]),
     )
 
 
@@ -100,19 +105,42 @@ def hard_classes(data: Dataset) -> list[str]:
     for at, other in itertools.combinations(range(len(names)), 2):
         if shown[at] and shown[at] == shown[other]:
             found.append(f"the same images show {names[at]!r} and {names[other]!r}, so that their maps cannot differ")
+    ever = [name for at, name in enumerate(names) if shown[at] and _never_absent(data, at)]
+    if ever:
+        found.append(f"every image to train on shows {', '.join(ever)} or may show it: write 0 where it is absent")
     if absent := [name for name, images in zip(names, shown, strict=True) if not images]:
         found.append(f"no image to train on shows {', '.join(absent)}")
     return found
 
 
+def read_as(data: Dataset) -> list[str]:
+    """Says what the labels were read as, if that is known, and how much of them is not known."""
+    pairs = sum(len(item.unknown) for item in data.items)
+    said = [f"labels read as: {data.form}"] if data.form else []
+    return said + ([f"{pairs} (image, class) pairs are not known and are left out"] if pairs else [])
+
+
+def _never_absent(data: Dataset, at: int) -> bool:
+    """Whether some image may show a class, and every other one does."""
+    unknown = [item for item in data.train if at in item.unknown]
+    return bool(unknown) and all(at in item.labels or at in item.unknown for item in data.train)
+
+
+def _encoding(path: Path) -> str:
+    """What is told about the encoding of a list; empty if it is UTF-8."""
+    told = read_any_text(path, "list").told
+    return f"{path.name} in {told}" if told else ""
+
+
 def labels_of(labels: Path, images: Path, files: dict[str, Path], classes: ClassTable) -> dict[str, tuple[int, ...]]:
-    """The class positions that each image shows, by the image's id; images that the labels do not name are left out.
+    """The class positions that each image shows or may show, by its id; images that the labels do not name are left out.
 
     Raises:
         DataError: labels that cannot be read, a label that is no class, or none of these images.
     """
     rows, table = read_source(labels, classes)
-    found = {key: class_indices(row, table) for row, key in _matched(rows, files)}
+    matched = _matched(rows, files)
+    found = {key: tuple(sorted({*class_indices(row, table), *unknown_indices(row, table)})) for row, key in matched}
     if not found:
         raise _none_there(labels, rows, Near(files, images))
     return found
@@ -139,7 +167,7 @@ def listed(path: Path, items: Iterable[Item]) -> tuple[list[Item], list[Skip]]:
 def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
     matched, first = [], dict[str, str]()
     for row in rows:
-        key = key_of(row.name, files)
+        key = _key(row, files)
         if key is None:
             continue
         if key in first:
@@ -147,6 +175,11 @@ def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
         first[key] = row.where
         matched.append((row, key))
     return matched
+
+
+def _key(row: Row, files: dict[str, Path]) -> str | None:
+    """The id of a row's image: the first of its names that is there."""
+    return next((key for name in (row.name, *row.others) if (key := key_of(name, files)) is not None), None)
 
 
 def _read_list(path: Path, near: Near, labelled: dict[str, Any]) -> tuple[list[str], list[Skip]]:
@@ -157,7 +190,7 @@ def _read_list(path: Path, near: Near, labelled: dict[str, Any]) -> tuple[list[s
     """
     keys, skipped = [], []
     files, images = near.files, near.images
-    for line, text in enumerate(read_text(path, "list of images").splitlines(), 1):
+    for line, text in enumerate(read_any_text(path, "list of images").text.splitlines(), 1):
         name = normal(text)
         if not name:
             continue

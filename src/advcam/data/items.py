@@ -23,6 +23,7 @@ class Item:
         size: (H, W) in pixels.
         content: hash of the file when it was first read; None if unknown.
         reading: how its values become 8-bit RGB, the same for all images of a data set.
+        unknown: positions of the classes that it may show or not: nobody knows.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Item:
     size: tuple[int, int]
     content: str | None = None
     reading: Reading = AS_IT_IS
+    unknown: tuple[int, ...] = ()
 
     def read(self) -> Image.Image:
         """The image as 8-bit RGB; see :func:`~advcam.data.images.read_image`.
@@ -60,6 +62,7 @@ class Dataset:
         skipped: what was left out, and why.
         doubts: what is used although it looks wrong, and why.
         unlabelled: images in the folder that the labels do not name and that are therefore not part of the data set.
+        form: what the labels were read as, for a message; empty if they were not read now.
     """
 
     classes: ClassTable
@@ -68,6 +71,7 @@ class Dataset:
     skipped: tuple[Skip, ...]
     doubts: tuple[Skip, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    form: str = ""
 
     @property
     def reading(self) -> Reading:

@@ -85,8 +85,8 @@ class ReadingConfig(Config):
     """How images are read."""
 
     range: str = option(
-        "auto", "values of images of more than 8 bits that become black and white: LOW,HIGH; dtype: the type's; data: of the data"
-        " set, image: of each image, by percentiles; auto: dtype where the values use it, else data",
+        "auto", "values of images of more than 8 bits that become black and white: LOW,HIGH; dtype: the type's; data: of the"
+        " data set, image: of each image, by percentiles; auto: dtype where the values use it, else data",
         flag="range",
     )  # fmt: skip
     bands: tuple[int, ...] | None = option(

@@ -1,75 +1,273 @@
-"""Where labels come from: a CSV or JSON file, a PASCAL VOC folder, a COCO annotation file or folder, recognised by content."""
+"""Where labels come from: one table of all forms, recognised by content."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
 
 from advcam.errors import DataError
 
-from .coco import Coco, by_name, coco_classes, coco_files, coco_of, is_coco, joined, read_coco
-from .exports import of_folder
+from .coco import coco_files, coco_of, found_in, is_coco, read_coco
+from .columns import flagged, is_flagged, is_labelled, labelled, labels_csv, unknown_columns
 from .images import SUFFIXES
-from .labels import ClassTable, Row, classes_of, csv_rows, joined_names, json_rows, read_json_file, unique
-from .voc import read_voc, voc_files, voc_root
+from .labels import NONE, ClassTable, Found, Row, classes_of, normal, without_background
+from .names import list_images
+from .tables import Table, object_table
+from .text import Doubled, Text, decoded, is_xml, parsed, read_bytes, read_xml
+from .tools import cvat, is_studio, is_tasks, studio_table, studio_tasks
+from .voc import loose_files, read_annotation, read_loose, read_voc, voc_files, voc_images, voc_root
+
+NO_CLASS = r"(jpeg|png)?images?|labels?|masks?|annotations?|(train|val|valid|validation|test|trainval)\w*|segmentation\w*|data"
+"""Names of folders that hold images of all classes, or no images."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of labels, of which nothing is read before it is asked for."""
+
+    path: Path
+
+    @cached_property
+    def folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.path.is_dir()
+
+    @cached_property
+    def data(self) -> bytes:
+        """The bytes of the file."""
+        return read_bytes(self.path, "labels file")
+
+    @cached_property
+    def text(self) -> Text:
+        """The text of the file."""
+        return decoded(self.path, self.data, "labels file")
+
+    @cached_property
+    def xml(self) -> Element | None:
+        """The root of XML; None for other files."""
+        return read_xml(self.path, self.data) if not self.folder and is_xml(self.data) else None
+
+    @cached_property
+    def json(self) -> Any:
+        """The value of a JSON file; None for other files, and for JSON lines."""
+        if self.folder or self.xml is not None:
+            return None
+        start = self.text.text.lstrip()
+        if not start.startswith(("{", "[")) and self.path.suffix.lower() != ".json":
+            return None
+        try:
+            return parsed(self.path, self.text.text)
+        except DataError:
+            if self._is_lines(start):
+                return None
+            raise
+
+    def _is_lines(self, start: str) -> bool:
+        """Whether the first line is a JSON object by itself."""
+        try:
+            return isinstance(parsed(self.path, start.split("\n", 1)[0]), dict)
+        except DataError:
+            return False
+
+    @cached_property
+    def table(self) -> Table | None:
+        """The table of a CSV, JSON or JSON lines; None for other sources."""
+        if self.folder or self.xml is not None:
+            return None
+        if self.json is not None:
+            return object_table(str(self.path), "JSON", self._objects(), [])
+        text = self.text.text
+        if text.lstrip().startswith("{"):
+            unusable = list[tuple[str, str]]()
+            return object_table(str(self.path), "JSON lines", self._lines(text, unusable), unusable)
+        return labels_csv(self.path, text)
+
+    def _objects(self) -> Iterator[tuple[str, Any]]:
+        """The entries of JSON: those of a list, or of an object by image."""
+        value = self.json
+        if isinstance(value, dict) and any(isinstance(value.get(name), str) for name in ("image", "file_name")):
+            value = [value]  # JSON lines of one line
+        if isinstance(value, Doubled):
+            (name, _), *_ = Counter(name for name, _ in value).most_common(1)
+            raise DataError(f"{self.path}: image {name!r} was already given; put its labels in one list")
+        if isinstance(value, dict):
+            for name, labels in value.items():
+                entry = {**labels, "image": name} if isinstance(labels, dict) else {"image": name, "labels": labels}
+                yield f"{self.path} (image {name!r})", entry
+        elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+            yield from ((f"{self.path} (entry {at})", entry) for at, entry in enumerate(value, 1))
+        else:
+            raise DataError(
+                f"{self.path}: expected a JSON object {{image: [labels]}}, a list of objects with an image and its labels, or a"
+                f" COCO annotation file, got {type(value).__name__}"
+            )
+
+    def _lines(self, text: str, unusable: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+        for at, line in enumerate(text.split("\n"), 1):
+            try:
+                if line.strip():
+                    yield f"{self.path}:{at}", parsed(self.path, line, at - 1)
+            except DataError as error:
+                unusable.append(("", str(error)))
+
+
+def _of_folder(read: Callable[[Path, ClassTable | None], Found | None]) -> Callable[..., Found | None]:
+    return lambda source, classes: read(source.path, classes) if source.folder else None
+
+
+def _voc(folder: Path, _classes: ClassTable | None) -> Found | None:
+    return read_voc(root) if (root := voc_root(folder)) else None
+
+
+def _coco(folder: Path, classes: ClassTable | None) -> Found | None:
+    files = [read_coco(file, folder) for file in coco_files(folder)]
+    return found_in(folder, files, classes) if files else None
+
+
+def _loose(folder: Path, _classes: ClassTable | None) -> Found | None:
+    return read_loose(folder, files) if (files := loose_files(folder)) else None
+
+
+def _class_folders(folder: Path, _classes: ClassTable | None) -> Found | None:
+    """Images in a folder for each class: the first folder on their way that is not named like a split or a kind of file."""
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if len({_class_of(path) for path in below} - {None}) < 2:
+        return None
+    named = [(key, path, _class_of(path.relative_to(folder))) for key, path in list_images(folder).items()]
+    rows = [Row(key, (normal(name),), str(path)) for key, path, name in named if name]
+    return Found("a folder for each class", rows)
+
+
+def _class_of(path: Path) -> str | None:
+    if any(part.startswith(".") for part in path.parts):
+        return None
+    return next((part for part in path.parts[:-1] if not re.fullmatch(NO_CLASS, part.lower())), None)
+
+
+def _of_xml(tag: str, read: Callable[[Path, Element], Found]) -> Callable[..., Found | None]:
+    return lambda source, _classes: read(source.path, source.xml) if source.xml is not None and source.xml.tag == tag else None
+
+
+def _coco_file(source: Source, classes: ClassTable | None) -> Found | None:
+    return found_in(source.path, [coco_of(source.path, source.json)], classes) if is_coco(source.json) else None
+
+
+def _tasks(source: Source, _classes: ClassTable | None) -> Found | None:
+    return studio_tasks(source.path, source.json) if is_tasks(source.json) else None
+
+
+def _of_table(
+    is_one: Callable[[Table], bool], read: Callable[[Table, ClassTable | None], Found]
+) -> Callable[..., Found | None]:
+    return lambda source, classes: read(source.table, classes) if source.table and is_one(source.table) else None
+
+
+FORMS: tuple[tuple[str, Callable[[Source, ClassTable | None], Found | None]], ...] = (
+    ("a folder with Annotations/*.xml, or VOC*/Annotations/*.xml", _of_folder(_voc)),
+    ("a folder with annotations/instances_*.json, or _annotations.coco.json in it or in its folders", _of_folder(_coco)),
+    ("a folder with XML beside images of the same names, or with XML alone", _of_folder(_loose)),
+    ("a folder with images in several folders, one for each class", _of_folder(_class_folders)),
+    ("XML whose root is <annotations>: CVAT for images", _of_xml("annotations", cvat)),
+    ("XML whose root is <annotation>: one file of VOC's", _of_xml("annotation", read_annotation)),
+    ("JSON with images and annotations: COCO", _coco_file),
+    ("JSON, a list of objects with data and annotations: Label Studio's tasks", _tasks),
+    ("a table with choice, or with annotator, annotation_id, ...: Label Studio's CSV or JSON-MIN",
+     _of_table(is_studio, lambda table, _classes: studio_table(table))),
+    ("a table with a column of images and one of labels", _of_table(is_labelled, labelled)),
+    ("a table with a column of images and one of yes and no for each class", _of_table(is_flagged, flagged)),
+)  # fmt: skip
+"""What a source looks like, and the function that reads it; the first that gives something counts.
+
+A table is a CSV, JSON ``{image: labels}``, a JSON list of objects, or JSON lines.
+"""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a source.
+
+    Args:
+        rows: one for each image.
+        classes: those given, the source's own, or those that the rows name.
+        form: what the source was read as, for a message.
+        unusable: rows that could not be used: the image, and the reason with its place.
+        doubts: classes that look wrong, and why.
+    """
+
+    rows: list[Row]
+    classes: ClassTable
+    form: str
+    unusable: tuple[tuple[str, str], ...]
+    doubts: tuple[tuple[str, str], ...]
 
 
 def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
     """The labels of each image, and the classes; see :func:`read_labels`."""
-    return read_labels(path, classes)[:2]
+    found = read_labels(path, classes)
+    return found.rows, found.classes
 
 
-def read_labels(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable, list[str]]:
-    """The labels of each image, the classes, and those class names, if taken from the labels, that look like several labels.
+def read_labels(path: Path, classes: ClassTable | None = None) -> Labels:
+    """The labels of each image, the classes, and what the source was read as: one of :data:`FORMS`.
 
-    * CSV with columns ``image,labels`` (labels separated by ``;``, see :func:`~advcam.data.labels.csv_rows`), or JSON
-      ``{image: [labels]}``
-    * a VOC folder (``VOC2012``, or the ``VOCdevkit`` around it)
-    * a COCO annotation file (``instances_train2014.json``), or the folder of ``annotations``, ``train2014``, ``val2014``; a
-      folder of Roboflow's (``train/_annotations.coco.json`` beside the images)
-
-    An image without labels shows none of the classes.
+    An image without labels shows none of the classes, and so does one whose only label is ``background`` or ``none``, unless a
+    class is called so.
 
     Args:
-        path: one of these.
+        path: a file or folder.
         classes: to be used in place of the source's own: VOC's 20, COCO's categories, or those in the labels.
 
     Raises:
         DataError: another kind of source, or unusable content; names file and line.
     """
-    files, own, odd = list[Coco](), classes, list[str]()
-    root = voc_root(path) if path.is_dir() else None
-    value = read_json_file(path, "labels file") if path.suffix.lower() == ".json" and not path.is_dir() else None
-    if root:
-        rows, table = read_voc(root)
-        own = own or table
-    elif path.is_dir():
-        files = [read_coco(file, path) for file in coco_files(path)]
-        if not files:
-            raise DataError(
-                f"{path}: expected a labels file, or a folder of VOC or COCO; it has neither Annotations/*.xml nor"
-                f" annotations/instances_*.json. {of_folder(path, SUFFIXES)}".rstrip()
-            )
-    elif is_coco(value):
-        files = [coco_of(path, value)]
-    else:
-        rows = csv_rows(path) if value is None else json_rows(path, value)
-        odd = [] if own else joined_names({label for row in rows for label in row.labels})
-    if files:
-        own = own or coco_classes(files)
-        rows = by_name(joined(files), own)
-    return unique(path, rows), own or classes_of(rows), odd
+    source = Source(path)
+    found = next((found for _, read in FORMS if (found := read(source, classes)) is not None), None)
+    if found is None:
+        raise _unknown(source)
+    rows, empty = without_background(found.rows, classes or found.classes)
+    table = classes or found.classes or classes_of(rows)
+    notes = [*found.notes]
+    notes += [f"{empty} images with the only label background or none show none of the classes"] if empty else []
+    encoding = "" if source.folder or source.xml is not None else source.text.told
+    form = f"{found.form} ({len(table)} classes)" + f", {encoding}" * bool(encoding) + "".join(f"; {note}" for note in notes)
+    beside = [] if classes or found.classes else [name for name in table.names if name.lower() in NONE]
+    doubts = [(name, f"class {name!r} is a class, as it stands beside other labels of an image") for name in beside]
+    return Labels(rows, table, form, found.unusable, (*found.doubts, *doubts))
+
+
+def _unknown(source: Source) -> DataError:
+    path = source.path
+    if source.xml is not None:
+        got = source.xml.tag[:40]
+        return DataError(f"{path}: expected XML of CVAT (<annotations>) or PASCAL VOC (<annotation>), got <{got}>")
+    if source.table:
+        return unknown_columns(source.table)
+    kinds = (".json", ".jsonl", ".csv", ".tsv", ".xml", ".txt")
+    below = sorted(file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in kinds)
+    held = [file.as_posix() for file in below if not any(part.startswith(".") for part in file.parts)]
+    hint = f". It holds {', '.join(held[:6])}{', ...' if len(held) > 6 else ''}; give one of these as --labels" if held else ""
+    return DataError(
+        f"{path}: expected a labels file, or a folder of VOC or COCO; it has neither Annotations/*.xml nor"
+        f" annotations/instances_*.json, nor a folder of images for each class{hint}"
+    )
 
 
 def source_files(path: Path) -> list[Path]:
-    """The files that :func:`read_source` reads."""
+    """The files that :func:`read_source` reads; none of a folder for each class, whose labels are the names of folders."""
     if not path.is_dir():
         return [path]
     root = voc_root(path)
-    return voc_files(root) if root else coco_files(path)
+    return voc_files(root) if root else coco_files(path) or loose_files(path)
 
 
 def images_of(images: Path | None, labels: Path) -> Path:
-    """The folder of images: the given one, or that of the labels' VOC or COCO folder; ``JPEGImages`` in a VOC folder.
+    """The folder of images: the given one, or that of the labels' folder; ``JPEGImages`` in a VOC folder.
 
     Raises:
         DataError: none given, and the labels are a file.
@@ -78,4 +276,4 @@ def images_of(images: Path | None, labels: Path) -> Path:
     if folder is None:
         raise DataError(f"{labels}: does not say where its images are; give --images DIR too")
     root = voc_root(folder) if folder.is_dir() else None
-    return root / "JPEGImages" if root else folder
+    return voc_images(root) if root else folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,6 +131,11 @@ class Views(Protocol):
         """Inputs and targets."""
 
 
+def _stored(path: Path) -> np.ndarray[Any, Any]:
+    with open_image(path) as stored:
+        return np.asarray(stored).astype(np.uint8)  # 1-bit masks too
+
+
 class TrainingViews(Dataset[Any]):
     """Random views of images with their targets, which depend on (seed, epoch, position) only.
 
@@ -140,17 +145,19 @@ class TrainingViews(Dataset[Any]):
         normalise: of the network.
         seed: of the views; set ``epoch`` before every pass.
         masks: a PNG of ids for each image, None for an image of background only; without masks, the target is the image's
-            labels, 0/1 [classes].
+            labels, [classes]: 1 shown, 0 not shown, -1 not known.
         remap: [256] the class position of each id.
         classes: number of classes.
+        load: reads a mask; None: an image of ids.
     """
 
     def __init__(
         self, items: Sequence[Item], augment: Augmentation, normalise: Normalisation, seed: int, classes: int,
         masks: Sequence[Path | None] | None = None, remap: np.ndarray[Any, Any] | None = None,
+        load: Callable[[Path], np.ndarray[Any, Any]] | None = None,
     ) -> None:  # fmt: skip
         self.items, self.augment, self.normalise, self.seed = items, augment, normalise, seed
-        self.masks, self.remap, self.classes, self.epoch = masks, remap, classes, 0
+        self.masks, self.remap, self.load, self.classes, self.epoch = masks, remap, load or _stored, classes, 0
 
     def __len__(self) -> int:
         return len(self.items)
@@ -160,13 +167,12 @@ class TrainingViews(Dataset[Any]):
         item = self.items[at]
         mask, path = None, self.masks[at] if self.masks is not None else None
         if path is not None:
-            with open_image(path) as stored:
-                ids = np.asarray(stored).astype(np.uint8)  # 1-bit masks too
+            ids = self.load(path)
             mask = Image.fromarray(self.remap[ids] if self.remap is not None else ids)
         elif self.masks is not None:
             mask = Image.new("L", (item.size[1], item.size[0]))
         view, labels = self.augment(item.read(), mask, self.normalise, rng)
         if labels is None:
             labels = torch.zeros(self.classes)
-            labels[list(item.labels)] = 1
+            labels[list(item.labels)], labels[list(item.unknown)] = 1, -1
         return view, labels

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 from advcam.errors import DataError
 
-from .labels import ClassTable, Row, normal, written
+from .images import SUFFIXES
+from .labels import ClassTable, Found, Row, normal, unique
+from .text import read_xml, written
 
 NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 """VOC's classes; their ids in masks are 1 to 20 in this order."""
-
-SIGNS = (
-    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
-)  # fmt: skip
-"""First bytes of a file and the encoding that they imply, whatever the XML declaration says."""
-
-WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932", "euc-kr": "cp949"}
-"""Declared encodings, and the superset that is usually meant."""
 
 CLASSES = ClassTable(tuple(range(1, len(NAMES) + 1)), NAMES)
 
@@ -35,15 +26,22 @@ def voc_root(folder: Path) -> Path | None:
     Raises:
         DataError: several years in one ``VOCdevkit``.
     """
-    roots = [root for root in (folder, *sorted(folder.glob("VOC*"))) if any((root / "Annotations").glob("*.xml"))]
+    roots = [root for root in (folder, *sorted(folder.glob("VOC*"))) if voc_files(root)]
     if len(roots) > 1:
         raise DataError(f"{folder}: holds {', '.join(root.name for root in roots)}; name one of these folders itself")
     return roots[0] if roots else None
 
 
 def voc_files(root: Path) -> list[Path]:
-    """The XML files of a VOC folder."""
-    return sorted((root / "Annotations").glob("*.xml"))
+    """The XML files of a VOC folder, also one in small letters."""
+    found = (sorted((root / name).glob("*.xml")) for name in ("Annotations", "annotations"))
+    return next((files for files in found if files), [])
+
+
+def voc_images(root: Path) -> Path:
+    """The folder of a VOC folder's images: ``JPEGImages``, or one of another usual name if it lacks that."""
+    names = ("JPEGImages", "images", "Images")
+    return next((root / name for name in names if (root / name).is_dir()), root / names[0])
 
 
 def voc_lists(root: Path) -> list[Path]:
@@ -51,49 +49,42 @@ def voc_lists(root: Path) -> list[Path]:
     return sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
 
 
-def read_voc(root: Path) -> tuple[list[Row], ClassTable | None]:
-    """The labels of each image: all its objects, difficult ones included, as in IRN and AdvCAM.
+def loose_files(folder: Path) -> list[Path]:
+    """XML files that lie beside images of their names, or in a folder without images; none where that is not so."""
+    below = [path for path in sorted(folder.rglob("*")) if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
+    files = [path for path in below if path.suffix.lower() == ".xml"]
+    images = {path.with_suffix("") for path in below if path.suffix.lower() in SUFFIXES}
+    return files if not images or any(path.with_suffix("") in images for path in files) else []
 
-    Returns:
-        A row for each XML file, and VOC's classes; None for the classes if a name is not VOC's.
+
+def read_voc(root: Path) -> Found:
+    """The labels of each image: all its objects, difficult ones included, as in IRN and AdvCAM; and VOC's classes, if no
+    object is of another.
 
     Raises:
         DataError: a file that is not VOC's XML; names file and line.
     """
-    rows = [Row(normal(written(str(root), path.stem)), _objects(path), str(path)) for path in voc_files(root)]
+    return _found("PASCAL VOC", root, [(path.stem, path) for path in voc_files(root)])
+
+
+def read_loose(folder: Path, files: list[Path]) -> Found:
+    """The labels of XML files that lie anywhere below a folder, each under the name of its image; as :func:`read_voc`."""
+    named = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in files]
+    return _found("XML of PASCAL VOC", folder, named)
+
+
+def read_annotation(path: Path, root: ElementTree.Element) -> Found:
+    """The labels of one image, in one XML file of VOC's."""
+    return Found("one XML file of PASCAL VOC", [Row(normal(written(str(path), path.stem)), _objects(path, root), str(path))])
+
+
+def _found(form: str, folder: Path, named: list[tuple[str, Path]]) -> Found:
+    rows = [Row(normal(written(str(folder), name)), _objects(path, read_xml(path)), str(path)) for name, path in named]
     ours = {label for row in rows for label in row.labels} <= set(NAMES)
-    return rows, CLASSES if ours else None
+    return Found(f"{form}, {len(named)} files", unique(folder, rows), CLASSES if ours else None)
 
 
-def _text(path: Path, data: bytes) -> str:
-    """XML as text without its declaration, decoded by its first bytes, its declared encoding, or as UTF-8.
-
-    Raises:
-        DataError: an unknown or wrong encoding, or a document type, which could define anything.
-    """
-    said = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"'>]*)[\"']", data)
-    declared = said[1].decode("ascii", "backslashreplace") if said else "utf-8"
-    name = next((encoding for sign, encoding in SIGNS if data.startswith(sign)), WIDER.get(declared.lower(), declared))
-    try:
-        text = data.decode(name)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: encoding {declared}, but byte {error.start} is invalid in it; save it as UTF-8") from None
-    except (LookupError, ValueError):
-        raise DataError(f"{path}: encoding {name:.40} is not known; save it as UTF-8") from None
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise DataError(f"{path}: has a document type (<!DOCTYPE ...>), which annotations do not need; remove it")
-    return re.sub(r"^\s*<\?xml[^>]*\?>", lambda found: "\n" * found[0].count("\n"), text)  # keeps the line numbers
-
-
-def _objects(path: Path) -> tuple[str, ...]:
-    try:
-        root = ElementTree.fromstring(_text(path, path.read_bytes()))
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path}:{error.position[0]}: not valid XML ({error}); copy the file again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not valid XML ({error}); save it as UTF-8") from None
+def _objects(path: Path, root: ElementTree.Element) -> tuple[str, ...]:
     if root.tag != "annotation":
         raise DataError(f"{path}:1: expected VOC's <annotation>, got <{root.tag}>")
     names = [normal(made.findtext("name", "")) for made in root.findall("object")]

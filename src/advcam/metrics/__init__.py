@@ -2,6 +2,7 @@
 
 from .bootstrap import interval, resampled, resampled_mean, resampled_seeds
 from .boxes import MAP_THRESHOLDS, box_overlaps, mask_boxes
+from .calibration import Calibration, finds
 from .confusion import confusion, iou, mean_iou, noise
 from .instances import InstanceCounts, match_instances
 from .localisation import (
@@ -21,6 +22,7 @@ __all__ = [
     "THRESHOLDS",
     "Best",
     "BoxCounts",
+    "Calibration",
     "InstanceCounts",
     "PixelCounts",
     "SweepCounts",
@@ -28,6 +30,7 @@ __all__ = [
     "box_counts",
     "box_overlaps",
     "confusion",
+    "finds",
     "interval",
     "iou",
     "mask_boxes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,8 @@ def planned_start(context: Context, config: ClassifyConfig) -> Start:
 def run(context: Context, config: ClassifyConfig) -> list[Skip]:
     """Trains (or loads) the classifier; writes model.safetensors, model.json and metrics.json.
 
-    Multi-label soft-margin loss; average precision per class on the images for scoring, or on a held-out share.
+    Multi-label soft-margin loss; average precision per class on the images for scoring, or on a held-out share. Both leave out
+    pairs of an image and a class that are not known.
 
     Raises:
         NetworkError: weights or network do not fit.
@@ -271,15 +273,27 @@ def _train(
     fresh = [] if config.from_scratch else [p for name, p in model.named_parameters() if name.startswith(head)]
     views = TrainingViews(train, config.augmentation(), normalise, context.seed, len(context.data.classes))
     return fit(
-        model, None, fresh, views, ImageLoss(F.multilabel_soft_margin_loss), config.plan(), lambda _network: {}, None,
+        model, None, fresh, views, ImageLoss(soft_margin), config.plan(), lambda _network: {}, None,
         context.run.folder("classify"), context.runtime, context.reporter, "classify",
     )  # fmt: skip
+
+
+def soft_margin(scores: Tensor, targets: Tensor) -> Tensor:
+    """Returns the multi-label soft-margin loss without the pairs of image and class whose target is -1 (not known).
+
+    Every other pair has the same weight as where all are known.
+
+    Args:
+        scores: logits [N, K].
+        targets: 1, 0 or -1 [N, K].
+    """
+    return F.multilabel_soft_margin_loss(scores, targets.clamp(min=0), (targets >= 0).to(targets))
 
 
 def average_precision(context: Context, model: nn.Module, prepare: NetworkInput, items: list[Item]) -> dict[str, Any]:
     """Measures the average precision of every class over the images, and the ``mean`` over the classes that occur.
 
-    ``micro`` ranks all (image, class) pairs together.
+    ``micro`` ranks all (image, class) pairs together. Pairs that are not known are left out.
 
     Raises:
         NetworkError: the model does not have one output per class.
@@ -292,7 +306,7 @@ def average_precision(context: Context, model: nn.Module, prepare: NetworkInput,
     for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
         image = prepare(item.read())[None]
         rows.append(classifier.scores(image.to(device)).float().cpu()[0])
-        truth[at, list(item.labels)] = 1
+        truth[at, list(item.labels)], truth[at, list(item.unknown)] = 1, -1
     logits = torch.stack(rows)
     if logits.shape != truth.shape:
         raise NetworkError(
@@ -300,12 +314,13 @@ def average_precision(context: Context, model: nn.Module, prepare: NetworkInput,
             " return one logit for each, in this order"
         )
     scores = logits.double().sigmoid()
+    precision = partial(binary_average_precision, ignore_index=-1)
     found = {
-        name: float(binary_average_precision(scores[:, at], truth[:, at])) if truth[:, at].any() else None
+        name: float(precision(scores[:, at], truth[:, at])) if (truth[:, at] == 1).any() else None
         for at, name in enumerate(names)
     }
     there = [v for v in found.values() if v is not None]
-    micro = float(binary_average_precision(scores.flatten(), truth.flatten())) if there else None
+    micro = float(precision(scores.flatten(), truth.flatten())) if there else None
     return {"mean": sum(there) / len(there) if there else None, "micro": micro, "per_class": found}
 
 

@@ -135,7 +135,8 @@ def save_data(run: RunFolder, data: Dataset, labels: Path | None = None) -> None
 
 
 def _without_reading(item: Item) -> dict[str, Any]:
-    return {name: value for name, value in asdict(item).items() if name != "reading"}
+    left = {"reading"} if item.unknown else {"reading", "unknown"}
+    return {name: value for name, value in asdict(item).items() if name not in left}
 
 
 def load_data(run: RunFolder) -> Dataset:
@@ -166,9 +167,12 @@ def _item(path: Path, record: ItemRecord, classes: int) -> Item:
     name, file = record["id"], Path(record["path"])
     if not is_below(name) or len(file.parts) < 2 + name.count("/"):
         raise StoreError(f"{path}: image {name!r} with path {record['path']!r} cannot be an image of a run; {RESTORE}")
-    if any(label >= classes for label in record["labels"]):
-        raise StoreError(f"{path}: image {name!r} has label {max(record['labels'])}, of {classes} classes; {RESTORE}")
-    return Item(name, file, record["labels"], record["size"], record["content"])
+    labels, unknown = record["labels"], record.get("unknown", ())
+    if any(label >= classes for label in (*labels, *unknown)):
+        raise StoreError(f"{path}: image {name!r} has label {max(*labels, *unknown)}, of {classes} classes; {RESTORE}")
+    if {*labels} & {*unknown}:
+        raise StoreError(f"{path}: image {name!r} has a label that is not known too; {RESTORE}")
+    return Item(name, file, labels, record["size"], record["content"], unknown=unknown)
 
 
 def list_skips(path: Path, skips: Sequence[Skip]) -> None:

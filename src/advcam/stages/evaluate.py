@@ -12,11 +12,11 @@ from advcam.data import Item, Skip
 from advcam.errors import AdvcamError, DataError, ImageError, RunError, StoreError
 from advcam.extractor import AdvCAM
 from advcam.options import Config, option
-from advcam.store import write_json
+from advcam.store import mask_file, write_json
 
 from .context import Context, list_skips, network_input, trained_classifier
 from .scores import Scores
-from .truth import look_at_truth, read_truth
+from .truth import Truth, look_at_truth, truth_of
 
 TRUTH = "masks as given: ids of no class count as background, 255 is ignored; doubtful masks are scored, and counted by kind"
 """How ground truth is read; goes into metrics.json."""
@@ -33,6 +33,7 @@ class EvaluateConfig(Config):
         None, "ground truth of objects, ID.png with each object's number, 0 none, 255 ignored (irn only)", flag="instances",
         common=True,
     )  # fmt: skip
+    mask_colours: Path | None = option(None, "CSV id,colour: the colours of RGB masks; none: VOC's", flag="mask-colours")
     list: Path | None = option(
         None, "images of the run to score, one a line; none: those for scoring", flag="list", common=True
     )
@@ -61,10 +62,11 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     if config.instances and not config.instances.is_dir():
         raise DataError(f"{config.instances}: there is no such folder of ground-truth masks; check --instances")
     wanted = context.data.eval or context.data.items
-    check, items, skipped = look_at_truth(config.masks, wanted, context.data.classes, context.reporter)
+    truth = truth_of(config.masks, config.mask_colours)
+    check, items, skipped = look_at_truth(truth, wanted, context.data.classes, context.reporter)
     check.must_be_truth()
     if not context.data.eval:  # nobody said which images have a mask
-        skipped = [skip for skip in skipped if (config.masks / f"{skip.image}.png").is_file()]
+        skipped = [skip for skip in skipped if mask_file(config.masks, skip.image).is_file()]
         context.reporter.say(f"{len(items)} of {len(wanted)} images have a usable mask and are scored")
     positions = context.data.classes.positions(others=0)
     scores = Scores(context, len(context.data.classes) + 1)
@@ -76,12 +78,12 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     scores.classified, unread = _classified(context, [item for item in items if context.run.maps(item.id).is_file()])
     skipped += unread
     for item in context.reporter.track(items, len(items), "evaluate"):
-        truth = read_truth(config.masks, item)
-        scores.add(item, torch.from_numpy(positions[truth]), positions)
+        ids = torch.from_numpy(positions[check.truth(item)])
+        scores.add(item, ids, positions)
         if config.instances:
             try:
-                objects = torch.from_numpy(read_truth(config.instances, item).copy())
-                scores.add_objects(item, torch.from_numpy(positions[truth]), objects, positions)
+                objects = torch.from_numpy(Truth(config.instances)(item).copy())
+                scores.add_objects(item, ids, objects, positions)
             except StoreError as error:
                 skipped.append(Skip(item.id, f"objects: {error}"))
     listed = context.run.root / "doubts-evaluate.csv"

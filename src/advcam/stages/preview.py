@@ -19,6 +19,7 @@ from advcam.store.masks import voc_palette
 
 from .context import Context
 from .networks import NetworkConfig
+from .training_masks import Load
 
 LOOK = 4
 """Images in look.png."""
@@ -27,6 +28,7 @@ LOOK = 4
 def against_masks(
     context: Context, config: NetworkConfig, held: Sequence[Item], mask: Callable[[str], Path],
     positions: np.ndarray[Any, Any], folder: Path, normalise: Normalisation, name: str,
+    load: Load = load_mask,
 ) -> Callable[[torch.nn.Module], dict[str, Any]]:  # fmt: skip
     """Returns a function that measures a network's mIoU against the masks of some images, and writes folder/look.png.
 
@@ -42,7 +44,7 @@ def against_masks(
         counts = torch.zeros(outputs, outputs, dtype=torch.long)
         rows: list[tuple[Image.Image, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
         for item in context.reporter.track(held, len(held), "compare with masks"):
-            image, target = item.read(), load_mask(mask(item.id), item.size)
+            image, target = item.read(), load(mask(item.id), item.size)
             try:
                 predicted = segmenter(image)
             except ImageError:  # a failed preview must not end the training

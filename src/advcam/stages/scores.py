@@ -17,12 +17,14 @@ from advcam.metrics import (
     MAP_THRESHOLDS,
     Best,
     BoxCounts,
+    Calibration,
     InstanceCounts,
     PixelCounts,
     SweepCounts,
     SweepResult,
     box_counts,
     confusion,
+    finds,
     iou,
     mask_boxes,
     match_instances,
@@ -32,12 +34,15 @@ from advcam.metrics import (
     pixel_counts,
     sweep_counts,
 )
-from advcam.store import load_mask, read_json, write_csv
+from advcam.refinement import TEMPERATURE
+from advcam.store import load_mask, load_scores, read_json, write_csv
 from advcam.store.records import AtThreshold, ClassifyMetrics, ObjectRecord, ThresholdRecord
 
 from .context import Context, redo
 from .maps import maps_of
 
+BAD = 0.5
+"""IoU below which a class's mask is bad."""
 PLACES = (
     "one map for each class of an image's labels that its ground truth shows, resized to the image and scaled to minimum 0"
     " and maximum 1; true boxes: of every 8-connected region of the class's mask, however small, one of which must be met;"
@@ -108,6 +113,8 @@ class Scores:
         self.rows: list[dict[str, Any]] = []
         self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions", "semi"), 0)
         self.objects: InstanceCounts | None = None
+        self.calibration: Calibration | None = None
+        self.scored: list[tuple[float, bool]] = []
         self.with_objects = 0
         self.classified: dict[str, bool] = {}
         self.places = {"plain": Places(), "advcam": Places()}
@@ -140,7 +147,22 @@ class Scores:
                 self.counts[name] = self.counts.get(name, torch.zeros_like(confused)) + confused
                 self.images[name] += 1
                 row[name] = float(mean_iou(confused))
+                if name == "masks":
+                    self._add_confidence(item, ids, ours == truth, truth != IGNORE, confused)
         self.rows.append(row)
+
+    def _add_confidence(self, item: Item, ids: np.ndarray[Any, Any], right: Tensor, known: Tensor, confused: Tensor) -> None:
+        """Counts how often the mask is right by its confidence, and whether low scores are those of bad masks."""
+        path = self.context.run.confidence(item.id)
+        if not path.is_file():
+            return
+        sure = torch.from_numpy(load_mask(path, item.size).copy())
+        counted = Calibration.of(sure, right, known & torch.from_numpy(ids != IGNORE))
+        self.calibration = counted if self.calibration is None else self.calibration + counted
+        each, positions = iou(confused), self.context.data.classes.ids
+        for number, score in load_scores(path).items():
+            if number in positions and positions.index(number) in item.labels:
+                self.scored.append((score, not float(each[positions.index(number) + 1]) >= BAD))
 
     def add_objects(self, item: Item, truth: Tensor, numbers: Tensor, positions: np.ndarray[Any, Any]) -> None:
         """Matches the objects found in an image with those of the ground truth."""
@@ -206,12 +228,33 @@ class Scores:
         if places:
             shown = max(found.images for found in self.places.values())
             numbers["localisation"] = places | {"split": f"{split}, {shown} images", "rule": PLACES}
+        if self.calibration is not None:
+            numbers["confidence"] = self._of_confidence(described("masks"), self.calibration)
         if self.objects is not None:
             numbers["instances"] = self._of_objects(split, self.objects)
         path = self.context.run.folder("classify") / "metrics.json"
         made: dict[str, Any] = dict(read_json(path, ClassifyMetrics, redo(self.context.run, "classify")))
         numbers["average_precision"] = {k: made[k] for k in ("split", "images", "rule")} | made["average_precision"]
         return numbers
+
+    def _of_confidence(self, split: str, counted: Calibration) -> dict[str, Any]:
+        """Returns whether confidences can be believed, the temperature that fits, and how well low scores find bad masks."""
+        factor = counted.best_factor()
+        scores = torch.tensor([score for score, _ in self.scored], dtype=torch.float64)
+        bad = torch.tensor([is_bad for _, is_bad in self.scored], dtype=torch.bool)
+        return {
+            "calibration_error": counted.error(),
+            "temperature": TEMPERATURE,
+            "fitted_temperature": round(TEMPERATURE * factor, 4),
+            "calibration_error_fitted": counted.error(factor),
+            "finds_bad_masks": finds(scores, bad),
+            "bad_masks": int(bad.sum()),
+            "masks": len(self.scored),
+            "diagram": counted.diagram(),
+            "split": split,
+            "rule": "pixels: probability that the label is right; masks of a class: area under the ROC curve of the score for"
+            f" an IoU below {BAD}; the fitted temperature uses the ground truth of this split",
+        }
 
     def _of_objects(self, split: str, objects: InstanceCounts) -> dict[str, Any]:
         """Returns the average precision of objects at each IoU: per class, and the mean over the classes that occur."""

@@ -14,7 +14,7 @@ from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews
 from advcam.models.segmentation import segmentation_network
 from advcam.options import option
 from advcam.segmenter import Segmenter
-from advcam.store import digest, save_mask
+from advcam.store import digest, load_mask, save_mask
 from advcam.training import KINDS, PixelLoss
 
 from .context import Context, redo
@@ -143,7 +143,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     normalise = Normalisation(*started.backbone.normalisation())
     views = TrainingViews(
         learnt, config.augmentation(), normalise, context.seed, outputs,
-        masks=[masks(item.id) for item in learnt], remap=positions,
+        masks=[masks(item.id) for item in learnt], remap=positions, load=load_mask,
     )  # fmt: skip
     score = "held_out_mean_iou" if held else "mean_iou_of_training_images"
     look = against_masks(context, config, held or learnt[:LOOK], masks, positions, folder, normalise, score)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import nn
 
-from advcam.data import IGNORE, UNKNOWN, Item, Normalisation, SemiViews, Skip, TrainingViews, listed
-from advcam.errors import DataError, RunError, SettingsError
+from advcam.data import IGNORE, UNKNOWN, ClassTable, Item, Normalisation, SemiViews, Skip, TrainingViews, listed, read_colours
+from advcam.errors import DataError, RunError, SettingsError, StoreError
 from advcam.models.cct import AUXILIARY, CCT
 from advcam.models.segmentation import segmentation_network
 from advcam.models.weights import load_state, load_weights
 from advcam.options import option
-from advcam.store import digest
+from advcam.store import digest, load_mask, mask_file
 
 from .context import Context, list_skips, redo
 from .networks import NetworkConfig, check_batch, encoder_of, has_network, network_files, network_record, save_network, train
@@ -25,7 +29,7 @@ from .predictions import predict
 from .preview import LOOK, against_masks
 from .semi_objective import SemiObjective
 from .start import Start
-from .training_masks import check_masks
+from .training_masks import Load, check_masks
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -50,6 +54,7 @@ class SemiConfig(NetworkConfig):
         file=True,
     )
     masks: str = option("", "folder of their masks ID.png; empty: masks beside the list", flag="masks", common=True, file=True)
+    mask_colours: str = option("", "CSV id,colour: the colours of RGB masks; empty: VOC's", flag="mask-colours", file=True)
     mode: str = option(
         "weak", "labelled: learn from those images alone; unlabelled: the others too; weak: also the run's masks of these",
         flag="mode", choices=MODES, common=True,
@@ -104,6 +109,7 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
     masks = [_by_hand(config)(item.id) for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
     identity = config.identity() | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": ""}
+    identity["mask_colours"] = digest(read_colours(Path(config.mask_colours))) if config.mask_colours else ""
     if config.start not in ("backbone", "classifier"):
         identity["start"] = f"{crc32(_trained(context, config).read_bytes()):x}"
     with context.step("semi", config, network_files(context, "semi"), config.needs, identity) as todo:
@@ -141,7 +147,7 @@ def check(context: Context, config: SemiConfig) -> list[int]:
     if not truth.is_dir():
         raise DataError(f"{truth}: there is no such folder of masks; give the masks of {config.pixel_labels} with --masks DIR")
     remedy = "correct the mask, or remove the image from the list of --pixel-labels"
-    held = check_masks(labelled, _by_hand(config), classes.positions(others=0), remedy)
+    held = check_masks(labelled, _by_hand(config), _positions(labelled, config, classes), remedy, _load(config))
     if config.mode == "weak":
         if len(classes) >= UNKNOWN:
             raise SettingsError(f"semi in mode weak takes at most {UNKNOWN - 1} classes; the run has {len(classes)}")
@@ -174,7 +180,30 @@ def build(context: Context, config: SemiConfig, start: Start | None = None) -> n
 
 def _by_hand(config: SemiConfig) -> Callable[[str], Path]:
     """Returns a function from an image's id to the path of its mask made by hand."""
-    return lambda name: config.truth() / f"{name}.png"
+    return lambda name: mask_file(config.truth(), name)
+
+
+def _load(config: SemiConfig) -> Load:
+    """Returns a function that reads a mask made by hand.
+
+    Raises:
+        DataError: the file of colours cannot be used.
+    """
+    return partial(load_mask, colours=read_colours(Path(config.mask_colours)) if config.mask_colours else None)
+
+
+def _positions(labelled: Sequence[Item], config: SemiConfig, classes: ClassTable) -> np.ndarray[Any, Any]:
+    """Returns the class position of each id in masks made by hand, background's for ids of no class.
+
+    Where all hold 0 and 255 alone and there is one class, 255 is that class, as in :meth:`advcam.stages.truth.Truth.knowing`.
+    """
+    positions, held = classes.positions(others=0), set[int]()
+    for item in labelled if len(classes) == 1 else ():
+        with contextlib.suppress(StoreError):  # raised where the masks are checked
+            held.update(np.unique(_load(config)(_by_hand(config)(item.id))).tolist())
+    if held == {0, IGNORE}:
+        positions[IGNORE] = 1
+    return positions
 
 
 def _trained(context: Context, config: SemiConfig) -> Path:
@@ -223,7 +252,7 @@ def _train(context: Context, config: SemiConfig) -> None:
     labelled, others, _ = _split(context, config)
     started, folder, classes = encoder_of(context, config), context.run.folder("semi"), context.data.classes
     outputs = len(classes) + 1
-    mask, positions, pseudo = _by_hand(config), classes.positions(others=0), classes.positions(others=IGNORE)
+    mask, positions, pseudo = _by_hand(config), _positions(labelled, config, classes), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
     normalise = Normalisation(*started.backbone.normalisation())
@@ -233,17 +262,18 @@ def _train(context: Context, config: SemiConfig) -> None:
     views = SemiViews(
         TrainingViews(
             shown, config.augmentation(), normalise, context.seed, outputs,
-            masks=[mask(item.id) for item in shown], remap=positions,
+            masks=[mask(item.id) for item in shown], remap=positions, load=_load(config),
         ),
         None if config.mode == "labelled" else TrainingViews(
             beside, config.augmentation(), normalise, context.seed + 1, outputs,
             masks=[context.run.mask(item.id) if config.mode == "weak" else None for item in beside], remap=pseudo,
+            load=load_mask,
         ),
         normalise,
         config.strong if config.method == "unimatch" else 0,
     )  # fmt: skip
     score = "mean_iou_of_training_images"
-    look = against_masks(context, config, labelled[:LOOK], mask, positions, folder, normalise, score)
+    look = against_masks(context, config, labelled[:LOOK], mask, positions, folder, normalise, score, _load(config))
     state, history = train(context, config, "semi", model, started.untrained, views, SemiObjective(config), look, None, folder)
     name = "cct" if config.method == "cct" else config.network
     stride = config.output_stride or (8 if name == "cct" else None)

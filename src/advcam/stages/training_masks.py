@@ -12,8 +12,13 @@ from advcam.data import IGNORE, Item
 from advcam.errors import RunError, StoreError
 from advcam.store import load_mask
 
+Load = Callable[..., np.ndarray[Any, Any]]
+"""Reads the mask of a path and, to check it, a size."""
 
-def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: np.ndarray[Any, Any], remedy: str) -> set[int]:
+
+def check_masks(
+    items: Sequence[Item], mask: Callable[[str], Path], positions: np.ndarray[Any, Any], remedy: str, load: Load = load_mask
+) -> set[int]:
     """Checks every mask before the training; returns the ids found in them.
 
     Args:
@@ -21,6 +26,7 @@ def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: n
         mask: a function from an image's id to the path of its mask.
         positions: [256] the class position of each id; ids other than 255 at position 255 are unknown.
         remedy: advice for the message.
+        load: reads a mask.
 
     Raises:
         RunError: masks are missing, differ in size from their image, have unknown ids, or all hold only 255 or background.
@@ -32,7 +38,7 @@ def check_masks(items: Sequence[Item], mask: Callable[[str], Path], positions: n
     held = np.zeros(256, dtype=bool)
     for item in items:
         try:
-            ids = load_mask(mask(item.id), item.size)
+            ids = load(mask(item.id), item.size)
         except StoreError as error:
             raise RunError(f"{error}; {remedy}") from error
         here = np.bincount(ids.ravel(), minlength=256) > 0

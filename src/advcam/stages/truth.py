@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advcam.data import IGNORE, ClassTable, Item, Skip
+from advcam.data import IGNORE, ClassTable, Item, Skip, read_colours
 from advcam.errors import DataError, StoreError
 from advcam.progress import Reporter
-from advcam.store import load_mask
+from advcam.store import Colours, load_mask, mask_file
 
 KINDS = {
     "unknown": "hold ids of no class, which count as background",
@@ -24,13 +24,41 @@ KINDS = {
 """Kinds of doubtful masks, as worded in totals."""
 
 
-def read_truth(folder: Path, item: Item) -> NDArray[np.uint8]:
-    """Reads the ground truth of an image, class ids [H, W].
+@dataclass(frozen=True)
+class Truth:
+    """Masks made by hand, of the forms that :func:`advcam.store.load_mask` reads.
+
+    Args:
+        folder: with a file for each image, see :func:`advcam.store.mask_file`.
+        colours: the id of each colour of RGB masks; None: VOC's.
+        white: the id that 255 stands for, where masks say 0 and 255 of the run's only class; None: 255 is ignored.
+    """
+
+    folder: Path
+    colours: Colours | None = None
+    white: int | None = None
+
+    def __call__(self, item: Item) -> NDArray[np.uint8]:
+        """Returns the class ids [H, W] of an image.
+
+        Raises:
+            StoreError: the mask is missing, damaged, or differs in size from the image.
+        """
+        ids = load_mask(mask_file(self.folder, item.id), item.size, self.colours)
+        return ids if self.white is None else np.where(ids == IGNORE, np.uint8(self.white), ids)
+
+    def knowing(self, held: set[int], classes: ClassTable) -> Truth:
+        """Returns the same masks with 255 as the object, if there is one class and all masks hold 0 and 255 alone."""
+        return replace(self, white=classes.ids[0]) if held == {0, IGNORE} and len(classes) == 1 else self
+
+
+def truth_of(folder: Path, colours: Path | None) -> Truth:
+    """Returns the masks of a folder; ``colours`` is a CSV id,colour of RGB masks.
 
     Raises:
-        StoreError: the mask is missing, damaged, or differs in size from the image.
+        DataError: the file of colours cannot be used.
     """
-    return load_mask(folder / f"{item.id}.png", item.size)
+    return Truth(folder, read_colours(colours) if colours else None)
 
 
 @dataclass
@@ -38,11 +66,11 @@ class TruthCheck:
     """Checks the ground truth of images one by one, and collects doubts.
 
     Args:
-        folder: folder of the masks ID.png.
+        truth: the masks.
         classes: classes of the run.
     """
 
-    folder: Path
+    truth: Truth
     classes: ClassTable
     masks: int = 0
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))
@@ -87,7 +115,9 @@ class TruthCheck:
         if not self._labelled or self._shown:
             return
         held = set(np.flatnonzero(self.pixels).tolist())
-        there = f"{self.folder}: no mask of {self._labelled} labelled images holds a pixel of a class that its image's labels"
+        there = (
+            f"{self.truth.folder}: no mask of {self._labelled} labelled images holds a pixel of a class that its image's labels"
+        )
         ours = ", ".join(f"{i} {name}" for i, name in zip(self.classes.ids, self.classes.names, strict=True))
         if held == {0, IGNORE}:
             what = f"they hold only 0 and 255. Is 255 the object? Then replace it by the class's id, of {ours}"
@@ -117,7 +147,7 @@ class TruthCheck:
         return {"masks": self.masks} | {kind: len(doubts) for kind, doubts in self.found.items()}
 
     def _doubt(self, item: Item, kind: str, reason: str) -> None:
-        self.found[kind].append(Skip(item.id, f"{self.folder / item.id}.png: {reason}"))
+        self.found[kind].append(Skip(item.id, f"{mask_file(self.truth.folder, item.id)}: {reason}"))
 
     def _names(self, ids: set[int]) -> str:
         names = dict(zip(self.classes.ids, self.classes.names, strict=True))
@@ -131,9 +161,11 @@ def _listed(ids: set[int]) -> str:
 
 
 def look_at_truth(
-    folder: Path, items: Sequence[Item], classes: ClassTable, reporter: Reporter
+    truth: Truth, items: Sequence[Item], classes: ClassTable, reporter: Reporter
 ) -> tuple[TruthCheck, list[Item], list[Skip]]:
     """Checks the ground truth of images before anything is scored.
+
+    Masks of 0 and 255 of a run's only class are taken as masks of that class, and this is said; the check then has such masks.
 
     Returns:
         The check, the images with a usable mask, and the others with the reason.
@@ -141,16 +173,20 @@ def look_at_truth(
     Raises:
         DataError: there is no such folder, or none of the images has a mask.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of ground-truth masks; check --masks")
-    check, there, missing = TruthCheck(folder, classes), list[Item](), list[Skip]()
+    if not truth.folder.is_dir():
+        raise DataError(f"{truth.folder}: there is no such folder of ground-truth masks; check --masks")
+    check, there, missing = TruthCheck(truth, classes), list[Item](), list[Skip]()
     for item in reporter.track(items, len(items), "check the masks"):
         try:
-            check.look(item, read_truth(folder, item))
+            check.look(item, truth(item))
         except StoreError as error:
             missing.append(Skip(item.id, str(error)))
         else:
             there.append(item)
     if not there:
-        raise DataError(f"{folder}: no ground-truth mask for any of {len(items)} images; the first: {missing[0].reason}")
+        raise DataError(f"{truth.folder}: no ground-truth mask for any of {len(items)} images; the first: {missing[0].reason}")
+    known = truth.knowing(set(np.flatnonzero(check.pixels).tolist()), classes)
+    if known != truth:
+        reporter.say(f"{truth.folder}: masks of 0 and 255 alone; 255 is read as {classes.names[0]}, the only class")
+        return look_at_truth(known, items, classes, Reporter(quiet=True))
     return check, there, missing

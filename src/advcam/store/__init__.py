@@ -3,11 +3,12 @@
 from .alone import alone
 from .atomic import atomic_write, csv_text, read_json, remove, sweep, write_bytes, write_csv, write_json, write_text
 from .maps import StoredMaps, load_maps, read_arrays, save_maps
-from .masks import lacks, load_mask, made_of, only_value, save_mask
+from .masks import Colours, lacks, load_mask, load_scores, made_of, mask_file, only_value, save_confidence, save_mask
 from .run import RESTORE, RunFolder, digest
 
 __all__ = [
     "RESTORE",
+    "Colours",
     "RunFolder",
     "StoredMaps",
     "alone",
@@ -17,11 +18,14 @@ __all__ = [
     "lacks",
     "load_maps",
     "load_mask",
+    "load_scores",
     "made_of",
+    "mask_file",
     "only_value",
     "read_arrays",
     "read_json",
     "remove",
+    "save_confidence",
     "save_maps",
     "save_mask",
     "sweep",

@@ -75,6 +75,7 @@ class ItemRecord(TypedDict):
     labels: tuple[Count, ...]
     size: tuple[Side, Side]
     content: str | None
+    unknown: NotRequired[tuple[Count, ...]]
 
 
 class SkipRecord(TypedDict):
@@ -273,6 +274,7 @@ class Metrics(TypedDict, total=False):
     instances: Objects
     average_precision: dict[str, Any]
     ground_truth: dict[str, Any]
+    confidence: dict[str, Any]
 
 
 _Id = Annotated[int, Meta(ge=1, le=MAX_CLASSES)]

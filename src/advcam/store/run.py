@@ -284,6 +284,10 @@ class RunFolder:
         """Returns the path of an image's mask."""
         return self.folder("refine") / "masks" / f"{name}.png"
 
+    def confidence(self, name: str) -> Path:
+        """Returns the path of an image of how sure its mask is of each pixel, 0 to 255."""
+        return self.folder("refine") / "confidence" / f"{name}.png"
+
     def confident(self, name: str) -> Path:
         """Returns the path of an image's confident labels."""
         return self.folder("refine") / "confident" / f"{name}.png"

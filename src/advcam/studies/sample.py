@@ -16,7 +16,8 @@ from torch import Tensor
 from advcam.data import IGNORE, ClassTable, Item, Skip, listed
 from advcam.errors import DataError, ImageError, StoreError
 from advcam.stages.context import Context, trained_elsewhere
-from advcam.stages.truth import look_at_truth, read_truth
+from advcam.stages.truth import Truth, look_at_truth
+from advcam.store import mask_file
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,17 @@ def draw(context: Context, masks: Path | None, images: int | None, names: Path |
         pool = list(context.data.eval or context.data.items)
         given = "classifier was given" if trained_elsewhere(context) else "classifier was trained on them"
         source = context.run.state()["about"]["eval_name"] or f"the run's own images (the {given})"
-    fit = [item for item in pool if item.labels and (masks is None or (masks / f"{item.id}.png").is_file())]
+    fit = [item for item in pool if item.labels and (masks is None or mask_file(masks, item.id).is_file())]
     if not fit:
         lacking = "a label" if masks is None else f"both a label and a ground-truth mask in {masks}"
         raise DataError(f"none of {len(pool)} images of {source} has {lacking}; check --masks and --list")
     random.Random(context.seed).shuffle(fit)
     wanted = images or (100 if names is None else len(fit))
     if masks is not None:
-        check, *_ = look_at_truth(masks, fit[:wanted], context.data.classes, context.reporter)
+        check, *_ = look_at_truth(Truth(masks), fit[:wanted], context.data.classes, context.reporter)
+        if check.truth.white is not None:
+            own = context.data.classes.ids[0]
+            raise DataError(f"{masks}: masks of 0 and 255 alone; a study takes class ids, {own} in place of 255")
         check.must_be_truth()
         for line in check.totals():
             context.reporter.warn(f"{masks}: {line}")
@@ -89,7 +93,7 @@ def truth(folder: Path, item: Item, classes: ClassTable) -> Int[Tensor, "y x"]:
         ImageError: the mask is missing, damaged, or differs in size from the image.
     """
     try:
-        mask = read_truth(folder, item)
+        mask = Truth(folder)(item)
     except StoreError as error:
         raise ImageError(str(error)) from error
     return torch.from_numpy(classes.positions(others=0)[mask].astype(np.int64))

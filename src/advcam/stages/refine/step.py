@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip, fit_within
-from advcam.refinement import argmax_mask
+from advcam.refinement import argmax_mask, confidence
 from advcam.stages.context import Context, list_skips, trained_classifier
 from advcam.stages.maps import MapSource, map_source, maps_of, recorded
 from advcam.stages.start import Start
-from advcam.store import StoredMaps, lacks, only_value, save_mask, write_json
+from advcam.store import StoredMaps, lacks, load_scores, only_value, save_confidence, save_mask, write_csv, write_json
 
 from .background import chosen_threshold
 from .learnt import by_irn, by_psa, try_network
@@ -48,10 +48,10 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
 def run(context: Context, config: RefineConfig) -> list[Skip]:
     """Writes masks/ID.png for every image that has none yet.
 
-    An image where none of its classes is found gets a mask of 255 (ignored) and is listed in empty.csv; every image that lacks
-    a class of its labels is listed in lacking.csv, with the reason. IRN and PSA first
-    train their network on confident/ID.png of the training images. With ``instances``, IRN also writes instances/ID.png and
-    ID.json.
+    Beside each mask, confidence/ID.png says how sure it is of each pixel, and scores.csv how good each class's mask can be
+    expected to be. An image where none of its classes is found gets a mask of 255 (ignored) and is listed in empty.csv;
+    every image that lacks a class of its labels is listed in lacking.csv, with the reason. IRN and PSA first train their
+    network on confident/ID.png of the training images. With ``instances``, IRN also writes instances/ID.png and ID.json.
 
     Raises:
         RunError: maps are missing, damaged or another image's, or there is nothing to learn from.
@@ -71,12 +71,15 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
                 ids, found = refine(context, config, refiner, item, stored)
                 if found and found.instances:
                     _write_instances(context, item, found.instances)
+                if found:
+                    _write_confidence(context, item, found)
                 save_mask(context.run.mask(item.id), ids, lacks=lacking(ids, found, names) if found else "")
                 covered += [float(((ids != 0) & (ids != IGNORE)).mean())] if found else []
                 advance(1)
         if covered:
             share, least, most = (f"{100 * value:.0f}" for value in (fmean(covered), min(covered), max(covered)))
             context.reporter.say(f"refine: classes cover {share} % of an image on average ({least} to {most} %)")
+        _write_scores(context)
         _report_odd_masks(context)
     return []
 
@@ -119,6 +122,31 @@ def refine(
         ids = argmax_mask(found.maps, found.ids, found.threshold, item.size, config.margin)
     mask: np.ndarray[Any, Any] = ids.cpu().numpy()
     return mask, found
+
+
+def _write_confidence(context: Context, item: Item, found: Found) -> None:
+    """Writes how sure the mask is of each pixel, and the score of each class."""
+    sure, scores = confidence(found.maps.float(), found.threshold)
+    shown = torch.nn.functional.interpolate(sure[None, None], size=item.size, mode="bilinear", align_corners=False)[0, 0]
+    of_ids = dict[int, float]()
+    for number, score in zip(found.ids, scores.tolist(), strict=True):
+        of_ids[number] = max(score, of_ids.get(number, 0.0))
+    of_ids.pop(0, None)
+    save_confidence(context.run.confidence(item.id), shown.cpu().numpy(), of_ids)
+
+
+def _write_scores(context: Context) -> None:
+    """Writes scores.csv: how good each class's mask can be expected to be, the lowest first."""
+    run, names = context.run, dict(zip(context.data.classes.ids, context.data.classes.names, strict=True))
+    rows = [
+        (score, item.id, names[number])
+        for item in context.data.items
+        for number, score in load_scores(run.confidence(item.id)).items()
+        if number in names
+    ]
+    write_csv(
+        run.folder("refine") / "scores.csv", ("image", "class", "score"), [(i, c, f"{s:.4f}") for s, i, c in sorted(rows)]
+    )
 
 
 def lacking(ids: np.ndarray[Any, Any], found: Found, names: Mapping[int, str]) -> str:
