@@ -79,10 +79,10 @@ def mask():
     return ids
 
 
-def write(tmp_path, wishes=None, score=None, name="sub/a b.png"):
+def write(tmp_path, wishes=None, scores=None, name="sub/a b.png"):
     out = tmp_path / "tasks.json"
     with FORMATS["label-studio"].write(out, wishes or Wishes(Names(CLASSES)), Losses()) as add:
-        add(Masked(name.rpartition(".")[0], tmp_path / name, mask(), score=score))
+        add(Masked(name.rpartition(".")[0], tmp_path / name, mask(), scores=scores or {}))
     return json.loads(out.read_text())
 
 
@@ -104,7 +104,7 @@ def test_names_score_and_address_are_those_that_were_asked_for(tmp_path):
     wishes = Wishes(
         Names(CLASSES), from_name="brush", to_name="picture", variable="url", address="s3://bucket/", model_version="run 3"
     )
-    (task,) = write(tmp_path, wishes, score=0.75)
+    (task,) = write(tmp_path, wishes, {7: 0.75, 2: 0.9})
     assert task["data"] == {"url": "s3://bucket/sub/a b.png"}
     (prediction,) = task["predictions"]
     assert (prediction["model_version"], prediction["score"]) == ("run 3", 0.75)

@@ -30,7 +30,7 @@ def convert(kind, tmp_path, ids, **wishes):
     losses, out = Losses(), tmp_path / f"out{FORMATS[kind].suffix}"
     Image.new("RGB", SIZE[::-1]).save(tmp_path / "a.png")
     with FORMATS[kind].write(out, Wishes(Names(CLASSES), **wishes), losses) as add:
-        add(Masked("a", tmp_path / "a.png", ids, score=0.25))
+        add(Masked("a", tmp_path / "a.png", ids, scores={7: 0.25}))
     return out, losses
 
 
@@ -49,6 +49,7 @@ def test_a_ring_and_another_part_are_one_region_of_coco_that_is_no_crowd(tmp_pat
     assert (cat["category_id"], cat["area"], cat["bbox"], cat["iscrowd"]) == (2, 19, [1, 25, 19, 1], 0)
     assert dog["segmentation"]["size"] == [30, 40]
     assert dog["score"] == 0.25
+    assert "score" not in cat
     mask = pytest.importorskip("faster_coco_eval.core.mask")
     for region in (dog, cat):
         assert np.array_equal(mask.decode(region["segmentation"]) > 0, ring() == region["category_id"])

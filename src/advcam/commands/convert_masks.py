@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from advcam.options import Config, option
 from advcam.pipeline import reopen
 from advcam.stages.context import Context, list_skips
 from advcam.stages.moved import folder_of
-from advcam.store import alone, load_mask, save_mask, write_text
+from advcam.store import alone, load_mask, load_scores, save_mask, write_text
 from advcam.store.atomic import BEGINNING, refused
 
 from .session import Outcome, Session
@@ -116,6 +116,7 @@ class Owner:
         mask: the path of an image's mask.
         scored: the ids of the images for scoring.
         items: a run's images by id, which are known without opening them.
+        scores: of an image's classes, how good their masks can be expected to be; empty where that is not known.
     """
 
     classes: ClassTable
@@ -124,6 +125,7 @@ class Owner:
     mask: Callable[[str], Path]
     scored: frozenset[str]
     items: dict[str, Item]
+    scores: Callable[[str], dict[int, float]] = lambda _name: {}
 
     def size(self, name: str) -> tuple[int, int]:
         """(H, W) of an image.
@@ -212,7 +214,7 @@ def _masked(owner: Owner, name: str, keeps: bool) -> Masked:
         raise ImageError(f"{path}: holds {odd[0]}, which is the id of no class")
     if not keeps and (ids == IGNORE).all():
         raise ImageError(f"{path}: no pixel of it is known, and the format has no such thing; --not-known NAME labels them")
-    return Masked(name, file, ids, name in owner.scored)
+    return Masked(name, file, ids, name in owner.scored, owner.scores(name))
 
 
 def _read(config: ConvertMasksConfig, session: Session) -> Outcome:
@@ -330,7 +332,9 @@ def _owner(config: ConvertMasksConfig, session: Session) -> tuple[Owner, Context
         items = {item.id: item for item in data.items}
         files = {name: item.path for name, item in items.items()}
         scored = frozenset(item.id for item in data.eval)
-        return Owner(data.classes, folder_of(data), files, masks[config.of], scored, items), context
+        owner = Owner(data.classes, folder_of(data), files, masks[config.of], scored, items)
+        of_masks = replace(owner, scores=lambda name: load_scores(run.confidence(name)))
+        return of_masks if config.of == "masks" else owner, context
     images, folder = config.images or Path(), config.masks or Path()
     classes = read_classes(config.classes or Path())
     return Owner(classes, images, list_images(images), lambda name: folder / f"{name}.png", frozenset(), {}), None

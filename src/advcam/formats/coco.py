@@ -41,7 +41,8 @@ def write(out: Path, wishes: Wishes, losses: Losses) -> Iterator[Add]:
             region = _polygons(masks, place, wishes.tolerance, losses) if polygons else _runs(masks, place)
             about: dict[str, Any] = {"id": len(annotations) + 1, "image_id": number, "category_id": category, "iscrowd": 0}
             about |= {"area": int(place.sum()), "bbox": bounds(place), "segmentation": region}
-            annotations.append(json.dumps(about | ({"score": masked.score} if masked.score is not None else {})))
+            score = masked.scores.get(category)
+            annotations.append(json.dumps(about | ({"score": score} if score is not None else {})))
 
     with replaced(out, "--to coco") as temporary, temporary.open("w", encoding="utf-8") as file:
         yield add

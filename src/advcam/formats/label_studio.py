@@ -93,7 +93,7 @@ def write(out: Path, wishes: Wishes, losses: Losses) -> Iterator[Add]:
             }
             for number, name, place in places(masked, named, losses)
         ]  # fmt: skip
-        score = {} if masked.score is None else {"score": masked.score}
+        score = {"score": min(masked.scores.values())} if masked.scores else {}
         task = {
             "meta": {"made_by": sign("--to label-studio")}, "data": {wishes.variable: _address(wishes.address, masked.file)},
             "predictions": [{"model_version": wishes.model_version, **score, "result": result}],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +33,15 @@ class Masked:
         path: of the image file.
         ids: class ids [H, W], 0 background, 255 not known.
         scored: whether it is one of the images for scoring, of a data set that has such.
-        score: how sure the mask is, from 0 to 1; None where that is not known. Formats that can hold it write it.
+        scores: of each class id, how good its mask can be expected to be, 0 to 1, where that is known. Formats that can hold
+            them write them.
     """
 
     id: str
     path: Path
     ids: Ids
     scored: bool = False
-    score: float | None = None
+    scores: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
