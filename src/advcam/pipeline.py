@@ -39,7 +39,7 @@ class DataConfig(ReadingConfig):
         None, "folder of images; none: those of a VOC or COCO folder of labels", flag="images", common=True, file=True
     )
     labels: Path = option(
-        help="CSV image,labels (';' between labels), JSON, a VOC folder, COCO's instances_*.json, a COCO or Roboflow folder",
+        help="CSV, JSON, a folder for each class, VOC, COCO, Roboflow, or an export of Label Studio or CVAT",
         flag="labels", common=True, file=True,
     )  # fmt: skip
     classes: Path | None = option(

@@ -4,6 +4,7 @@ import csv
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from advcam.runtime import Runtime
 from advcam.stages.classify import average_precision, soft_margin
 from advcam.stages.context import load_data
 from advcam.stages.table import open_run
-from advcam.store import load_maps
+from advcam.store import load_maps, load_mask
 from conftest import arguments
 
 HALF = (0.5, 0.5, 0.5)
@@ -114,6 +115,9 @@ def test_a_run_on_labels_of_which_some_are_not_known(scenes, partly, tmp_path, c
     assert {item.id: {*item.unknown} for item in data.items} == unknown
     for item in data.train:
         assert {*load_maps(tmp_path / "run" / "2-climb" / "maps" / f"{item.id}.npz").classes} == {at + 1 for at in item.labels}
+    for item in data.items:  # an image of which only unknown classes may be shown is no background
+        mask = load_mask(tmp_path / "run" / "3-refine" / "masks" / f"{item.id}.png")
+        assert item.labels or set(np.unique(mask)) == {255 if item.unknown else 0}
     assert main(["report", "--run", str(tmp_path / "run"), "--quiet"]) == 0
     assert f"{sum(map(len, unknown.values()))} (image, class) pairs" in _resumed(words, capsys)  # it is in the record
 

@@ -46,7 +46,8 @@ class SemiViews(Dataset[Any]):
             self.others.epoch = self.epoch
             weak, known = self.others[at]
             shown = torch.zeros(self.others.classes)
-            shown[[0, *(label + 1 for label in self.others.items[at].labels)]] = 1
+            item = self.others.items[at]
+            shown[[0, *(label + 1 for label in (*item.labels, *item.unknown))]] = 1
             inputs |= {"weak": weak, "known": known, "shown": shown}
             with torch.random.fork_rng([]):
                 torch.manual_seed(((self.seed * 100_003 + self.epoch) * 1_000_003 + at) % 2**63)

@@ -103,7 +103,7 @@ def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool
     Empty if the classifier or an image is missing.
     """
     found, skipped = dict[str, bool](), list[Skip]()
-    single = [item for item in items if len(item.labels) == 1]
+    single = [item for item in items if len(item.labels) == 1 and not item.unknown]
     if not single:
         return found, skipped
     try:

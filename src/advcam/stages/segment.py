@@ -166,7 +166,7 @@ def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callabl
 
     left = [item for item in context.runtime.share(list(context.data.train)) if not path(item.id).is_file()]
     for item in context.reporter.track(left, len(left), "own masks"):
-        shown = [0, *(at + 1 for at in sorted(item.labels))]
+        shown = [0, *(at + 1 for at in sorted({*item.labels, *item.unknown}))]
         best, which = segmenter.probabilities(item.read())[shown].max(0)
         mask = np.where(best.cpu() >= config.sure, ids[shown][which.cpu()], IGNORE).astype(np.uint8)
         save_mask(path(item.id), mask)

@@ -103,8 +103,8 @@ class TruthCheck:
                 self._doubt(item, "absent", f"holds no pixel of {self._names(named)}, which its labels name")
         elif named - there:
             self._doubt(item, "lacking", f"lacks {self._names(named - there)}, which its labels name")
-        if there - named:
-            self._doubt(item, "unnamed", f"holds {self._names(there - named)}, which its labels do not name")
+        if unnamed := there - named - {self.classes.ids[at] for at in item.unknown}:
+            self._doubt(item, "unnamed", f"holds {self._names(unnamed)}, which its labels do not name")
 
     def must_be_truth(self) -> None:
         """Checks that the masks can be ground truth.

@@ -112,7 +112,7 @@ def refine(
 ) -> tuple[np.ndarray[Any, Any], Found | None]:
     """Returns the mask of one image, class ids uint8 [H, W], and its refined maps, None for an image without classes."""
     if not stored.classes:
-        return np.zeros(item.size, dtype=np.uint8), None
+        return np.full(item.size, IGNORE if item.unknown else 0, dtype=np.uint8), None  # it may show what is not known
     image = fit_within(item.read(), config.long_side)
     found = refiner(image, stored.maps.to(context.runtime.torch_device()), stored.classes)
     ids: Tensor = argmax_mask(found.maps, found.ids, found.threshold, item.size)
