@@ -289,7 +289,9 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
             at = f", threshold {found['threshold']:.2f}" if "threshold" in found else ""
             there, every = sum(v == v and v is not None for v in found["per_class"].values()), len(found["per_class"])
             of = f" of the {there} of {every} classes that occur" if there < every else ""
-            numbers = f"mIoU {_percent(found['mean_iou'])}{of}, noise {_percent(found['noise'])}{at}"
+            ends = found.get("interval")
+            between = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
+            numbers = f"mIoU {_percent(found['mean_iou'])}{between}{of}, noise {_percent(found['noise'])}{at}"
             context.reporter.say(f"{what}: {numbers} ({found['rule']})")
         if what == "confidence":
             finds = found["finds_bad_masks"]

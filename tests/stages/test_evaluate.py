@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from advcam.cli import main
 from advcam.metrics import box_overlaps, mask_boxes, min_max
+from advcam.stages.scores import mean_iou_interval
 from advcam.store import load_maps, load_mask
 
 SIDES = ("plain", "advcam")
@@ -80,3 +81,12 @@ def test_without_the_images_there_is_no_top_1(finished, scenes, tmp_path, capsys
     for side in SIDES:
         assert found[side]["top1"] is None
         assert {**found[side], "top1": 0} == {**before[side], "top1": 0}
+
+
+def test_the_interval_of_few_images():
+    """Bootstrap over images: equal images leave nothing to chance, a good and a bad one everything; one image says nothing."""
+    good, bad = torch.tensor([[10, 0], [0, 10]]), torch.tensor([[10, 0], [10, 0]])
+    assert mean_iou_interval([good] * 8) == (1.0, 1.0)
+    low, high = mean_iou_interval([good, bad])
+    assert (low, high) == (0.25, 1.0)
+    assert mean_iou_interval([good]) is None

@@ -25,6 +25,7 @@ from advcam.metrics import (
     box_counts,
     confusion,
     finds,
+    interval,
     iou,
     mask_boxes,
     match_instances,
@@ -32,6 +33,8 @@ from advcam.metrics import (
     min_max,
     noise,
     pixel_counts,
+    resampled,
+    resampled_seeds,
     sweep_counts,
 )
 from advcam.refinement import TEMPERATURE
@@ -103,6 +106,17 @@ class Places:
         }
 
 
+def mean_iou_interval(confused: Sequence[Tensor]) -> tuple[float, float] | None:
+    """Returns the 95 % bootstrap interval of the mIoU over images, from each image's counts [L, L]; None of a single one."""
+    if len(confused) < 2:
+        return None
+    counts = torch.stack(list(confused))
+    hits, predicted = counts.diagonal(dim1=1, dim2=2)[:, None], counts.sum(1)[:, None]
+    found, _ = resampled_seeds(hits, predicted, counts.sum(2), resampled(len(counts)))
+    low, high = interval(found[:, 0])
+    return float(low), float(high)
+
+
 class Scores:
     """Counts over all images, and per-image mIoU."""
 
@@ -110,6 +124,7 @@ class Scores:
         self.context, self.outputs = context, outputs
         self.sweeps: dict[str, SweepCounts] = {}
         self.counts: dict[str, Tensor] = {}
+        self.each: dict[str, list[Tensor]] = {}
         self.rows: list[dict[str, Any]] = []
         self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions", "semi"), 0)
         self.objects: InstanceCounts | None = None
@@ -145,6 +160,7 @@ class Scores:
                 ours = torch.from_numpy(np.where(ids == IGNORE, 0, positions[ids]))  # undecided pixels count as background
                 confused = confusion(ours, truth, self.outputs)
                 self.counts[name] = self.counts.get(name, torch.zeros_like(confused)) + confused
+                self.each.setdefault(name, []).append(confused.to(torch.int32))
                 self.images[name] += 1
                 row[name] = float(mean_iou(confused))
                 if name == "masks":
@@ -219,6 +235,7 @@ class Scores:
                 "split": described(name),
                 "rule": self._rule(name),
                 "per_class": dict(zip(names, iou(confused).tolist(), strict=True)),
+                "interval": mean_iou_interval(self.each[name]),
             }
         places = {
             name: found.numbers(found.boxes, found.pixels) | {"split": f"{split}, {found.images} images"}

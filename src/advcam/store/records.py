@@ -214,6 +214,7 @@ class Measured(TypedDict):
     threshold: NotRequired[float]
     curve: NotRequired[Curve]
     without_truth: NotRequired[AtThreshold]
+    interval: NotRequired[tuple[float, float] | None]
 
 
 class Best(TypedDict):
