@@ -80,7 +80,8 @@ def test_its_numbers_are_those_that_were_measured(finished):
     read, metrics = Read(finished / "report.html"), json.loads((finished / "metrics.json").read_text())
     for name, title in (("seed_plain", "Seed, plain map"), ("masks", "Masks"), ("predictions", "Predictions")):
         found = metrics[name]
-        assert read.row(title)[1:3] == [percent(found[key]) for key in ("mean_iou", "noise")]
+        ends = f" [{percent(found['interval'][0])}, {percent(found['interval'][1])}]" if "interval" in found else ""
+        assert read.row(title)[1:3] == [percent(found["mean_iou"]) + ends, percent(found["noise"])]
         assert read.row(title)[4] == f"{found['split']}; {found['rule']}"
         assert [percent(value) for value in found["per_class"].values()] in [row[1:] for row in read.rows]
     assert read.row("IoU per class")[1:] == list(metrics["masks"]["per_class"])
