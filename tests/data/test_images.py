@@ -8,6 +8,7 @@ from PIL import Image
 
 from advcam.data import Reading, ReadingConfig, fit_within, read_image, read_with_doubt
 from advcam.data.images import at_least
+from advcam.data.reading import SAMPLE, sample_of
 from advcam.errors import ImageError, SettingsError
 
 RAMP = np.linspace(0, 255, 32 * 24 * 3).reshape(24, 32, 3).astype(np.uint8)
@@ -205,3 +206,14 @@ def test_nifti(tmp_path):
     assert (image.size, image.getpixel((2, 20 - 1 - 3))) == ((30, 20), (255, 255, 255))
     with pytest.raises(ImageError, match="a volume of 30x20x4, and --page asks for slice 5"):
         read_image(tmp_path / "scan.nii", reading=Reading(page=5))
+
+
+@pytest.mark.parametrize("shape", [(512, 512, 1), (1024, 1024, 1), (300, 512, 3), (2048, 100, 6)])
+def test_a_sample_is_of_the_whole_image(shape):
+    """Not of a few columns or of one band, whatever the width: half of it left, a quarter in every quarter, all bands."""
+    where = np.stack(np.meshgrid(*(np.arange(side) for side in shape), indexing="ij"), -1)
+    for axis, side in enumerate(shape):
+        found = sample_of(where[..., axis])
+        assert len(found) == SAMPLE
+        assert found.mean() == pytest.approx((side - 1) / 2, abs=0.02 * side)
+        assert len(np.unique(found)) > min(side, SAMPLE) / 2

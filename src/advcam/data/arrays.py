@@ -81,7 +81,7 @@ def _read_png(data: bytes) -> Array:
 
 
 def read_dicom(path: Path, data: bytes, page: int) -> Array:
-    """A frame of a DICOM file, [H, W, C], with its rescaling; where bright is low (MONOCHROME1), turned over.
+    """A frame of a DICOM file, [H, W, C], with its rescaling; :func:`is_negative` says whether bright is low.
 
     Raises:
         ImageError: pydicom is not installed, no such frame, no pixels, or too large.
@@ -98,10 +98,16 @@ def read_dicom(path: Path, data: bytes, page: int) -> Array:
     array: Array = pydicom.pixels.pixel_array(file, index=page - 1)
     if colours > 1:
         return array.reshape(*array.shape[:2], -1)
-    array = pydicom.pixels.apply_modality_lut(array, file)
-    if file.get("PhotometricInterpretation") == "MONOCHROME1":
-        array = array.max() + array.min() - array
-    return array[:, :, None]
+    rescaled: Array = pydicom.pixels.apply_modality_lut(array, file)
+    return rescaled[:, :, None]
+
+
+def is_negative(path: Path, data: bytes) -> bool:
+    """Whether a file is DICOM and shows low values bright (MONOCHROME1); its range is that of the values, before this."""
+    if reader_of(path, data) is not read_dicom:
+        return False
+    file = _needed(path, "pydicom", "medical").dcmread(io.BytesIO(data), stop_before_pixels=True, force=True)
+    return bool(file.get("PhotometricInterpretation") == "MONOCHROME1")
 
 
 def read_nifti(path: Path, _data: bytes, page: int) -> Array:

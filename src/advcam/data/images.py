@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from advcam.errors import ImageError
 from advcam.limits import MAX_IMAGE_BYTES, MAX_PIXELS, MIN_SIDE
 
-from .arrays import MORE, PNG, TIFF, read_in_full, reader_of
+from .arrays import MORE, PNG, TIFF, is_negative, read_in_full, reader_of
 from .reading import Reading, as_rgb, chosen, of_type, sample_of
 
 FORMATS = {
@@ -153,7 +153,8 @@ def _decoded(path: Path, data: bytes, reading: Reading) -> tuple[Image.Image, st
     try:
         read = reader_of(path, data)
         if read:
-            return _shown(path, read(path, data, reading.page), reading, None)
+            image, doubt, sample = _shown(path, read(path, data, reading.page), reading, None)
+            return (ImageOps.invert(image) if is_negative(path, data) else image), doubt, sample
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             try:

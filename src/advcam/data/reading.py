@@ -25,6 +25,7 @@ USED = 0.25
 """Share of the type's range from which on an image of more than 8 bits is taken to use all of it."""
 SAMPLE = 1024
 """Values of an image that the range of a data set is computed from."""
+GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,13 @@ def chosen(path: Path, array: NDArray[Any], bands: Sequence[int] | None) -> NDAr
 
 
 def sample_of(array: NDArray[Any]) -> NDArray[np.float64]:
-    """At most :data:`SAMPLE` finite values of an image, evenly spread."""
+    """At most :data:`SAMPLE` finite values of an image, spread by multiples of the golden ratio.
+
+    Equal steps would take a few columns alone where the width divides them.
+    """
     flat = array.reshape(-1)
-    values = flat[:: max(1, -(-flat.size // SAMPLE))].astype(np.float64)
+    at = slice(None) if flat.size <= SAMPLE else (np.arange(SAMPLE) * GOLDEN % 1 * flat.size).astype(np.int64)
+    values = flat[at].astype(np.float64)
     return values[np.isfinite(values)]
 
 
