@@ -79,24 +79,13 @@ class Task(TypedDict):
 @contextmanager
 def write(out: Path, wishes: Wishes, losses: Losses) -> Iterator[Add]:
     """Writes tasks to import: each has a prediction with a brush region for each class."""
-    named, before = wishes.names.written(), "[\n"
+    before = "[\n"
 
     def add(masked: Masked) -> None:
         nonlocal before
-        height, width = masked.ids.shape
-        result = [
-            {
-                "id": hashlib.sha256(f"{masked.id}\0{number}".encode()).hexdigest()[:10], "type": "brushlabels",
-                "from_name": wishes.from_name, "to_name": wishes.to_name, "original_width": width,
-                "original_height": height, "image_rotation": 0,
-                "value": {"format": "rle", "rle": list(packed(place)), "brushlabels": [name]},
-            }
-            for number, name, place in places(masked, named, losses)
-        ]  # fmt: skip
-        score = {"score": min(masked.scores.values())} if masked.scores else {}
         task = {
             "meta": {"made_by": sign("--to label-studio")}, "data": {wishes.variable: _address(wishes.address, masked.file)},
-            "predictions": [{"model_version": wishes.model_version, **score, "result": result}],
+            "predictions": [prediction(masked, wishes, losses)],
         }  # fmt: skip
         file.write(before + json.dumps(task, ensure_ascii=False))
         before = ",\n"
@@ -104,6 +93,22 @@ def write(out: Path, wishes: Wishes, losses: Losses) -> Iterator[Add]:
     with replaced(out, "--to label-studio") as temporary, temporary.open("w", encoding="utf-8") as file:
         yield add
         file.write("\n]\n" if before.startswith(",") else "[]\n")
+
+
+def prediction(masked: Masked, wishes: Wishes, losses: Losses) -> dict[str, Any]:
+    """A mask as Label Studio's prediction: a brush region for each class, and the lowest score of a class as its score."""
+    height, width = masked.ids.shape
+    result = [
+        {
+            "id": hashlib.sha256(f"{masked.id}\0{number}".encode()).hexdigest()[:10], "type": "brushlabels",
+            "from_name": wishes.from_name, "to_name": wishes.to_name, "original_width": width,
+            "original_height": height, "image_rotation": 0,
+            "value": {"format": "rle", "rle": list(packed(place)), "brushlabels": [name]},
+        }
+        for number, name, place in places(masked, wishes.names.written(), losses)
+    ]  # fmt: skip
+    score = {"score": min(masked.scores.values())} if masked.scores else {}
+    return {"model_version": wishes.model_version, **score, "result": result}
 
 
 def _address(start: str, name: str) -> str:
@@ -128,14 +133,14 @@ def read(source: Path, names: Names) -> Iterator[Found]:
             yield Found(found, _drawer(chosen if len(chosen) == 1 else done, names, where), loose=True)
 
 
-def configured(path: Path, wishes: Wishes, named: Iterable[str]) -> Wishes:
-    """Takes the names of brush, image and variable from a labelling configuration.
+def configured(path: Path, wishes: Wishes, named: Iterable[str], data: bytes | None = None) -> Wishes:
+    """Takes the names of brush, image and variable from a labelling configuration; ``data`` is its text, if already read.
 
     Raises:
         DataError: no XML, or no ``BrushLabels``.
         SettingsError: several of them and none was named, or a class is no label of it.
     """
-    root = read_xml(path)
+    root = read_xml(path, data)
     brushes = {brush.get("name", ""): brush for brush in root.iter("BrushLabels")}
     if not brushes:
         raise DataError(f"{path}: has no <BrushLabels>, which masks need; add it to the labelling configuration")

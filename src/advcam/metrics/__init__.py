@@ -1,6 +1,7 @@
 """Metrics: counts that are summed over images, and the numbers computed from them. Pure: torch only."""
 
 from .bootstrap import interval, resampled, resampled_mean, resampled_seeds
+from .boundary import boundary_counts, boundary_iou
 from .boxes import MAP_THRESHOLDS, box_overlaps, mask_boxes
 from .calibration import Calibration, finds
 from .confusion import confusion, iou, mean_iou, noise
@@ -27,6 +28,8 @@ __all__ = [
     "PixelCounts",
     "SweepCounts",
     "SweepResult",
+    "boundary_counts",
+    "boundary_iou",
     "box_counts",
     "box_overlaps",
     "confusion",

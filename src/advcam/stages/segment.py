@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from advcam.data import IGNORE, Item, Normalisation, Skip, TrainingViews
+from advcam.errors import RunError
 from advcam.models.segmentation import segmentation_network
 from advcam.options import option
 from advcam.segmenter import Segmenter
@@ -22,7 +25,7 @@ from .networks import NetworkConfig, check_batch, encoder_of, has_network, netwo
 from .predictions import predict
 from .preview import LOOK, against_masks
 from .start import Start
-from .training_masks import check_masks
+from .training_masks import Load, check_masks, sure_pixels
 
 STARTS = ("classifier", "backbone")
 
@@ -44,6 +47,10 @@ class SegmentConfig(NetworkConfig):
         0.05, "share of the training images whose masks choose the best epoch instead of training it; 0 keeps the last",
         least=0, below=1,
     )  # fmt: skip
+    least_confidence: float = option(
+        0.0, "pixels of the masks that are less sure, by their confidence maps, are left out of training", least=0, below=1,
+        flag="least-confidence",
+    )  # fmt: skip
     rounds: int = option(
         1,
         "training rounds; each after the first learns from the confident predictions of the one before",
@@ -59,6 +66,11 @@ class SegmentConfig(NetworkConfig):
     def objective(self) -> PixelLoss:
         """Returns the loss."""
         return PixelLoss(self.loss, self.balanced)
+
+    def identity(self) -> dict[str, Any]:
+        """Returns everything that changes the network; what leaves out no pixel is not part of it, as in older runs."""
+        left_out = () if self.least_confidence else ("least_confidence",)
+        return {name: value for name, value in super().identity().items() if name not in left_out}
 
 
 def run(context: Context, config: SegmentConfig) -> list[Skip]:
@@ -84,14 +96,29 @@ def run(context: Context, config: SegmentConfig) -> list[Skip]:
         return predict(context, "segment", config.precision)
 
 
-def check(context: Context) -> None:
+def check(context: Context, least_confidence: float = 0.0) -> None:
     """Checks all masks, before anything is deleted or trained.
 
     Raises:
-        RunError: the masks do not fit the images or the classes.
+        RunError: the masks do not fit the images or the classes, or lack the confidence maps that are asked for.
     """
-    positions = context.data.classes.positions(others=IGNORE)
-    check_masks(context.data.train, context.run.mask, positions, redo(context.run, "refine"))
+    positions, run = context.data.classes.positions(others=IGNORE), context.run
+    if least_confidence:
+        without = [item.id for item in context.data.train if item.labels and not run.confidence(item.id).is_file()]
+        if without:
+            raise RunError(
+                f"{run.confidence(without[0])}: there is no such confidence map, nor of {len(without) - 1} other images, which"
+                f" --least-confidence needs; {redo(run, 'refine')}"
+            )
+    check_masks(context.data.train, run.mask, positions, redo(run, "refine"), _reader(context, least_confidence))
+
+
+def _reader(context: Context, least_confidence: float) -> Load:
+    """Returns what reads the run's masks for training."""
+    if not least_confidence:
+        return load_mask
+    folder = context.run.folder("refine")
+    return partial(sure_pixels, least=least_confidence, masks=folder / "masks", confidence=folder / "confidence")
 
 
 def preflight(context: Context, config: SegmentConfig, start: Start) -> None:
@@ -101,7 +128,7 @@ def preflight(context: Context, config: SegmentConfig, start: Start) -> None:
         AdvcamError: as in :func:`check` and :func:`build`.
     """
     if context.run.done("refine"):
-        check(context)
+        check(context, config.least_confidence)
     untrained, views = encoder_of(context, config, start).untrained, len(_split(context, config.holdout)[0])
     check_batch(context, config, "segment", build(context, config, start), untrained, views)
 
@@ -121,17 +148,18 @@ def build(context: Context, config: SegmentConfig, start: Start | None = None) -
 
 
 def _train(context: Context, config: SegmentConfig) -> None:
-    check(context)
+    check(context, config.least_confidence)
     folder = context.run.folder("segment")
     masks: Callable[[str], Path] = context.run.mask
+    load = _reader(context, config.least_confidence)
     for number in range(1, config.rounds):
         before = folder / f"round-{number}"
-        _round(context, config, masks, before)
-        masks = _own_masks(context, config, before)
-    _round(context, config, masks, folder)
+        _round(context, config, masks, before, load)
+        masks, load = _own_masks(context, config, before), load_mask
+    _round(context, config, masks, folder, load)
 
 
-def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path], folder: Path) -> None:
+def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path], folder: Path, load: Load) -> None:
     """Trains once on masks of class ids; writes model.json, metrics.json and, last, model.safetensors."""
     if has_network(folder):
         return
@@ -143,7 +171,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     normalise = Normalisation(*started.backbone.normalisation())
     views = TrainingViews(
         learnt, config.augmentation(), normalise, context.seed, outputs,
-        masks=[masks(item.id) for item in learnt], remap=positions, load=load_mask,
+        masks=[masks(item.id) for item in learnt], remap=positions, load=load,
     )  # fmt: skip
     score = "held_out_mean_iou" if held else "mean_iou_of_training_images"
     look = against_masks(context, config, held or learnt[:LOOK], masks, positions, folder, normalise, score)

@@ -16,6 +16,28 @@ Load = Callable[..., np.ndarray[Any, Any]]
 """Reads the mask of a path and, to check it, a size."""
 
 
+def sure_pixels(
+    path: Path, size: tuple[int, int] | None = None, *, least: float, masks: Path, confidence: Path
+) -> np.ndarray[Any, Any]:
+    """Reads a mask, with 255 where its confidence map is below ``least``, a share; an image without classes has no such map.
+
+    Args:
+        path: of the mask.
+        size: of its image, to check it.
+        least: the least confidence.
+        masks: the folder of the masks.
+        confidence: the folder of the confidence maps, of the same names.
+
+    Raises:
+        StoreError: a file is damaged, or of another size.
+    """
+    ids, sure = load_mask(path, size), confidence / path.relative_to(masks)
+    if not sure.is_file():
+        return ids
+    left: np.ndarray[Any, Any] = np.where(load_mask(sure, ids.shape) < 255 * least, IGNORE, ids).astype(np.uint8)
+    return left
+
+
 def check_masks(
     items: Sequence[Item], mask: Callable[[str], Path], positions: np.ndarray[Any, Any], remedy: str, load: Load = load_mask
 ) -> set[int]:
