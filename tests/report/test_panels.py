@@ -1,14 +1,9 @@
 """Maps as heat, and panels beside each other."""
 
-import base64
-import io
-
 import numpy as np
-import pytest
 from PIL import Image
 
 from advcam.report import grid, heat
-from advcam.report.images import data_url
 
 
 def test_heat_is_black_red_yellow_white_over_the_darkened_image():
@@ -36,12 +31,3 @@ def test_rows_are_as_high_as_their_highest_and_what_was_not_made_leaves_no_gap()
     assert (sheet[22:, :30] == (0, 0, 255)).all()
     assert (sheet[:20, 10:12] == 255).all()
     assert (sheet[20:22] == 255).all()
-
-
-@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 128, 255)])
-def test_an_address_holds_the_image_itself(colour):
-    head, _, content = data_url(Image.new("RGB", (24, 16), colour)).partition(",")
-    assert head == "data:image/jpeg;base64"
-    with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as image:
-        assert image.size == (24, 16)
-        assert np.abs(np.asarray(image).astype(int) - colour).max() < 6

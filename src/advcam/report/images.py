@@ -1,28 +1,27 @@
-"""Panels of a result: the image, its maps as heat maps, its masks in colour."""
+"""Panels of a result as one image: the image, its maps as heat maps, its masks in colour, and a legend of the colours."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from advcam.data import Item
+from advcam.data import ClassTable, Item
 from advcam.store import RunFolder, load_maps, load_mask
 from advcam.store.masks import voc_palette
 
 PANELS = ("image", "plain map", "AdvCAM", "mask", "prediction")
+LINE, SWATCH = 16, 9  # of the legend, pixels
 _PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
 
 
 def panels(run: RunFolder, item: Item, side: int) -> list[Image.Image | None]:
     """Returns the :data:`PANELS` of one image, with long side ``side``; None for those that do not exist."""
-    image = item.read()
+    image = item.read().convert("RGB")
     factor = side / max(image.size)
     image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
     return [
@@ -48,11 +47,37 @@ def grid(rows: Sequence[Sequence[Image.Image | None]], gap: int = 4) -> Image.Im
     return sheet
 
 
-def data_url(image: Image.Image) -> str:
-    """Returns the image as a ``data:`` URL, for a page."""
-    stream = io.BytesIO()
-    image.save(stream, format="JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+def sheet(rows: Sequence[Sequence[Image.Image | None]], classes: ClassTable) -> Image.Image:
+    """Joins rows of panels, with what each column is above them and the colours of the classes below."""
+    panelled = grid(rows)
+    font = ImageFont.load_default(LINE - 4)
+    columns = max(rows, key=lambda row: sum(panel.width for panel in row if panel))
+    entries = [(name, tuple(_PALETTE[number])) for number, name in zip(classes.ids, classes.names, strict=True)]
+    places, height = _flowed([font.getlength(name) for name, _ in entries], panelled.width)
+    whole = Image.new("RGB", (panelled.width, LINE + panelled.height + height), "white")
+    whole.paste(panelled, (0, LINE))
+    draw, left = ImageDraw.Draw(whole), 0
+    for title, panel in zip(PANELS, columns, strict=True):
+        if panel:
+            draw.text((left, 0), title, "black", font)
+            left += panel.width + 4
+    for (name, colour), (x, y) in zip(entries, places, strict=True):
+        top = LINE + panelled.height + y + 4
+        draw.rectangle((x, top, x + SWATCH, top + SWATCH), colour)
+        draw.text((x + SWATCH + 4, top - 3), name, "black", font)
+    return whole
+
+
+def _flowed(widths: Sequence[float], most: int) -> tuple[list[tuple[int, int]], int]:
+    """Returns where each entry of a legend goes, in lines of at most ``most`` pixels, and the height of all."""
+    places, x, y = list[tuple[int, int]](), 0, 0
+    for width in widths:
+        whole = SWATCH + 4 + round(width) + 12
+        if x and x + whole > most:
+            x, y = 0, y + LINE
+        places.append((x, y))
+        x += whole
+    return places, y + LINE + 4
 
 
 def _heat(path: Path, image: Image.Image) -> Image.Image | None:

@@ -3,157 +3,262 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import shlex
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from advcam.attribution import rules
-from advcam.cells import as_read
 from advcam.data import Dataset, Item
-from advcam.errors import ImageError, StoreError
+from advcam.errors import DataError, ImageError, StoreError
+from advcam.limits import IGNORE
+from advcam.progress import Reporter
 from advcam.stages.context import redo
-from advcam.stages.truth import KINDS
-from advcam.store import RunFolder, atomic_write, read_json, write_text
-from advcam.store.records import ClassifyMetrics, Metrics, TrainingMetrics
+from advcam.stages.truth import KINDS, Truth, truth_of
+from advcam.store import RunFolder, atomic_write, mask_file, read_json, write_json, write_text
+from advcam.store.masks import voc_palette
+from advcam.store.records import ClassifyMetrics, Metrics, ThresholdRecord, TrainingMetrics
 
-from .images import PANELS, data_url, grid, panels
+from . import figures
+from .charts import Chart
+from .config import ReportConfig
+from .gallery import STATES, Gallery, gallery
+from .growth import spread
+from .images import panels, sheet
+from .layers import Draw
+from .rows import Row, rows_of, worst_first
+from .settings import again, settings_of
 from .studies import finished
+from .words import next_commands, percent, summary
 
-ROWS = 6
 MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "semi", "instances", "localisation")
 SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the long side of its panels
-SIDE = 200
-WIDTH, HEIGHT = 420, 200  # of a curve
-MARGIN = 34
+SORTED = {
+    "masks": "mIoU of the mask",
+    "advcam": "mIoU of the AdvCAM seed",
+    "plain": "mIoU of the plain seed",
+    "predictions": "mIoU of the prediction",
+    "semi": "mIoU of the semi-supervised prediction",
+    "disagreement": "disagreement of mask and prediction",
+    "confidence": "confidence of the mask",
+    "name": "name",
+}
+LAYERS = {
+    "plain": "plain map",
+    "advcam": "AdvCAM",
+    "mask": "mask",
+    "prediction": "prediction",
+    "semi": "prediction, semi-supervised",
+    "truth": "ground truth",
+}
 
 
-def write_report(run: RunFolder, data: Dataset) -> Path:
-    """Writes ``report.html``: settings, scores, curves, studies and images, the best and worst if there is ground truth.
+class TruthRecord(TypedDict):
+    """``report/truth.json``: the ground truth that the page shows."""
 
-    Also writes ``report.png``: four images, evenly spaced from the best to the worst, with their maps and masks.
+    masks: str
+    mask_colours: str | None
+
+
+def write_report(
+    run: RunFolder,
+    data: Dataset,
+    config: ReportConfig | None = None,
+    reporter: Reporter | None = None,
+    whole: bool = False,
+) -> Path:
+    """Writes ``report.html``: what was made, scores, charts, studies, settings, and every image, the worst first.
+
+    Up to 200 images are inside the page; files of more lie in ``report/images-*``. Also writes ``report.png``: four images,
+    evenly spaced from the best to the worst, with their maps and masks.
+
+    Args:
+        run: the run folder.
+        data: the data set.
+        config: the ground truth to show; None shows that of the last evaluation or report.
+        reporter: shows progress where there are many images, and warns of damaged files.
+        whole: raise instead, once the page is written, if a file of an image is damaged.
 
     Returns:
         The path of the page.
+
+    Raises:
+        StoreError: a record is damaged; with ``whole``, a mask, map or prediction is.
     """
-    scored = _scored(run, data)
-    environment = Environment(loader=PackageLoader("advcam.report"), autoescape=True, undefined=StrictUndefined)
+    reporter = reporter or Reporter(quiet=True)
     state = run.state()
-    metrics = _optional(run.root / "metrics.json", Metrics, "`advcam evaluate` writes it again")
-    classify = _optional(run.folder("classify") / "metrics.json", ClassifyMetrics, redo(run, "classify"))
-    segment, semi = (
-        _optional(run.folder(step) / "metrics.json", TrainingMetrics, redo(run, step)) for step in ("segment", "semi")
-    )
-    page = environment.get_template("page.html.j2").render(
-        name=run.root.resolve().name,
-        state=state,
-        steps=[(s, run.folder(s).name, state["steps"][s], run.config(s)) for s in run.order if run.begun(s)],
-        data=data,
-        given=bool(run.config("classify").get("classifier")),
-        classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
-        metrics={name: metrics.get(name) for name in MEASURED},
-        doubts=_doubts(metrics.get("ground_truth") or {}),
-        classify=classify,
-        curves=_curves(metrics, classify, segment, semi),
-        groups=_groups(run, scored),
-        studies=finished(run),
-        climbed=f"AdvCAM, {rules(run.config('climb'))}",
-    )
+    records = _records(run)
+    rows, wrong = rows_of(run, data)
+    ordered, by = worst_first(rows)
+    truth = _truth(run, data, config or ReportConfig(), wrong)
+    climb = state["steps"]["climb"]["key"] if run.begun("climb") else ""
+    draw = partial(Draw, run, data.classes.positions(others=0), data.classes.ids, truth, climb=climb)
     path = run.root / "report.html"
-    write_text(path, page)
-    ordered = [item for item, _ in scored]
-    chosen = [ordered[round(at * (len(ordered) - 1) / (SHEET - 1))] for at in range(SHEET)] if ordered else []
-    rows = []
-    for item in chosen:
-        with contextlib.suppress(ImageError):
-            rows.append(panels(run, item, SHEET_SIDE))
-    if rows:
-        with atomic_write(run.root / "report.png") as temporary:
-            grid(rows).save(temporary, optimize=True)
+    with gallery(run, data, ordered, lambda side: draw(side=side), reporter) as images:
+        write_text(path, _page(run, data, records, images, by, wrong))
+    _write_sheet(run, data, _best_first(ordered, by))
+    if images.damaged:
+        more = f", and {len(images.damaged) - 1} more" if len(images.damaged) > 1 else ""
+        damage = f"{images.damaged[0]}{more}; {path} shows what is whole"
+        if whole:
+            raise StoreError(damage)
+        reporter.warn(damage)
     return path
 
 
-def _doubts(truth: dict[str, int]) -> list[str]:
+class Records(TypedDict):
+    """What the steps and ``evaluate`` have measured; empty where they have not."""
+
+    metrics: dict[str, Any]
+    classify: Any
+    segment: Any
+    semi: Any
+    threshold: Any
+
+
+def _records(run: RunFolder) -> Records:
+    def read(path: Path, form: type[Any], remedy: str) -> Any:
+        return read_json(path, form, remedy) if path.is_file() else {}
+
+    segment, semi = (read(run.folder(step) / "metrics.json", TrainingMetrics, redo(run, step)) for step in ("segment", "semi"))
+    return {
+        "metrics": dict(read(run.root / "metrics.json", Metrics, "`advcam evaluate` writes it again")),
+        "classify": read(run.folder("classify") / "metrics.json", ClassifyMetrics, redo(run, "classify")),
+        "segment": segment,
+        "semi": semi,
+        "threshold": read(run.folder("refine") / "threshold.json", ThresholdRecord, redo(run, "refine")),
+    }
+
+
+def _truth(run: RunFolder, data: Dataset, config: ReportConfig, wrong: list[str]) -> Truth | None:
+    """Returns the ground truth that was given now, and remembers it, or else that of the last time.
+
+    Raises:
+        DataError: there is no such folder, or no such file of colours.
+    """
+    kept = run.root / "report" / "truth.json"
+    if config.masks:
+        if not config.masks.is_dir():
+            raise DataError(f"{config.masks}: there is no such folder of ground-truth masks; check --masks")
+        truth = truth_of(config.masks, config.mask_colours)
+        run.see_no_links(kept.parent)
+        colours = str(config.mask_colours.resolve()) if config.mask_colours else None
+        write_json(kept, {"masks": str(config.masks.resolve()), "mask_colours": colours})
+        return _knowing(truth, data)
+    if not kept.is_file():
+        return None
+    known = read_json(kept, TruthRecord, "`advcam report --masks DIR` writes it again")
+    with contextlib.suppress(OSError, ValueError, DataError):
+        if Path(known["masks"]).is_dir():
+            return _knowing(truth_of(Path(known["masks"]), Path(c) if (c := known["mask_colours"]) else None), data)
+    wrong.append(f"{known['masks']}: the ground truth shown before is no longer there; --masks DIR says where it is")
+    return None
+
+
+def _knowing(truth: Truth, data: Dataset) -> Truth:
+    """Returns the truth with 255 as the object, if there is one class and all masks hold 0 and 255 alone."""
+    if len(data.classes) > 1:
+        return truth
+    held = set[int]()
+    for item in data.items:
+        with contextlib.suppress(StoreError):
+            held |= {*truth(item).ravel().tolist()} if mask_file(truth.folder, item.id).is_file() else set()
+        if held - {0, IGNORE}:
+            break
+    return truth.knowing(held, data.classes)
+
+
+def _page(run: RunFolder, data: Dataset, records: Records, images: Gallery, by: str, wrong: Sequence[str]) -> str:
+    loader = PackageLoader("advcam.report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = percent
+    state, metrics, counts = run.state(), records["metrics"], images.counts()
+    commands, unknown = again(run)
+    palette, climbed = voc_palette(), f"AdvCAM, {rules(run.config('climb'))}"
+    titles = {name: words for name, words in figures.TITLES.items() if metrics.get(name)}
+    titles |= {"seed_advcam": f"seed, {climbed}"} if "seed_advcam" in titles else {}
+    return environment.get_template("page.html.j2").render(
+        name=run.root.resolve().name,
+        style=Markup(loader.get_source(environment, "style.css")[0]),
+        script=Markup(loader.get_source(environment, "page.js")[0]),
+        index=images.index | {"colours": [palette[3 * at : 3 * at + 3] for at in range(256)], "sort": by},
+        inside=images.inside,
+        summary=summary(run, data, metrics, records["classify"] or None, counts),
+        next=next_commands(run, {*metrics}, counts),
+        wrong=wrong,
+        extremes=_extremes(images, by),
+        sorted=SORTED[by],
+        place=shlex.quote(str(run.root.resolve())),
+        rows={name: words[0].upper() + words[1:] for name, words in titles.items()},
+        boundary=any("boundary" in metrics[name] for name in titles),
+        classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
+        states=[(key, words, counts[key]) for key, words in STATES.items() if counts[key]],
+        sorts=[(key, words) for key, words in SORTED.items() if key in images.index["values"] or key == "name"],
+        layers=[(key, LAYERS[key]) for key in images.index["layers"]],
+        skipped=len(data.skipped),
+        metrics={name: metrics.get(name) for name in MEASURED},
+        titles=[*titles],
+        doubts=_doubts(metrics.get("ground_truth") or {}),
+        classify=records["classify"],
+        climbed=climbed,
+        charts=_charts(run, data, records, images),
+        studies=finished(run),
+        steps=[(s, run.folder(s).name, state["steps"][s], settings_of(run, s)) for s in run.order if run.begun(s)],
+        again=commands,
+        unknown=unknown,
+        versions=state["versions"],
+    )
+
+
+def _extremes(images: Gallery, by: str) -> list[tuple[str, str, float]]:
+    """Returns the best and the worst image by the score that the page is ordered by."""
+    values = images.index["values"].get(by) if by in ("masks", "advcam", "predictions", "semi", "plain") else None
+    found = [(name, value) for name, value in zip(images.index["name"], values or (), strict=False) if value is not None]
+    if not found:
+        return []
+    return [("Best", *max(found, key=lambda one: one[1])), ("worst", *min(found, key=lambda one: one[1]))]
+
+
+def _charts(run: RunFolder, data: Dataset, records: Records, images: Gallery) -> list[Chart]:
+    metrics, names = records["metrics"], data.classes.names
+    trained = {step: records[step] for step in ("classify", "segment", "semi") if records[step]}  # type: ignore[literal-required]
+    return [
+        *figures.sweep(metrics, records["threshold"] or None, run.config("refine").get("maps", "advcam")),
+        *figures.per_class(metrics),
+        *figures.confusions(images.confused, names, images.compared),
+        *figures.sizes(images.objects, names),
+        *(figures.precision(records["classify"]) if records["classify"] else []),
+        *figures.trainings(trained),
+        *figures.together(data),
+    ]
+
+
+def _doubts(truth: dict[str, Any]) -> list[str]:
     """Describes the doubts about the ground truth that the scores rest on."""
     return [f"{truth[kind]} of {truth['masks']} masks {words}" for kind, words in KINDS.items() if truth.get(kind)]
 
 
-def _optional(path: Path, form: type[Any], remedy: str) -> dict[str, Any]:
-    return dict(read_json(path, form, remedy)) if path.is_file() else {}
+def _best_first(rows: Sequence[Row], by: str) -> list[Item]:
+    """Returns the labelled images of an order, worst first, the other way round; only scored ones if there are some."""
+    labelled = [row for row in rows if row.item.labels]
+    scored = [row for row in labelled if by in row.scores]
+    return [row.item for row in (reversed(scored) if scored else labelled)]
 
 
-Scored = list[tuple[Item, dict[str, str]]]
+def chosen_to_grow(run: RunFolder, data: Dataset, count: int) -> list[Item]:
+    """Returns labelled images, evenly spaced from the best to the worst."""
+    return spread(_best_first(*worst_first(rows_of(run, data)[0])), count)
 
 
-def _scored(run: RunFolder, data: Dataset) -> Scored:
-    """Returns images with labels and their scores, best first by mIoU of the AdvCAM seed (of the mask if no maps were kept).
-
-    Before an evaluation they are in their own order, without scores.
-    """
-    items = {item.id: item for item in data.eval or data.items if item.labels}
-    path = run.root / "per-image.csv"
-    if not path.is_file():
-        return [(item, {}) for item in items.values()]
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [{name: as_read(cell) for name, cell in row.items()} for row in csv.DictReader(file, strict=True)]
-        known = [row for row in rows if row["image"] in items and (row["advcam"] or row["masks"])]
-        best = sorted(known, key=lambda row: float(row["advcam"] or row["masks"]), reverse=True)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error):
-        raise StoreError(f"{path}: is not what `advcam evaluate` writes; delete it, or evaluate again") from None
-    return [(items[row["image"]], row) for row in best]
-
-
-def _groups(run: RunFolder, scored: Scored) -> list[dict[str, Any]]:
-    """Returns the images to show: the best and the worst, or the first if nothing was scored."""
-    if not any(row for _, row in scored):
-        return [{"title": "Images", "rows": [_row(run, item, {}) for item, _ in scored[: 2 * ROWS]]}]
-    by = "AdvCAM seed" if scored[0][1]["advcam"] else "mask"
-    chosen = {f"Best by mIoU of the {by}": scored[:ROWS], f"Worst by mIoU of the {by}": scored[ROWS:][-ROWS:]}
-    return [{"title": title, "rows": [_row(run, item, row) for item, row in rows]} for title, rows in chosen.items() if rows]
-
-
-def _row(run: RunFolder, item: Item, scores: dict[str, str]) -> dict[str, Any]:
-    try:
-        shown = [data_url(panel) if panel else None for panel in panels(run, item, SIDE)]
-    except ImageError:  # missing, or changed since the run read it
-        shown = [None] * len(PANELS)
-    under = ["", *(scores.get(name, "") for name in ("plain", "advcam", "masks", "predictions"))]
-    return {"id": item.id, "cells": list(zip(PANELS, shown, under, strict=True))}
-
-
-def _curves(metrics: dict[str, Any], *trainings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the curves: seeds against the background threshold, trainings against the epoch."""
-    curves = []
-    seeds = {n: metrics[f"seed_{n}"]["curve"] for n in ("plain", "advcam") if "curve" in metrics.get(f"seed_{n}", {})}
-    for key, title in (("mean_iou", "Seed mIoU against background threshold"), ("noise", "Noise against background threshold")):
-        if seeds:
-            curves.append(_curve(title, {n: list(zip(c["threshold"], c[key], strict=False)) for n, c in seeds.items()}))
-    shown = (
-        ("Classifier: loss", ("loss",)),
-        ("Segmentation: loss and held-out mIoU (pseudo masks)", ("loss", "held_out_mean_iou")),
-        ("Semi-supervised: loss", ("loss",)),
-    )
-    for (title, keys), made in zip(shown, trainings, strict=True):
-        history = made.get("history") or []
-        if history:
-            drawn = [k for k in keys if k in history[0]]
-            lines = {k: [(row.get("epoch") or at, row.get(k)) for at, row in enumerate(history, 1)] for k in drawn}
-            curves.append(_curve(title, lines))
-    return curves
-
-
-def _curve(title: str, lines: dict[str, list[tuple[float, float | None]]]) -> dict[str, Any]:
-    """Returns one curve in pixels of the page: the points of each line, and the labels of the axes."""
-    points = {name: [(x, y) for x, y in line if y is not None] for name, line in lines.items()}
-    xs = [x for line in points.values() for x, _ in line] or [0.0]
-    ys = [y for line in points.values() for _, y in line] or [0.0]
-    low, high, top = min(xs), max(xs), max(*ys, 1e-9)
-
-    def place(x: float, y: float) -> str:
-        left = MARGIN + (x - low) / ((high - low) or 1) * (WIDTH - 2 * MARGIN)
-        return f"{left:.1f},{HEIGHT - MARGIN - y / top * (HEIGHT - 2 * MARGIN):.1f}"
-
-    drawn = [(name, " ".join(place(x, y) for x, y in line)) for name, line in points.items()]
-    return {"title": title, "lines": drawn, "x": (low, high), "top": top, "width": WIDTH, "height": HEIGHT, "margin": MARGIN}
+def _write_sheet(run: RunFolder, data: Dataset, items: Sequence[Item]) -> None:
+    rows = []
+    for item in spread(items, SHEET):
+        with contextlib.suppress(ImageError, StoreError):
+            rows.append(panels(run, item, SHEET_SIDE))
+    if rows:
+        with atomic_write(run.root / "report.png") as temporary:
+            sheet(rows, data.classes).save(temporary, optimize=True)

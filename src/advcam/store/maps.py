@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,20 @@ def load_maps(path: Path) -> StoredMaps:
         StoreError: missing, or not a map file.
     """
     try:
-        forms = _forms(path)
-        lacking = {"classes", "maps", "size"} - forms.keys()
-        if lacking:
-            raise StoreError(f"{path}: not a map file (it has no array {min(lacking)!r}); delete it")
-        shapes, kinds = zip(*(forms[name] for name in ("classes", "maps", "size")), strict=True)
-        size = read_arrays(path, ("size",))["size"].tolist() if (shapes[2], kinds[2]) == ((2,), "i") else [0, 0]
-        count = shapes[0][0] if len(shapes[0]) == 1 else -1
-        if kinds != ("i", "f", "i") or min(size) < 1 or shapes[1] != (count, -(-size[0] // STRIDE), -(-size[1] // STRIDE)):
-            raise StoreError(
-                f"{path}: not a map file: expected classes int [k], size int [2] and, at stride {STRIDE} of it, maps float"
-                f" [k, h, w]; got shapes {', '.join(map(str, shapes))}, size {size}; delete it"
-            )
-        held = read_arrays(path, ("classes", "maps"))
+        with _opened(path) as archive:
+            forms = _forms(archive)
+            lacking = {"classes", "maps", "size"} - forms.keys()
+            if lacking:
+                raise StoreError(f"{path}: not a map file (it has no array {min(lacking)!r}); delete it")
+            shapes, kinds = zip(*(forms[name] for name in ("classes", "maps", "size")), strict=True)
+            size = _array(archive, "size").tolist() if (shapes[2], kinds[2]) == ((2,), "i") else [0, 0]
+            count = shapes[0][0] if len(shapes[0]) == 1 else -1
+            if kinds != ("i", "f", "i") or min(size) < 1 or shapes[1] != (count, -(-size[0] // STRIDE), -(-size[1] // STRIDE)):
+                raise StoreError(
+                    f"{path}: not a map file: expected classes int [k], size int [2] and, at stride {STRIDE} of it, maps float"
+                    f" [k, h, w]; got shapes {', '.join(map(str, shapes))}, size {size}; delete it"
+                )
+            held = _arrays(path, archive, forms, ("classes", "maps"))
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such map file") from None
     if not np.isfinite(held["maps"]).all() or (held["classes"] < 0).any():
@@ -88,32 +90,49 @@ def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]
         FileNotFoundError: there is no such file.
         StoreError: not such a file, or too large.
     """
-    forms = _forms(path)
-    wanted = list(names or forms)
-    if sum(math.prod(forms[name][0]) for name in wanted) > MAX_MAP_VALUES:
-        raise StoreError(f"{path}: unpacks to more than {MAX_MAP_VALUES} numbers; delete it")
-    if odd := [name for name in wanted if forms[name][1] not in "biuf"]:
-        raise StoreError(f"{path}: {odd[0]} holds no real numbers; delete it")
+    with _opened(path) as archive:
+        forms = _forms(archive)
+        return _arrays(path, archive, forms, list(names or forms))
+
+
+Forms = dict[str, tuple[tuple[int, ...], str]]
+"""Shape and dtype kind of each array in a file, by name."""
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Opens an ``.npz`` file; what goes wrong while it is read is damage."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in wanted}
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (FileNotFoundError, StoreError):
+        raise
     except Exception as error:  # zipfile raises anything from KeyError to zlib.error on a damaged file
         raise _damaged(path, error) from error
 
 
-def _forms(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype kind of each array in a file, by name, read from the headers."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = {}
-            for entry in archive.infolist():
-                with archive.open(entry) as stream:
-                    found[entry.filename.removesuffix(".npy")] = _header(stream)
-        return found
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # as above
-        raise _damaged(path, error) from error
+def _forms(archive: zipfile.ZipFile) -> Forms:
+    """The forms of a file's arrays, read from the headers."""
+    found = {}
+    for entry in archive.infolist():
+        with archive.open(entry) as stream:
+            found[entry.filename.removesuffix(".npy")] = _header(stream)
+    return found
+
+
+def _arrays(path: Path, archive: zipfile.ZipFile, forms: Forms, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Unpacks arrays whose forms are within the limits."""
+    if sum(math.prod(forms[name][0]) for name in names) > MAX_MAP_VALUES:
+        raise StoreError(f"{path}: unpacks to more than {MAX_MAP_VALUES} numbers; delete it")
+    if odd := [name for name in names if forms[name][1] not in "biuf"]:
+        raise StoreError(f"{path}: {odd[0]} holds no real numbers; delete it")
+    return {name: _array(archive, name) for name in names}
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as stream:
+        held: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return held
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:
