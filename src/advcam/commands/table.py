@@ -9,7 +9,7 @@ from typing import Any
 from advcam.options import Config
 from advcam.stages.table import CLIMBING, TRAINING
 
-from . import check, climb_image, convert, convert_masks, demo, export, predict
+from . import check, climb_image, convert, convert_masks, demo, explore, export, predict
 from .session import Outcome, Session
 
 
@@ -67,5 +67,9 @@ COMMANDS: dict[str, Command] = {
         climb_image.ClimbImageConfig, climb_image.run,
         "Climb one image: overlay, map file, and an animation of the map growing over the steps.",
         "cat.jpg --model timm:resnet50 --class tabby --steps 20 --out cat",
+    ),
+    "explore": Command(
+        explore.ExploreConfig, explore.run, "Open a local page: see maps grow as they are computed, and correct a run's masks.",
+        "--run runs/first", CLIMBING,
     ),
 }  # fmt: skip

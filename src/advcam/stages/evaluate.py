@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from advcam.data import Item, Skip
-from advcam.errors import AdvcamError, DataError, ImageError, RunError, StoreError
+from advcam.errors import AdvcamError, DataError, ImageError, RunError, SettingsError, StoreError
 from advcam.extractor import AdvCAM
 from advcam.options import Config, option
 from advcam.store import mask_file, write_json
 
 from .context import Context, list_skips, network_input, trained_classifier
 from .scores import Scores
-from .truth import Truth, look_at_truth, truth_of
+from .truth import Corrected, Truth, look_at_truth, need_corrected, truth_of
 
 TRUTH = "masks as given: ids of no class count as background, 255 is ignored; doubtful masks are scored, and counted by kind"
 """How ground truth is read; goes into metrics.json."""
+OF_A_PERSON = "masks that a person accepted or mended in this run, 255 is ignored; what was accepted counts as right throughout"
+"""How corrected masks are read, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Config):
     """Paths of the ground truth."""
 
-    masks: Path = option(
-        help="ground truth, ID.png with class ids; other ids count as background, 255 is ignored", flag="masks", common=True
+    masks: Path | None = option(
+        None, "ground truth, ID.png with class ids; other ids count as background, 255 is ignored", flag="masks", common=True
     )
+    corrected: bool = option(
+        False, "score on the masks that a person looked at in the explorer, RUN/corrected/masks, instead of --masks",
+        flag="corrected", common=True,
+    )  # fmt: skip
     instances: Path | None = option(
         None, "ground truth of objects, ID.png with each object's number, 0 none, 255 ignored (irn only)", flag="instances",
         common=True,
@@ -43,7 +50,8 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     """Scores the seeds, localisation, masks and predictions of a run; writes metrics.json and per-image.csv.
 
     Seeds are the plain maps and AdvCAMs at every background threshold. The images are those for scoring, or all if there are
-    none. An object's class is that of most of its pixels in the masks.
+    none; with ``corrected`` those that a person looked at, in random order if there are any such. An object's class is that of
+    most of its pixels in the masks.
 
     Args:
         context: the run.
@@ -54,19 +62,27 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
         The images left out, with the reason.
 
     Raises:
+        SettingsError: neither masks nor ``corrected`` were given, or both.
         DataError: no folder of masks, no image with a mask, or masks that cannot be the ground truth of these images.
-        RunError: the run has no maps, or no objects although objects are to be scored.
+        RunError: the run has no maps, no corrected masks although these are asked for, or no objects although objects are to be
+            scored.
     """
+    if config.corrected == (config.masks is not None):
+        raise SettingsError("give --masks DIR with ground truth, or --corrected for the masks corrected in the explorer")
     if not context.run.done("climb"):
         raise RunError(f"{context.run.root}: has no maps yet; `advcam climb --run {context.run.root}` makes them")
     if config.instances and not config.instances.is_dir():
         raise DataError(f"{config.instances}: there is no such folder of ground-truth masks; check --instances")
-    wanted = context.data.eval or context.data.items
-    truth = truth_of(config.masks, config.mask_colours)
+    wanted: Sequence[Item] = context.data.eval or context.data.items
+    looked_at = _looked_at(context, config)
+    if looked_at:
+        truth, wanted, name = Truth(looked_at.folder, ours=True), looked_at.known, "corrected masks"
+    else:
+        truth = truth_of(config.masks or Path(), config.mask_colours)
     check, items, skipped = look_at_truth(truth, wanted, context.data.classes, context.reporter)
     check.must_be_truth()
-    if not context.data.eval:  # nobody said which images have a mask
-        skipped = [skip for skip in skipped if mask_file(config.masks, skip.image).is_file()]
+    if not (context.data.eval or looked_at):  # nobody said which images have a mask
+        skipped = [skip for skip in skipped if mask_file(truth.folder, skip.image).is_file()]
         context.reporter.say(f"{len(items)} of {len(wanted)} images have a usable mask and are scored")
     positions = context.data.classes.positions(others=0)
     scores = Scores(context, len(context.data.classes) + 1)
@@ -89,11 +105,55 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     listed = context.run.root / "doubts-evaluate.csv"
     list_skips(listed, check.doubts)
     for line in check.totals():
-        context.reporter.warn(f"{config.masks}: {line}; all listed in {listed}")
-    truth_record = {"split": f"{name}, {check.masks} images", "rule": TRUTH} | check.record()
-    write_json(context.run.root / "metrics.json", scores.numbers(name, len(wanted)) | {"ground_truth": truth_record})
+        context.reporter.warn(f"{truth.folder}: {line}; all listed in {listed}")
+    rule = f"{OF_A_PERSON}; {looked_at.chosen}" if looked_at else TRUTH
+    truth_record = {"split": f"{name}, {check.masks} images", "rule": rule} | check.record()
+    numbers = scores.numbers(name, len(wanted))
+    if looked_at:
+        context.reporter.say(_estimate(looked_at, numbers, bool(context.run.config("refine").get("corrected"))))
+    write_json(context.run.root / "metrics.json", numbers | {"ground_truth": truth_record})
     scores.write(context.run.root / "per-image.csv")
     return skipped
+
+
+def _looked_at(context: Context, config: EvaluateConfig) -> Corrected | None:
+    """Returns the corrected masks to score on, if these are asked for; says which they are."""
+    if not config.corrected:
+        return None
+    every = need_corrected(context.run, context.data.eval if config.list else context.data.items)
+    found = every.representative()
+    count, all_of_them = len(found.known + found.rejected), len(every.known + every.rejected)
+    if count < all_of_them:
+        context.reporter.say(f"{count} of {all_of_them} corrected images were drawn at random: scored on these")
+    elif every.chosen != "drawn at random":
+        context.reporter.warn(
+            f"{every.folder}: the images were {every.chosen}: of images looked at worst first they are too low; the explorer's"
+            " order `random` gives an estimate for all"
+        )
+    if found.rejected:
+        context.reporter.warn(
+            f"{len(found.rejected)} rejected masks cannot be scored, as nobody drew the right ones: the numbers are too high"
+        )
+    return found
+
+
+def _estimate(looked_at: Corrected, numbers: Mapping[str, Any], chosen: bool) -> str:
+    """Says how good masks and predictions are by the corrected masks, with half the width of the 95 % interval.
+
+    ``chosen`` is whether the background threshold of the masks was chosen on corrected masks.
+    """
+
+    def said(name: str) -> str:
+        found = numbers[name]
+        ends, seen = found.get("interval"), "images it was trained on" in found["rule"]
+        half = f" ± {50 * (ends[1] - ends[0]):.0f}" if ends else ""
+        why = (
+            " (its threshold was chosen on them)" if name == "masks" and chosen else " (it was trained on them)" if seen else ""
+        )
+        return f"{name} {100 * found['mean_iou']:.0f}{half}{why}"
+
+    each = ", ".join(said(name) for name in ("masks", "predictions", "semi") if name in numbers)
+    return f"{len(looked_at.known)} images looked at, {looked_at.chosen}: mIoU of {each} (95 % interval, bootstrap over images)"
 
 
 def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool], list[Skip]]:

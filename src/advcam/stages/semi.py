@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from advcam.data import IGNORE, UNKNOWN, ClassTable, Item, Normalisation, SemiViews, Skip, TrainingViews, listed, read_colours
+from advcam.data import IGNORE, UNKNOWN, Item, Normalisation, SemiViews, Skip, TrainingViews, listed, read_colours
 from advcam.errors import DataError, RunError, SettingsError, StoreError
 from advcam.models.cct import AUXILIARY, CCT
 from advcam.models.segmentation import segmentation_network
@@ -30,6 +30,7 @@ from .preview import LOOK, against_masks
 from .semi_objective import SemiObjective
 from .start import Start
 from .training_masks import Load, check_masks
+from .truth import Corrected, corrected_mask, corrected_masks
 
 MODES = ("labelled", "unlabelled", "weak")
 METHODS = ("cct", "unimatch")
@@ -48,7 +49,7 @@ class SemiConfig(NetworkConfig):
 
     pixel_labels: str = option(
         "",
-        "file that names the training images with masks made by hand, one a line",
+        "file that names the training images with masks made by hand, one a line; empty: those corrected in the explorer",
         flag="pixel-labels",
         common=True,
         file=True,
@@ -89,13 +90,15 @@ class SemiConfig(NetworkConfig):
         return "segment" if self.start == "segment" else "refine" if self.mode == "weak" else "classify"
 
     def truth(self) -> Path:
-        """Returns the folder of masks made by hand."""
+        """Returns the folder of the masks of the list."""
         return Path(self.masks) if self.masks else Path(self.pixel_labels).parent / "masks"
 
 
 def run(context: Context, config: SemiConfig) -> list[Skip]:
     """Trains the network; writes model.safetensors, model.json, metrics.json, look.png and predictions/ID.png.
 
+    Without a list of images with masks made by hand, these are the images whose masks were corrected in the explorer; of one
+    whose mask was rejected nothing is learnt but what its views have in common.
     The last epoch is kept: all of the few masks are trained on, and no other ground truth is read.
 
     Returns:
@@ -105,10 +108,13 @@ def run(context: Context, config: SemiConfig) -> list[Skip]:
         AdvcamError: as in :func:`check`.
     """
     config = replace(config, precision=context.precision("semi", config.precision))
-    labelled, _, skipped = _split(context, config)
-    masks = [_by_hand(config)(item.id) for item in labelled]
+    labelled, others, skipped = _split(context, config)
+    by_hand = _by_hand(context, config)
+    masks = [by_hand(item.id) for item in labelled]
     contents = [crc32(path.read_bytes()) if path.is_file() else None for path in masks]
-    identity = config.identity() | {"pixel_labels": digest([[i.id for i in labelled], contents]), "masks": ""}
+    rejected = [] if config.pixel_labels else [[i.id for i in _corrected(context).rejected if i in others]]
+    seen = [[i.id for i in labelled], contents, *filter(None, rejected)]
+    identity = config.identity() | {"pixel_labels": digest(seen), "masks": ""}
     identity["mask_colours"] = digest(read_colours(Path(config.mask_colours))) if config.mask_colours else ""
     if config.start not in ("backbone", "classifier"):
         identity["start"] = f"{crc32(_trained(context, config).read_bytes()):x}"
@@ -144,14 +150,16 @@ def check(context: Context, config: SemiConfig) -> list[int]:
     if config.start not in ("backbone", "classifier"):
         _trained(context, config)
     classes, truth = context.data.classes, config.truth()
-    if not truth.is_dir():
+    if config.pixel_labels and not truth.is_dir():
         raise DataError(f"{truth}: there is no such folder of masks; give the masks of {config.pixel_labels} with --masks DIR")
     remedy = "correct the mask, or remove the image from the list of --pixel-labels"
-    held = check_masks(labelled, _by_hand(config), _positions(labelled, config, classes), remedy, _load(config))
+    remedy = remedy if config.pixel_labels else f"`advcam explore --run {context.run.root}` corrects it"
+    positions = _positions(context, labelled, config)
+    held = check_masks(labelled, _by_hand(context, config), positions, remedy, _load(config))
     if config.mode == "weak":
         if len(classes) >= UNKNOWN:
             raise SettingsError(f"semi in mode weak takes at most {UNKNOWN - 1} classes; the run has {len(classes)}")
-        check_masks(others, context.run.mask, classes.positions(others=IGNORE), redo(context.run, "refine"))
+        check_masks(others, _weak(context, config), classes.positions(others=IGNORE), redo(context.run, "refine"))
     return sorted(held - {0, IGNORE, *classes.ids})
 
 
@@ -178,9 +186,20 @@ def build(context: Context, config: SemiConfig, start: Start | None = None) -> n
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _by_hand(config: SemiConfig) -> Callable[[str], Path]:
+def _corrected(context: Context) -> Corrected:
+    """Returns the masks of training images that a person has looked at in the explorer."""
+    return corrected_masks(context.run, context.data.train)
+
+
+def _by_hand(context: Context, config: SemiConfig) -> Callable[[str], Path]:
     """Returns a function from an image's id to the path of its mask made by hand."""
-    return lambda name: mask_file(config.truth(), name)
+    return (lambda name: mask_file(config.truth(), name)) if config.pixel_labels else partial(corrected_mask, context.run)
+
+
+def _weak(context: Context, config: SemiConfig) -> Callable[[str], Path]:
+    """Returns a function from the id of another image to the path of the run's mask; of a rejected one, to that of 255."""
+    rejected = set[str]() if config.pixel_labels else {item.id for item in _corrected(context).rejected}
+    return lambda name: corrected_mask(context.run, name) if name in rejected else context.run.mask(name)
 
 
 def _load(config: SemiConfig) -> Load:
@@ -189,18 +208,21 @@ def _load(config: SemiConfig) -> Load:
     Raises:
         DataError: the file of colours cannot be used.
     """
-    return partial(load_mask, colours=read_colours(Path(config.mask_colours)) if config.mask_colours else None)
+    coloured = config.pixel_labels and config.mask_colours
+    return partial(load_mask, colours=read_colours(Path(config.mask_colours)) if coloured else None)
 
 
-def _positions(labelled: Sequence[Item], config: SemiConfig, classes: ClassTable) -> np.ndarray[Any, Any]:
+def _positions(context: Context, labelled: Sequence[Item], config: SemiConfig) -> np.ndarray[Any, Any]:
     """Returns the class position of each id in masks made by hand, background's for ids of no class.
 
-    Where all hold 0 and 255 alone and there is one class, 255 is that class, as in :meth:`advcam.stages.truth.Truth.knowing`.
+    Where all hold 0 and 255 alone and there is one class, 255 is that class, as in :meth:`advcam.stages.truth.Truth.knowing`;
+    but not in masks of the explorer, where it is what a person does not know.
     """
-    positions, held = classes.positions(others=0), set[int]()
-    for item in labelled if len(classes) == 1 else ():
+    classes, held, by_hand = context.data.classes, set[int](), _by_hand(context, config)
+    positions = classes.positions(others=0)
+    for item in labelled if len(classes) == 1 and config.pixel_labels else ():
         with contextlib.suppress(StoreError):  # raised where the masks are checked
-            held.update(np.unique(_load(config)(_by_hand(config)(item.id))).tolist())
+            held.update(np.unique(_load(config)(by_hand(item.id))).tolist())
     if held == {0, IGNORE}:
         positions[IGNORE] = 1
     return positions
@@ -225,13 +247,11 @@ def _trained(context: Context, config: SemiConfig) -> Path:
 
 def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item], list[Skip]]:
     """Returns the training images with masks made by hand, the others, and listed names that are not images of the run."""
+    scored = {item.id for item in context.data.eval}
     if not config.pixel_labels:
-        raise SettingsError(
-            "advcam semi needs --pixel-labels LIST: the training images whose masks were made by hand, one a line"
-        )
+        return (*_split_by_corrected(context, config, scored), [])
     path = Path(config.pixel_labels)
     labelled, skipped = listed(path, context.data.items)
-    scored = {item.id for item in context.data.eval}
     also = [item.id for item in labelled if item.id in scored]
     if also:
         raise DataError(f"{path}: names {also[0]!r}, which is scored on ({len(also)} are); list training images only")
@@ -242,17 +262,44 @@ def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item]
     return labelled, others, skipped
 
 
+def _split_by_corrected(context: Context, config: SemiConfig, scored: set[str]) -> tuple[list[Item], list[Item]]:
+    """Returns the training images whose masks were corrected in the explorer, and the others; scored ones are not learnt."""
+    found, root = _corrected(context), context.run.root
+    labelled = [item for item in found.known if item.id not in scored]
+    if not labelled:
+        there = (
+            f"{found.folder} has no mask of an image to train on" if found.folder.is_dir() else f"{root} has no corrected masks"
+        )
+        raise SettingsError(
+            "advcam semi needs --pixel-labels LIST: the training images whose masks were made by hand, one a line; or masks"
+            f" corrected with `advcam explore --run {root}` ({there})"
+        )
+    known = {item.id for item in labelled}
+    others = [item for item in context.data.train if item.id not in known]
+    if config.mode != "labelled" and not others:
+        raise RunError(
+            f"{found.folder}: every training image is corrected, so none is left for --mode {config.mode}; use --mode labelled"
+        )
+    return labelled, others
+
+
 def _train(context: Context, config: SemiConfig) -> None:
     unknown = check(context, config)
     if unknown:
+        folder = config.truth() if config.pixel_labels else corrected_mask(context.run, "").parent
         context.reporter.warn(
-            f"{config.truth()}: masks hold ids {', '.join(map(str, unknown))}, which are not classes of this run and count as"
+            f"{folder}: masks hold ids {', '.join(map(str, unknown))}, which are not classes of this run and count as"
             " background"
         )
     labelled, others, _ = _split(context, config)
+    if not config.pixel_labels:
+        rejected = sum(item in others for item in _corrected(context).rejected)
+        left = f", nothing of the masks of {rejected} rejected" if rejected else ""
+        context.reporter.say(f"semi: learns from {len(labelled)} corrected masks{left}")
     started, folder, classes = encoder_of(context, config), context.run.folder("semi"), context.data.classes
     outputs = len(classes) + 1
-    mask, positions, pseudo = _by_hand(config), _positions(labelled, config, classes), classes.positions(others=IGNORE)
+    mask, weak = _by_hand(context, config), _weak(context, config)
+    positions, pseudo = _positions(context, labelled, config), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
     normalise = Normalisation(*started.backbone.normalisation())
@@ -266,7 +313,7 @@ def _train(context: Context, config: SemiConfig) -> None:
         ),
         None if config.mode == "labelled" else TrainingViews(
             beside, config.augmentation(), normalise, context.seed + 1, outputs,
-            masks=[context.run.mask(item.id) if config.mode == "weak" else None for item in beside], remap=pseudo,
+            masks=[weak(item.id) if config.mode == "weak" else None for item in beside], remap=pseudo,
             load=load_mask,
         ),
         normalise,

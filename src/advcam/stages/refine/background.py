@@ -1,7 +1,9 @@
-"""A background threshold chosen without ground truth: from features and maps of a sample of the images."""
+"""A background threshold chosen without ground truth, from features and maps of a sample; or on corrected masks."""
 
 from __future__ import annotations
 
+import functools
+import operator
 import statistics
 from collections.abc import Callable
 
@@ -10,13 +12,16 @@ from PIL.Image import Image
 from torch import Tensor
 
 from advcam.data import fit_within
+from advcam.metrics import SweepCounts, sweep_counts
 from advcam.refinement import separation
 from advcam.stages.context import Context, redo
 from advcam.stages.maps import MapSource
+from advcam.stages.truth import Truth, need_corrected
 from advcam.store import digest, read_json, write_json
 from advcam.store.records import ThresholdRecord
 
 from .similar import See, on_grid
+from .single import resize
 
 SAMPLE = 100
 """Most images that the threshold is chosen from."""
@@ -32,13 +37,11 @@ RULE = "chosen without ground truth: the mean over maps of where features and co
 AFTER = "; then what leaves as much background in the refined maps"
 
 
-def chosen_threshold(
-    context: Context,
-    long_side: int,
-    source: MapSource,
-    see: See,
-    refined: Callable[[Image, Tensor, Tensor | None], Tensor] | None,
-) -> ThresholdRecord:
+Refined = Callable[[Image, Tensor, Tensor | None], Tensor]
+"""Makes of image, maps and what was seen the maps that the threshold is for."""
+
+
+def chosen_threshold(context: Context, long_side: int, source: MapSource, see: See, refined: Refined | None) -> ThresholdRecord:
     """Returns the run's background threshold, and what it was chosen from; kept in ``threshold.json`` of the step.
 
     The images are a sample drawn by the run's seed, at most ``SAMPLE`` of those with labels.
@@ -73,6 +76,58 @@ def chosen_threshold(
     write_json(path, found)
     context.reporter.say(f"refine: background threshold {found.get('walked', threshold):.2f}, {found['rule']}")
     return found
+
+
+def threshold_of_corrected(
+    context: Context, long_side: int, source: MapSource, see: See, refined: Refined | None
+) -> ThresholdRecord:
+    """Returns the background threshold that is best on the run's corrected masks; kept in ``threshold.json`` of the step.
+
+    Args:
+        context: the run.
+        long_side: larger images are looked at in this size.
+        source: of the maps.
+        see: what the cells of an image are compared by.
+        refined: makes the maps that the threshold is for; None where they are the climb's.
+
+    Raises:
+        RunError: there is no corrected mask of an image with labels.
+        StoreError: a corrected mask is damaged, or has another size than its image.
+    """
+    path = context.run.folder("refine") / "threshold.json"
+    if path.is_file():
+        return read_json(path, ThresholdRecord, redo(context.run, "refine"))
+    corrected = need_corrected(context.run, [item for item in context.data.items if item.labels])
+    truth, positions = Truth(corrected.folder, ours=True), context.data.classes.positions(others=0)
+    outputs, count = len(context.data.classes) + 1, len(corrected.known)
+    before, after = list[SweepCounts](), list[SweepCounts]()
+    for item, stored in context.reporter.track(source(corrected.known), count, "threshold"):
+        right = torch.from_numpy(positions[truth(item)])
+        classes = [int(positions[number]) for number in stored.classes]
+        maps = stored.maps.to(context.runtime.torch_device())
+        before.append(sweep_counts(resize(maps, item.size).clamp(0, 1).cpu(), classes, right, outputs))
+        if refined is not None:
+            image = fit_within(item.read(), long_side)
+            finer = refined(image, maps, see(image, maps))
+            after.append(sweep_counts(resize(finer, item.size).clamp(0, 1).cpu(), classes, right, outputs))
+    best, score = _best(before)
+    found = ThresholdRecord(threshold=best, maps=sum(len(item.labels) for item in corrected.known), rule="")
+    if after:
+        found["walked"], score = _best(after)
+    made = context.run.config("refine")
+    found["rule"] = (
+        f"chosen on {count} masks that a person corrected or accepted, {corrected.chosen}: the best there, mIoU"
+        f" {100 * score:.1f}{' before the CRF' if 'crf' in (made.get('method'), made.get('then')) else ''}"
+    )
+    write_json(path, found)
+    context.reporter.say(f"refine: background threshold {found.get('walked', best):.2f}, {found['rule']}")
+    return found
+
+
+def _best(counts: list[SweepCounts]) -> tuple[float, float]:
+    """Returns the best background threshold of images, and its mIoU."""
+    found = functools.reduce(operator.add, counts).result()
+    return found.thresholds[found.best], float(found.mean_iou[found.best])
 
 
 def separating(maps: Tensor, features: Tensor) -> list[float]:

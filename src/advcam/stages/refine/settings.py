@@ -161,10 +161,20 @@ class RefineConfig(Config):
         flag="margin", least=0, below=1,
     )  # fmt: skip
     long_side: int = option(640, "larger images are refined at this size, pixels", least=MIN_SIDE, most=10**6)
+    corrected: bool = option(
+        False, "choose the background threshold on the masks corrected in the explorer, RUN/corrected/masks", flag="corrected",
+        replaces=("threshold",),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settings()  # invalid settings must fail now, not after the steps before
+        settings = self.settings()  # invalid settings must fail now, not after the steps before
+        if self.corrected and not isinstance(settings, Threshold):
+            raise SettingsError(f"--corrected chooses the background threshold, and {self.method} has none that is chosen")
+        if self.corrected and settings.threshold is not None:
+            raise SettingsError(
+                "--threshold and --corrected, which chooses one, exclude each other: give one, or --no-corrected"
+            )
 
     @classmethod
     def options(cls) -> dict[str, Option]:
@@ -200,7 +210,8 @@ class RefineConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Returns everything that changes the masks: what is in the file of the features' weights, not its name."""
         weights = self.changes.get("features_weights")
-        return self.record() | ({"features_weights": weights_digest(weights)} if weights else {})
+        record = self.record() | ({"features_weights": weights_digest(weights)} if weights else {})
+        return record if record.pop("corrected") is False else record | {"corrected": True}
 
     @property
     def precision(self) -> str | None:
@@ -210,5 +221,6 @@ class RefineConfig(Config):
     def record(self) -> dict[str, Any]:
         """Returns everything that changes the masks, as plain data."""
         own = {"method": self.method, "maps": self.maps, "margin": self.margin, "long_side": self.long_side}
+        own |= {"corrected": self.corrected}
         of_method: dict[str, Any] = self.settings().record()
         return own | of_method

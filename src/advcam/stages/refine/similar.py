@@ -102,9 +102,11 @@ def try_features(settings: Affinity) -> None:
         find_levels(made.model, torch.rand(1, 3, *(made.size or (128, 128))))
 
 
-def _named(name: str, weights: str | None) -> PretrainedClassifier:
+def _named(name: str, weights: str | None, channels: int = 3) -> PretrainedClassifier:
     return feature_network(
-        Backbone(name, output_stride=NATIVE), Path(weights) if weights else None, "--refine-option features_weights=FILE"
+        Backbone(name, output_stride=NATIVE, channels=channels),
+        Path(weights) if weights else None,
+        "--refine-option features_weights=FILE",
     )
 
 
@@ -113,7 +115,7 @@ def _network(context: Context, settings: Affinity) -> tuple[torch.nn.Module, Net
     if settings.features is None:
         model, record = trained_classifier(context, NATIVE)
         return model, network_input(record)
-    made = _named(settings.features, settings.features_weights)
+    made = _named(settings.features, settings.features_weights, context.data.reading.channels)
     model = made.model.to(context.runtime.torch_device())
     return model, NetworkInput(made.mean, made.std, classifier_record(context.run).long_side, made.size)
 

@@ -47,7 +47,7 @@ Refiner = Callable[[Image, Float[Tensor, "k h w"], tuple[int, ...]], Found]
 NO_THRESHOLD = -1.0
 
 
-def pixels(image: Image, like: Tensor) -> UInt8[Tensor, "3 y x"]:
+def pixels(image: Image, like: Tensor) -> UInt8[Tensor, "b y x"]:
     """Returns the image's pixels on the device of another tensor."""
     return torch.from_numpy(np.array(image)).to(like.device).permute(2, 0, 1)
 

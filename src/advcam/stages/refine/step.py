@@ -18,9 +18,10 @@ from advcam.refinement import argmax_mask, confidence
 from advcam.stages.context import Context, list_skips, trained_classifier
 from advcam.stages.maps import MapSource, map_source, maps_of, recorded
 from advcam.stages.start import Start
+from advcam.stages.truth import need_corrected
 from advcam.store import StoredMaps, lacks, load_scores, only_value, save_confidence, save_mask, write_csv, write_json
 
-from .background import chosen_threshold
+from .background import chosen_threshold, threshold_of_corrected
 from .learnt import by_irn, by_psa, try_network
 from .settings import Affinity, RefineConfig, Threshold
 from .similar import by_affinity, seeing, spread, try_features
@@ -40,6 +41,8 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
         trained_classifier(context)
     for item in context.data.items if climb and climb.keep and context.run.done("climb") else ():
         maps_of(context, item, config.maps == "plain")
+    if config.corrected:
+        need_corrected(context.run, [item for item in context.data.items if item.labels])
     try_network(context, config, start)
     if config.method == "affinity":
         try_features(config.settings())
@@ -87,14 +90,15 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
 def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Refiner:
     """Returns the config's method; if it has a network, that is trained first, or loaded from the step's folder.
 
-    A background threshold that was not given is chosen from the maps of ``source``.
+    A background threshold that was not given is chosen from the maps of ``source``, or on the corrected masks.
     """
     settings = config.settings()
     affinity = settings if isinstance(settings, Affinity) else None
     see = seeing(context, affinity or Affinity())
     if isinstance(settings, Threshold) and settings.threshold is None:
         refined = partial(spread, s=affinity) if affinity else None
-        chosen = chosen_threshold(context, config.long_side, source, see, refined)
+        choose = threshold_of_corrected if config.corrected else chosen_threshold
+        chosen = choose(context, config.long_side, source, see, refined)
         settings = replace(settings, threshold=chosen.get("walked", chosen["threshold"]))
     methods: dict[str, Callable[[], Refiner]] = {
         "affinity": lambda: by_affinity(settings, see),
