@@ -233,7 +233,7 @@ def test_a_model_that_returns_no_logits(net, images, returned, came):
 
 def test_a_model_for_other_images():
     net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    with pytest.raises(NetworkError, match=r"Sequential fails on an image \(1, 3, 40, 56\).*number of channels"):
+    with pytest.raises(NetworkError, match=r"Sequential fails on an image \(1, 3, 40, 56\).*to have 4 channels, but got 3"):
         find(net, torch.rand(1, 3, 40, 56))
 
 

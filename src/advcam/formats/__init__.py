@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import coco, cvat, fiftyone, hugging_face, irn, label_studio, labelme, voc, yolo
+from . import coco, cvat, fiftyone, geotiff, hugging_face, irn, label_studio, labelme, voc, yolo
 from .masks import Add, Found, Losses, Masked, Names, Wishes, Write
 
 __all__ = [
@@ -49,5 +49,6 @@ FORMATS: dict[str, Format] = {
     "cvat": Format(cvat.write, cvat.read, ".zip", unknown=True),
     "fiftyone": Format(fiftyone.write, fiftyone.read, unknown=True),
     "hf": Format(hugging_face.write, hugging_face.read, unknown=True),
+    "geotiff": Format(geotiff.write, geotiff.read, unknown=True),
     "irn": Format(None, irn.read, maps=True),
 }

@@ -15,9 +15,11 @@ from typing import TypedDict
 import numpy as np
 from PIL import Image
 
+from advcam.data import Place as Where
+from advcam.data.images import bytes_of
 from advcam.errors import DataError, ImageError, RunError, StoreError
 from advcam.limits import MAX_ENTRIES, MAX_IMAGE_BYTES
-from advcam.store import atomic_write, read_json, remove, save_mask, sweep, write_json, write_text
+from advcam.store import atomic_write, read_json, remove, save_mask, sweep, write_bytes, write_json, write_text
 from advcam.store.records import is_below
 
 from .masks import Ids, Size
@@ -137,13 +139,16 @@ class Folder:
         with atomic_write(self.place(name)) as temporary:
             Image.fromarray(ids).save(temporary, format="PNG", optimize=True)
 
-    def copy(self, name: str, path: Path) -> None:
+    def copy(self, name: str, path: Where) -> None:
         """Copies an image, unless the copy that is there has its size and date.
 
         Raises:
             ImageError: it cannot be read.
         """
         place = self.place(name)
+        if not isinstance(path, Path):
+            write_bytes(place, bytes_of(path))
+            return
         try:
             if not (place.is_file() and _stamp(place) == _stamp(path)):
                 with atomic_write(place) as temporary:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from advcam.data import Drawn
+from advcam.data import Place as Where
 from advcam.data.tools import addresses
 from advcam.errors import DataError, ImageError, StoreError
 from advcam.store import read_json
@@ -177,8 +178,10 @@ def _shape(name: str, kind: str, points: list[Any], mask: str | None) -> dict[st
     }  # fmt: skip
 
 
-def _relative(path: Path, folder: Path) -> str:
+def _relative(path: Where, folder: Path) -> str:
     """The path of an image from a folder; the whole path where there is no way."""
+    if not isinstance(path, Path):
+        return str(path)
     try:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # another drive of Windows

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcam.data import ClassTable, Drawn, normal
+from advcam.data import Place as Where
 from advcam.errors import DataError, SettingsError, known
 from advcam.limits import IGNORE
 
@@ -38,7 +39,7 @@ class Masked:
     """
 
     id: str
-    path: Path
+    path: Where
     ids: Ids
     scored: bool = False
     scores: Mapping[int, float] = field(default_factory=dict)
@@ -151,12 +152,14 @@ class Losses:
         unknown: pixels 255 that the other tool takes for background.
         changed: pixels that differ when the polygons are drawn again; None if there are no polygons.
         program: what draws them again.
+        unplaced: images without a place on a map, of a format that gives masks the place of their images.
     """
 
     pixels: int = 0
     unknown: int = 0
     changed: int | None = None
     program: str = "advcam"
+    unplaced: int = 0
 
     def lines(self) -> list[str]:
         """Says it in a line each."""
@@ -165,6 +168,8 @@ class Losses:
             said.append(f"{self._share(self.unknown)} are 255 (not known): background there; --not-known NAME labels them")
         if self.changed is not None:
             said.append(f"{self._share(self.changed)} change when {self.program} draws the polygons again")
+        if self.unplaced:
+            said.append(f"{self.unplaced} images have no transform and no CRS, and so have their masks none")
         return said
 
     def _share(self, count: int) -> str:

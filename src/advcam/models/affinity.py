@@ -39,7 +39,7 @@ class BoundaryNet(Encoder):
         self.mean: Tensor
         self.register_buffer("mean", torch.zeros(2))
 
-    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n 3 h w"]:
+    def forward(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n 3 h w"]:
         """The logit of a boundary, and the displacement (dy, dx) in cells, of every cell at stride 4."""
         features, size = self.features(images), (images.shape[2], images.shape[3])
 
@@ -77,7 +77,7 @@ class AffinityNet(Encoder):
         self.reduce = nn.ModuleList(nn.Conv2d(c, w, 1, bias=False) for c, w in zip(self.channels[-3:], widths, strict=True))
         self.mix = nn.Conv2d(sum(widths), sum(widths), 1, bias=False)
 
-    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n d h w"]:
+    def forward(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n d h w"]:
         """The features f of every cell at stride 8; the affinity of two cells is ``exp(-mean_d |f_i - f_j|)``."""
         size = (images.shape[2], images.shape[3])
         deep = self.features(images)[-len(self.reduce) :]

@@ -76,7 +76,7 @@ class CCT(nn.Module):
         self.kinds = [kind for kind, count in auxiliary.items() for _ in range(count)]
         self.auxiliary = nn.ModuleList(_decoder(self.pyramid.width, classes, self.stride) for _ in self.kinds)
 
-    def encode(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n c h w"]:
+    def encode(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n c h w"]:
         """z, on the images' grid at the stride.
 
         Raises:
@@ -91,7 +91,7 @@ class CCT(nn.Module):
         """The main decoder's logits, for images of size (H, W)."""
         return _cropped(self.decoder(z), size)
 
-    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n k y x"]:
+    def forward(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n k y x"]:
         """The main decoder's logits, of images of any size."""
         return self.decode(self.encode(images), (images.shape[2], images.shape[3]))
 

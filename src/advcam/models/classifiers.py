@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -16,7 +16,7 @@ from advcam.errors import NetworkError, SettingsError, known
 from advcam.limits import MAX_OPTION
 from advcam.options import check
 
-from .weights import State, has, load_state, load_weights, without_prefix
+from .weights import State, adapted, has, load_state, load_weights, without_prefix
 
 TO_CLASSIFY = "--weights FILE, with --backbone NAME if they are another network's (or --from-scratch, to train without)"
 ANY_SIZE: tuple[dict[str, Any], ...] = (
@@ -36,14 +36,17 @@ class Backbone:
         mean: of the input's channels, in [0, 1]; None takes timm's.
         std: of the input's channels; None takes timm's.
         dilated: where a stride is removed, later convolutions are dilated, as timm does; False: they are not, as in IRN.
+        channels: of the input; where it is not three, timm adapts the pretrained first convolution: repeats its weights for
+            red, green, blue, red, ..., scaled by 3 / channels, or sums them for one channel.
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     output_stride: int = 16
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     dilated: bool = True
+    channels: int = 3
 
     def __post_init__(self) -> None:
         check(self)
@@ -54,6 +57,8 @@ class Backbone:
         for option in self.options:
             if option.startswith(("pretrained", "checkpoint", "cache")):  # timm would load any file, pickles too
                 raise SettingsError(f"backbone option {option!r} is not taken: give the file of weights, --weights FILE")
+            if option == "in_chans":
+                raise SettingsError("backbone option 'in_chans' is not taken: --bands and --one-channel say how many there are")
             if option in ("features_only", "out_indices"):
                 raise SettingsError(f"backbone option {option!r} is not taken: advcam sets what the network returns")
             if _largest(self.options[option]) > MAX_OPTION:
@@ -66,7 +71,7 @@ class Backbone:
             SettingsError: an option that timm does not have.
             NetworkError: weights were asked for and the hub cannot be reached.
         """
-        arguments = self.options | more
+        arguments = self.options | self.input_channels("in_chans") | more
         try:
             return self.spaced(_create_first(self.name, self._attempts(), arguments))
         except Exception as error:  # timm may raise anything on a wrong option
@@ -94,12 +99,28 @@ class Backbone:
                 module.dilation = (1, 1)
         return model
 
-    def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Mean and standard deviation of the input."""
+    def input_channels(self, name: str) -> dict[str, int]:
+        """The argument of that name for a network whose input has not three channels."""
+        return {name: self.channels} if self.channels != 3 else {}
+
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the input's channels.
+
+        timm's are of red, green and blue. Where there are two channels or more than three, they are those of red, green, blue,
+        red, ..., as the weights of the first convolution are; one channel has their means.
+
+        Raises:
+            SettingsError: another number of them than of channels was given.
+        """
         known_config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
-        mean = self.mean or tuple(known_config.mean if known_config else (0.485, 0.456, 0.406))
-        std = self.std or tuple(known_config.std if known_config else (0.229, 0.224, 0.225))
-        return mean, std  # type: ignore[return-value]
+        mean = self.mean or self._of_channels(known_config.mean if known_config else (0.485, 0.456, 0.406))
+        std = self.std or self._of_channels(known_config.std if known_config else (0.229, 0.224, 0.225))
+        if odd := next((given for given in (mean, std) if len(given) != self.channels), None):
+            raise SettingsError(f"--mean and --std have a number for each of {self.channels} channels; got {odd}")
+        return mean, std
+
+    def _of_channels(self, rgb: Sequence[float]) -> tuple[float, ...]:
+        return (sum(rgb) / 3,) if self.channels == 1 else tuple(rgb[at % 3] for at in range(self.channels))
 
     def record(self) -> Any:
         """Plain data, for a file; :meth:`from_record` reads it."""
@@ -108,8 +129,8 @@ class Backbone:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Backbone:
         """The backbone that :meth:`record` described."""
-        triples = {name: tuple(record[name]) if record[name] else None for name in ("mean", "std")}
-        return cls(**{**record, **triples})
+        of_channels = {name: tuple(record[name]) if record[name] else None for name in ("mean", "std")}
+        return cls(**{**record, **of_channels})
 
 
 def _largest(value: Any) -> float:
@@ -156,7 +177,7 @@ def new_classifier(
     heads = model.pretrained_cfg["classifier"]  # type: ignore[index]
     head = tuple(f"{name}." for name in ((heads,) if isinstance(heads, str) else heads))
     if weights is not None:
-        load_weights(model, load_state(weights), str(weights), new=head)
+        load_weights(model, adapted(load_state(weights), model, backbone.channels), str(weights), new=head)
     _drop_bias(model)
     return model, head
 
@@ -194,8 +215,8 @@ class PretrainedClassifier:
     """
 
     model: nn.Module
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     ids: tuple[int, ...] = ()
@@ -237,7 +258,7 @@ def feature_network(backbone: Backbone, weights: Path | None, remedy: str) -> Pr
     """
     model = backbone.create(remedy, num_classes=0, pretrained=weights is None)
     if weights is not None:
-        load_weights(model, load_state(weights), str(weights))
+        load_weights(model, adapted(load_state(weights), model, backbone.channels), str(weights))
     return PretrainedClassifier(model.eval(), *backbone.normalisation(), size=_fixed_size(model))
 
 

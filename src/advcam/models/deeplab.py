@@ -38,7 +38,7 @@ class LastMap(nn.Module):
             ) from None
         self.model = model
 
-    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n c h w"]:
+    def forward(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n c h w"]:
         """The map, after the network's final norm if it has one."""
         height, width = images.shape[2:]
         whole = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
@@ -88,12 +88,12 @@ class DeepLabV2(nn.Module):
             nn.init.normal_(branch.weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(branch.bias)  # type: ignore[arg-type]
 
-    def single(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n l h w"]:
+    def single(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n l h w"]:
         """S: the logits of one scale on its own grid."""
         cells = self.encoder(images)
         return torch.stack([branch(cells) for branch in self.branches]).sum(0)
 
-    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n l y x"] | tuple[Float[Tensor, "n l _ _"], ...]:
+    def forward(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n l y x"] | tuple[Float[Tensor, "n l _ _"], ...]:
         """In eval mode M, resized to the images' size; in training mode every S_s on its own grid, and M on the first's."""
         height, width = images.shape[2:]
         each = [

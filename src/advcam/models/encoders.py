@@ -15,7 +15,7 @@ from advcam.attribution import strided_size
 from advcam.errors import NetworkError, SettingsError
 
 from .classifiers import Backbone
-from .weights import State, load_state, load_weights, without_prefix
+from .weights import State, adapted, load_state, load_weights, without_prefix
 
 STRIDE = 32
 """Inputs are padded to a multiple of it, which every encoder takes."""
@@ -30,12 +30,12 @@ def multiscale(backbone: Backbone, output_stride: int) -> Any:
     Raises:
         SettingsError: a backbone without such features.
     """
-    name = f"tu-{backbone.name}"
+    name, options = f"tu-{backbone.name}", backbone.options | backbone.input_channels("in_channels")
     try:
         try:
-            return get_encoder(name, weights=None, output_stride=output_stride, **backbone.options)
+            return get_encoder(name, weights=None, output_stride=output_stride, **options)
         except REFUSALS:  # this network cannot change its stride
-            return get_encoder(name, weights=None, **backbone.options)
+            return get_encoder(name, weights=None, **options)
     except REFUSALS as error:
         raise SettingsError(
             f"{backbone.name!r} has no features at several strides ({error}); choose another --backbone"
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
         self.encoder.train(mode and not self.frozen)
         return self
 
-    def features(self, images: Float[Tensor, "n 3 y x"]) -> list[Float[Tensor, "n _ _ _"]]:
+    def features(self, images: Float[Tensor, "n b y x"]) -> list[Float[Tensor, "n _ _ _"]]:
         """The features at each stride, finest first; images are padded to multiples of 32."""
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
@@ -104,7 +104,7 @@ def start(network: nn.Module, backbone: Backbone, classifier: State | None, weig
     if classifier is not None:
         start_encoder(network, classifier, "the classifier")
     elif weights:
-        start_encoder(network, load_state(Path(weights)), weights)
+        start_encoder(network, adapted(load_state(Path(weights)), network, backbone.channels), weights)
     elif not from_scratch:
         start_encoder(network, backbone.create(pretrained=True).state_dict(), f"timm's {backbone.name}")
 

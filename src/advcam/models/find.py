@@ -35,7 +35,7 @@ _NOBODY = nn.Identity()
 _found: WeakKeyDictionary[nn.Module, tuple[object, dict[str | None, Network]]] = WeakKeyDictionary()
 
 
-def find(model: nn.Module, images: Float[Tensor, "n 3 y x"], layer: str | None = None) -> Network:
+def find(model: nn.Module, images: Float[Tensor, "n b y x"], layer: str | None = None) -> Network:
     """The last spatial activation that lies on every path from image to logits, with what follows it as the head.
 
     The logits must depend on its cells; of tokens, on at least half of them. After the last block of a transformer with a class
@@ -89,7 +89,7 @@ def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:
     return on_probe(model, images, look)
 
 
-def on_probe(model: nn.Module, images: Float[Tensor, "n 3 y x"], look: Callable[[Tensor], Seen]) -> Seen:
+def on_probe(model: nn.Module, images: Float[Tensor, "n b y x"], look: Callable[[Tensor], Seen]) -> Seen:
     """What ``look`` returns for an image of 128 to 256 pixels a side or, if it fails on that, for the first image as it is.
 
     The model is in eval mode meanwhile.

@@ -95,7 +95,7 @@ def renew(model: nn.Module) -> None:
 
 
 def checked_forward(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits [N, K] of images [N, 3, H, W]; any exception of the model becomes a NetworkError.
+    """The logits [N, K] of images [N, C, H, W]; any exception of the model becomes a NetworkError.
 
     Out-of-memory errors pass unchanged, for the caller to halve its batch.
 
@@ -144,8 +144,8 @@ def as_network_errors(model: nn.Module, does: str, refuses: str = "") -> Iterato
 
 
 REMEDY = (
-    "Its forward must take one float tensor of images [N, 3, H, W] and nothing else: give images of the size that it was made"
-    " for; where it takes another number of channels, or more than images, wrap it in a module that takes RGB images alone"
+    "Its forward must take one float tensor of images [N, C, H, W] and nothing else: give images of the size that it was made"
+    " and channels for; where it takes more than images, wrap it in a module that takes RGB images alone"
 )
 
 

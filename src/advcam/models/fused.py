@@ -19,7 +19,7 @@ from .network import Network
 _sound: WeakKeyDictionary[nn.Module, tuple[object, dict[object, bool]]] = WeakKeyDictionary()
 
 
-def fused(network: Network, image: Float[Tensor, "1 3 y x"]) -> Network:
+def fused(network: Network, image: Float[Tensor, "1 b y x"]) -> Network:
     """A copy of the network with BatchNorm folded into convolutions and weights in the fastest memory format.
 
     The copy shares all unchanged tensors with the model, which is not touched. It is compared with the model once, on an image:

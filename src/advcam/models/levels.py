@@ -40,7 +40,7 @@ class Levels:
     model: nn.Module
     places: tuple[Place, ...]
 
-    def __call__(self, images: Float[Tensor, "n 3 y x"]) -> list[Float[Tensor, "n d _ _"]]:
+    def __call__(self, images: Float[Tensor, "n b y x"]) -> list[Float[Tensor, "n d _ _"]]:
         """The features of images, in float32, without gradient.
 
         Raises:
@@ -74,7 +74,7 @@ class Levels:
         return [seen[place] for place in self.places]
 
 
-def find_levels(model: nn.Module, images: Float[Tensor, "n 3 y x"]) -> Levels:
+def find_levels(model: nn.Module, images: Float[Tensor, "n b y x"]) -> Levels:
     """The features of the two grids before the coarsest; of a network with one grid, such as a transformer, its last features.
 
     Of each grid the last activation that lies on every path from image to output: in a convolutional network of strides 2 to 32

@@ -65,7 +65,7 @@ class Network:
         bias = module.bias.detach() if module.bias is not None else weight.new_zeros(len(weight))  # type: ignore[union-attr, operator]
         return Head(_at_least_32(weight), _at_least_32(bias))
 
-    def __call__(self, images: Float[Tensor, "n 3 y x"]) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
+    def __call__(self, images: Float[Tensor, "n b y x"]) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
         """Feature map and logits; the logits are differentiable in the map, and both in the images if those require it.
 
         Raises:

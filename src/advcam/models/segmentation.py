@@ -22,7 +22,7 @@ from .encoders import REFUSALS
 class _PAN(smp.PAN):  # type: ignore[misc]
     """PAN halves the deepest grid three times: smaller inputs are padded to eight cells, and the output is cropped."""
 
-    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n l y x"]:
+    def forward(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n l y x"]:
         height, width = images.shape[2:]
         least = 8 * self.encoder.output_stride
         padded = F.pad(images, (0, max(0, least - width), 0, max(0, least - height)))
@@ -36,7 +36,8 @@ Builder = Callable[[Backbone, int, int], nn.Module]
 
 def _smp(kind: Callable[..., nn.Module], strided: bool = False) -> Builder:
     def build(backbone: Backbone, classes: int, stride: int) -> nn.Module:
-        options = backbone.options | ({"encoder_output_stride": stride} if strided else {})
+        options = backbone.options | backbone.input_channels("in_channels")
+        options |= {"encoder_output_stride": stride} if strided else {}
         return kind(f"tu-{backbone.name}", encoder_weights=None, classes=classes, **options)
 
     return build
@@ -85,7 +86,7 @@ STRIDES = {"deeplabv2": (8, 16, 32), "deeplabv3": (16, 8), "deeplabv3plus": (16,
 
 
 def segmentation_network(name: str, backbone: Backbone, classes: int, output_stride: int | None = None) -> nn.Module:
-    """A network on an untrained timm encoder: images [N, 3, H, W] -> logits [N, classes, H, W], H and W multiples of 32.
+    """A network on an untrained timm encoder: images [N, C, H, W] -> logits [N, classes, H, W], H and W multiples of 32.
 
     In training mode ``deeplabv2`` returns a tuple of logits instead, see :class:`DeepLabV2`. Every network has an ``encoder``
     that :func:`advcam.models.encoders.start` fills. A vision transformer is built to take inputs of any size.
@@ -110,7 +111,7 @@ def segmentation_network(name: str, backbone: Backbone, classes: int, output_str
         raise SettingsError(f"{name} has an output stride of {' or '.join(map(str, sorted(strides)))}, got {output_stride}")
     try:
         network = NETWORKS[name](_any_size(backbone), classes, stride)
-        _try(network, classes)
+        _try(network, classes, backbone.channels)
     except SettingsError:
         raise
     except REFUSALS as error:
@@ -133,10 +134,10 @@ def _any_size(backbone: Backbone) -> Backbone:
         return backbone
 
 
-def _try(network: nn.Module, classes: int) -> None:
+def _try(network: nn.Module, classes: int, channels: int) -> None:
     """Runs one small image through a new network, so that a wrong one fails before its training."""
     with torch.no_grad():
-        logits = network.eval()(torch.zeros(1, 3, 64, 96))
+        logits = network.eval()(torch.zeros(1, channels, 64, 96))
     network.train()
     if logits.shape != (1, classes, 64, 96):
         raise ValueError(f"an input of 64 x 96 gives an output of {' x '.join(map(str, logits.shape[2:]))}")

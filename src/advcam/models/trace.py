@@ -51,7 +51,7 @@ class Trace:
 
     Args:
         model: the model.
-        image: [1, 3, H, W].
+        image: [1, C, H, W].
 
     Raises:
         NetworkError: the model returns no logits.

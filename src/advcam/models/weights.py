@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from advcam.errors import NetworkError
@@ -261,6 +262,22 @@ def load_weights(model: nn.Module, state: State, source: str, new: tuple[str, ..
             " damaged file"
         )
     model.load_state_dict({n: state[n] for n in own if n in state and n not in fresh}, strict=False)
+
+
+def adapted(state: State, model: nn.Module, channels: int) -> State:
+    """The tensors with a first convolution of three channels made one of ``channels``, as timm adapts its pretrained weights.
+
+    Args:
+        state: tensors by name.
+        model: that they are meant for.
+        channels: of the model's input; with three, nothing changes.
+    """
+    wanted = {value.shape for value in model.state_dict().values() if value.ndim == 4 and value.shape[1] == channels}
+
+    def fits(value: Tensor) -> bool:
+        return value.ndim == 4 and value.shape[1] == 3 and torch.Size((len(value), channels, *value.shape[2:])) in wanted
+
+    return state if channels == 3 else {n: adapt_input_conv(channels, v) if fits(v) else v for n, v in state.items()}
 
 
 def has(held: State, lacked: str, taken: Iterable[Tensor]) -> str:
