@@ -5,8 +5,11 @@ from __future__ import annotations
 MIN_SIDE = 16
 """Shortest side of an image, pixels."""
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 150_000_000
 """Most pixels of an image, a mask, or a mask drawn from regions."""
+
+MAX_BANDS = 1000
+"""Most bands of an image; hyperspectral cameras have some hundreds."""
 
 MAX_PIXELS_AT_ONCE = 50_000_000
 """Pixels that are decoded at once while a data set is read; a larger image is decoded alone."""

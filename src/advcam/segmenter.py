@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from advcam.data import ClassTable, Normalisation, fit_within
+from advcam.data import ClassTable, Normalisation, Windows, fit_within
 from advcam.errors import ImageError, NetworkError, RunError, SettingsError, StoreError, out_of_memory
 from advcam.models.classifiers import Backbone
 from advcam.models.encoders import STRIDE
@@ -27,6 +28,8 @@ from advcam.store import read_json
 from advcam.store.records import NetworkRecord
 
 MERGES = ("mean", "max")
+MOST_LOGITS = 2**26
+"""Most logits of an image in windows that are kept at once; of larger ones, blocks of pixels share theirs."""
 LEAST = 32
 """Smallest window and smallest long side, pixels."""
 
@@ -142,10 +145,7 @@ class Segmenter:
     @torch.no_grad()
     def _merged(self, image: Image.Image, known: Sequence[int] | None = None) -> Float[Tensor, "l h w"]:
         """Returns the merged probabilities of all views, at the size of the network's input, of the known classes alone."""
-        shown = image if self.window else fit_within(image, self.long_side)  # small ones are padded, see _whole
-        pixels = self.normalise(shown)[None].to(self._device)
-        size = (shown.height, shown.width)
-        views = [self._probability(view, size) for scale in self.scales for view in self._views(pixels, scale)]
+        views = list(self._in_windows(image, self.window) if self.window else self._at_once(image))
         if self.merge != "max" and known is None:
             return torch.stack(views).mean(0)
         merged = torch.stack(views).amax(0) if self.merge == "max" else torch.stack(views).mean(0)
@@ -161,38 +161,55 @@ class Segmenter:
         unary = unary_from_probabilities(_enlarged(probability, image)[None])
         return dense_crf(pixels[None], unary, 10, gaussian=(1.0, 3.0), bilateral=(67.0, 3.0, 4.0))[0]
 
-    def _views(self, image: Tensor, scale: float) -> list[tuple[Tensor, bool]]:
-        if scale != 1:
-            size = [max(1, round(side * scale)) for side in image.shape[2:]]
-            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        return [(image, False), (image.flip(-1), True)] if self.mirror else [(image, False)]
+    def _at_once(self, image: Image.Image) -> Iterator[Float[Tensor, "l h w"]]:
+        """Yields the probabilities of each view, scaled down to the long side; small images are padded, see _whole."""
+        shown = fit_within(image, self.long_side)
+        pixels, size = self.normalise(shown)[None].to(self._device), (shown.height, shown.width)
+        for scale in self.scales:
+            view = pixels
+            if scale != 1:
+                scaled = [max(1, round(side * scale)) for side in size]
+                view = F.interpolate(pixels, size=scaled, mode="bilinear", align_corners=False)
+            for mirrored in self._mirrored:
+                yield _probability(self._whole(view, mirrored), size)
 
-    def _probability(self, view: tuple[Tensor, bool], size: tuple[int, int]) -> Float[Tensor, "l h w"]:
-        image, mirrored = view
-        scores = self._scores(image)
-        scores = scores.flip(-1) if mirrored else scores
-        return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).softmax(1)[0]
+    def _in_windows(self, image: Image.Image, window: int) -> Iterator[Float[Tensor, "l h w"]]:
+        """Yields the probabilities of each view at full size; logits are averaged over windows, and over blocks of pixels."""
+        source = Windows(image, self.normalise, self._device)
+        size = tuple(-(-side // self._block(source.size)) for side in source.size)
+        for scale in self.scales:
+            height, width = (max(1, round(side * scale)) for side in source.size)
+            block = self._block((height, width))
+            for mirrored in self._mirrored:
+                total = torch.zeros(1, len(self.ids), -(-height // block), -(-width // block), device=self._device)
+                seen = total.new_zeros(total.shape[2:])
+                for top in _starts(height, window, block):
+                    for left in _starts(width, window, block):
+                        rows, columns = slice(top, min(top + window, height)), slice(left, min(left + window, width))
+                        scores = self._whole(source.window((height, width), rows, columns)[None], mirrored)
+                        scores = F.avg_pool2d(scores, block, ceil_mode=True) if block > 1 else scores
+                        y, x = top // block, left // block
+                        at = (..., slice(y, y + scores.shape[2]), slice(x, x + scores.shape[3]))
+                        total[at] += scores
+                        seen[at] += 1
+                yield _probability(total.div_(seen), size)
 
-    def _scores(self, image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "1 l y x"]:
-        """Returns the network's logits, of the whole image or averaged over windows."""
+    def _block(self, size: tuple[int, int]) -> int:
+        """The side of the blocks of pixels that share their logits, so that those of all labels fit memory; mostly 1."""
+        return math.ceil(math.sqrt(len(self.ids) * size[0] * size[1] / MOST_LOGITS))
+
+    @property
+    def _mirrored(self) -> tuple[bool, ...]:
+        return (False, True) if self.mirror else (False,)
+
+    def _whole(self, image: Float[Tensor, "1 b y x"], mirrored: bool) -> Float[Tensor, "1 l y x"]:
+        """Returns the logits of an image, or of its mirror image, turned back; it is padded to a multiple of the stride."""
         height, width = image.shape[2:]
-        if self.window is None or max(height, width) <= self.window:
-            return self._whole(image)
-        total, seen = image.new_zeros(1, len(self.ids), height, width), image.new_zeros(height, width)
-        for top in _starts(height, self.window):
-            for left in _starts(width, self.window):
-                at = (..., slice(top, top + self.window), slice(left, left + self.window))
-                total[at] += self._whole(image[at])
-                seen[at] += 1
-        return total.div_(seen)
-
-    def _whole(self, image: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "1 l y x"]:
-        """Returns the logits of an image, which is padded to a multiple of the stride; the padding is cropped again."""
-        height, width = image.shape[2:]
+        image = image.flip(-1) if mirrored else image
         padded = F.pad(image, (0, -width % STRIDE, 0, -height % STRIDE)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             scores: Tensor = self.network(padded)[:, :, :height, :width]
-        return scores.float()
+        return scores.float().flip(-1) if mirrored else scores.float()
 
     @property
     def _device(self) -> torch.device:
@@ -227,7 +244,7 @@ def read_record(folder: Path) -> NetworkRecord:
 
 
 def build_network(record: NetworkRecord) -> nn.Module:
-    """Builds the network that a record describes, without its weights: images [N, 3, H, W] to logits [N, L, H, W].
+    """Builds the network that a record describes, without its weights: images [N, C, H, W] to logits [N, L, H, W].
 
     Raises:
         SettingsError: unknown network, or a backbone that it does not support.
@@ -260,8 +277,13 @@ def _enlarged(probability: Float[Tensor, "l h w"], image: Image.Image) -> Float[
     return F.interpolate(probability[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def _starts(side: int, window: int) -> list[int]:
-    """Returns the offsets of evenly spaced windows that cover a side; neighbours overlap by at least half."""
+def _probability(scores: Float[Tensor, "1 l y x"], size: tuple[int, ...]) -> Float[Tensor, "l h w"]:
+    return F.interpolate(scores, size=size, mode="bilinear", align_corners=False).softmax(1)[0]
+
+
+def _starts(side: int, window: int, block: int = 1) -> list[int]:
+    """Returns the offsets of windows that cover a side, multiples of ``block``; neighbours overlap by about half."""
     rest = max(0, side - window)
     steps = -(-rest // (window // 2))
-    return [at * rest // steps for at in range(steps + 1)] if steps else [0]
+    starts = [at * rest // steps // block * block for at in range(steps)] if steps else []
+    return [*starts, -(-rest // block) * block]

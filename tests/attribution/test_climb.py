@@ -10,7 +10,7 @@ import torch
 
 import advcam
 from advcam.attribution import Head, add_views, ascend, climb, gradient_scale, make_views, normalise, rules, settings
-from advcam.attribution.emphasis import counted, emphasised, nearness, pressure
+from advcam.attribution.emphasis import counted, emphasised, nearness, pressure, relative
 from advcam.attribution.maps import cam
 from advcam.attribution.objective import discriminative, penalty, suppressed, unit_of
 from advcam.errors import SettingsError
@@ -221,8 +221,10 @@ def test_emphasis_by_hand():
     gradient[0, 0, :, :2, :2] = 1.0  # the image's upper left
     gradient[0, 1, 1, :2, 2:] = -3.0  # the mirror image's upper right: the same cell
     pushed = pressure(gradient, (2, 2))
+    assert torch.equal(pushed, torch.tensor([[[6.0, 0.0], [0.0, 0.0]]]))  # 3 of the image, 3 of its mirror image
+    pushed = relative(pushed)
     assert torch.equal(pushed, torch.tensor([[[4.0, 0.0], [0.0, 0.0]]]))  # mean 1
-    assert torch.equal(pressure(torch.zeros(1, 1, 3, 4, 4), (2, 2)), torch.ones(1, 2, 2))  # pushed nowhere: all alike
+    assert torch.equal(relative(torch.zeros(1, 2, 2)), torch.ones(1, 2, 2))  # pushed nowhere: all alike
     peak = torch.tensor([4.0])
     maps = torch.tensor([[[8.0, 1.0], [0.5, 0.0]]])
     assert torch.equal(emphasised(maps, peak, None, 0.25), torch.tensor([[[1.0, 1.0], [0.5, 0.0]]]))

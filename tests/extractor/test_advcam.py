@@ -394,10 +394,9 @@ def test_the_published_settings_need_a_linear_head(net, images):
 @pytest.mark.parametrize(
     ("images", "targets", "message"),
     [
-        (torch.rand(3, 8, 8), [[0]], r"float tensor \[N, 3, H, W\].*got torch.float32 \(3, 8, 8\)"),
+        (torch.rand(3, 8, 8), [[0]], r"float tensor \[N, C, H, W\].*got torch.float32 \(3, 8, 8\)"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), [[0]], "got torch.uint8"),
-        (torch.rand(1, 1, 8, 8), [[0]], r"got torch.float32 \(1, 1, 8, 8\)"),
-        ([1, 2], [[0]], r"as a list must be float tensors \[3, H, W\], one an image; entry 0 is int"),
+        ([1, 2], [[0]], r"as a list must be float tensors \[C, H, W\], one an image; entry 0 is int"),
         (torch.rand(0, 3, 8, 8), [], "at least one image"),
         (torch.full((1, 3, 32, 32), float("nan")), [[0]], "NaN or infinite"),
         (torch.rand(1, 3, 32, 32), [[4]], "class id 4 is out of range; the model has classes 0 to 3"),

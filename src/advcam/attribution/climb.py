@@ -16,7 +16,7 @@ from .objective import penalty, relu_scores, suppressed, unit_of
 from .settings import ClimbSettings
 from .views import add_views
 
-Classifier = Callable[[Float[Tensor, "n 3 y x"]], tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]]
+Classifier = Callable[[Float[Tensor, "n b y x"]], tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Step:
     Args:
         maps: [C, h, w], at least 0: the map of each climb's class, summed over the image and its mirror image.
         scores: [C, K], the score y of every class, in the unit of the logits.
-        pixels: [C, V, 3, H, W], x^t, the pixels that the step was computed from.
-        moved: [C, V, 3, H, W], x^(t+1), the pixels after the step; None after the last step, unless ``move_last`` is set.
-        pressure: [C, h, w], at least 0, with mean 1: the mean magnitude of the pixel gradient in each cell of the map; None
-            where no gradient was taken.
+        pixels: [C, V, B, H, W], x^t, the pixels that the step was computed from.
+        moved: [C, V, B, H, W], x^(t+1), the pixels after the step; None after the last step, unless ``move_last`` is set.
+        pressure: [C, h, w], at least 0: the mean magnitude of the pixel gradient in each cell of the map; None where no
+            gradient was taken.
 
     Source: the quantities of AdvCAM equations 1 and 3-7 (Lee, Kim, Yoon, CVPR 2021); ``pressure`` is ours.
 
@@ -42,14 +42,14 @@ class Step:
 
     maps: Float[Tensor, "c h w"]
     scores: Float[Tensor, "c k"]
-    pixels: Float[Tensor, "c v 3 y x"]
-    moved: Float[Tensor, "c v 3 y x"] | None
+    pixels: Float[Tensor, "c v b y x"]
+    moved: Float[Tensor, "c v b y x"] | None
     pressure: Float[Tensor, "c h w"] | None = None
 
 
 def climb(
     classifier: Classifier,
-    views: Float[Tensor, "n v 3 y x"],
+    views: Float[Tensor, "n v b y x"],
     image: Int[Tensor, " c"],
     target: Int[Tensor, " c"],
     s: ClimbSettings,
@@ -66,10 +66,10 @@ def climb(
     only the pixels and the first map are kept. A map value or gradient that is NaN or infinite is replaced by 0.
 
     Args:
-        classifier: images [n, 3, H, W] to (features [n, D, h, w], logits [n, K]), in eval mode, the logits differentiable in
+        classifier: images [n, B, H, W] to (features [n, D, h, w], logits [n, K]), in eval mode, the logits differentiable in
             the features.
-        views: [N, V, 3, H, W], the images (V = 1), or the images and their mirror images (V = 2), normalised for the
-            classifier.
+        views: [N, V, B, H, W], B channels, the images (V = 1), or the images and their mirror images (V = 2), normalised for
+            the classifier.
         image: int [C], 0 to N - 1: the row of ``views`` that each climb starts from.
         target: int [C], 0 to K - 1: the class of each climb.
         s: the settings of the climb.
@@ -134,14 +134,14 @@ class Seen(NamedTuple):
 
 
 def observe(
-    classifier: Classifier, x: Float[Tensor, "n v 3 y x"], rows: Int[Tensor, " c"], target: Int[Tensor, " c"], s: ClimbSettings,
+    classifier: Classifier, x: Float[Tensor, "n v b y x"], rows: Int[Tensor, " c"], target: Int[Tensor, " c"], s: ClimbSettings,
     head: Head | None, keep: bool,
 ) -> Seen:  # fmt: skip
     """Features, scores and map (equation 1, or another method's) of the pixels; each image goes through the network once.
 
     Args:
         classifier: see :func:`climb`.
-        x: [N, V, 3, H, W], pixels.
+        x: [N, V, B, H, W], pixels.
         rows: int [C], the image of each climb.
         target: int [C], the class of each climb.
         s: the settings.
@@ -217,19 +217,19 @@ def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], 
     return parts[0] if turns == 1 else torch.cat(parts)[torch.cat(order).argsort()]
 
 
-def ascend(x: Float[Tensor, "c v 3 y x"], gradient: Float[Tensor, "c v 3 y x"], s: ClimbSettings) -> Tensor:
+def ascend(x: Float[Tensor, "c v b y x"], gradient: Float[Tensor, "c v b y x"], s: ClimbSettings) -> Tensor:
     """Take one step up the gradient: ``clip(x + xi g / max|g|)``.
 
     The maximum, and the range that pixels are clipped to, are taken over the views of one climb together. A gradient of zero
     leaves the pixels as they are.
 
     Args:
-        x: [C, V, 3, H, W], pixels in the unit that the classifier is given.
-        gradient: [C, V, 3, H, W], dL/dx; NaN and infinity count as 0.
+        x: [C, V, B, H, W], pixels in the unit that the classifier is given.
+        gradient: [C, V, B, H, W], dL/dx; NaN and infinity count as 0.
         s: the settings ``step_size`` (xi), ``gradient``, ``step_unit``, ``bounds`` and ``clip`` apply.
 
     Returns:
-        [C, V, 3, H, W]; with ``clip``, within the range of ``x`` or within ``bounds``.
+        [C, V, B, H, W]; with ``clip``, within the range of ``x`` or within ``bounds``.
 
     Source: AdvCAM equation 7; the division by the maximum and the clipping: jbeomlee93/AdvCAM, ``adv_climb``. xi as a share of
     the pixel range (preset ``default``) is ours.

@@ -18,30 +18,34 @@ if TYPE_CHECKING:
     from .climb import Step
 
 
-def pressure(gradient: Float[Tensor, "c v 3 y x"], grid: tuple[int, int]) -> Float[Tensor, "c h w"]:
+def pressure(gradient: Float[Tensor, "c v b y x"], grid: tuple[int, int]) -> Float[Tensor, "c h w"]:
     """The mean magnitude of the pixel gradient in each cell: ``mean over its pixels of sum over channels of |dL/dx|``.
 
-    Summed over views, then divided by its mean over cells; 1 everywhere for a gradient of zero. Ours: a class activation map
-    has the resolution of the last layer's receptive fields, the pixel gradient that of the first.
+    Summed over views. Ours: a class activation map has the resolution of the last layer's receptive fields, the pixel
+    gradient that of the first.
 
     Args:
-        gradient: [C, V, 3, H, W], of each climb's objective in its pixels.
+        gradient: [C, V, B, H, W], of each climb's objective in its pixels.
         grid: (h, w) of the map.
 
     Returns:
-        [C, h, w], at least 0, with mean 1.
+        [C, h, w], at least 0.
     """
-    pushed = add_views(F.adaptive_avg_pool2d(gradient.abs().sum(2), grid))
-    mean = pushed.mean((1, 2), keepdim=True)
-    return torch.where(mean > 0, pushed / mean.clamp_min(torch.finfo(mean.dtype).tiny), 1)
+    return add_views(F.adaptive_avg_pool2d(gradient.abs().sum(2), grid))
+
+
+def relative(pressure: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
+    """The pressure divided by its mean over cells; 1 everywhere where it is zero."""
+    mean = pressure.mean((1, 2), keepdim=True)
+    return torch.where(mean > 0, pressure / mean.clamp_min(torch.finfo(mean.dtype).tiny), 1)
 
 
 def counted(steps: Iterator[Step], s: ClimbSettings) -> Iterator[Step]:
     """Yield the steps of a climb with the later maps capped and weighted, ready to be summed.
 
-    ``min(CAM(x^t), ceiling peak) * P / mean(P) * N`` for t > 0, with ``P = sum_{s<t} pressure_s``, peak the maximum of the
-    first map that is not empty, and N the :func:`nearness` to the map of step 0. That map stays as it is, and so do all maps
-    without ``ceiling``, ``emphasis`` and ``reach``.
+    ``min(CAM(x^t), ceiling peak) * P / mean(P) * N`` for t > 0, with ``P = sum_{s<t} pressure_s / mean(pressure_s)``, peak the
+    maximum of the first map that is not empty, and N the :func:`nearness` to the map of step 0. That map stays as it is, and
+    so do all maps without ``ceiling``, ``emphasis`` and ``reach``.
 
     Args:
         steps: the steps of :func:`climb`.
@@ -69,7 +73,7 @@ def counted(steps: Iterator[Step], s: ClimbSettings) -> Iterator[Step]:
         if t == 0 and s.reach is not None:
             near = nearness(step.maps, s.reach)
         if s.emphasis == "gradient" and step.pressure is not None:
-            pushed = step.pressure + (0 if pushed is None else pushed)
+            pushed = relative(step.pressure) + (0 if pushed is None else pushed)
 
 
 def emphasised(
@@ -78,12 +82,12 @@ def emphasised(
     pushed: Float[Tensor, "c h w"] | None,
     ceiling: float | None,
 ) -> Float[Tensor, "c h w"]:
-    """``min(CAM(x^t), ceiling peak) * P / mean(P)``, ``P = sum_{s<t} pressure_s``.
+    """``min(CAM(x^t), ceiling peak) * P / mean(P)``, ``P = sum_{s<t} pressure_s / mean(pressure_s)``.
 
     Args:
         maps: [C, h, w], of a step t > 0.
         peak: [C], the maximum of the first map that is not empty, usually that of step 0.
-        pushed: [C, h, w], P, the sum of the pressures of the steps before; None weights all cells equally.
+        pushed: [C, h, w], P, the sum of the relative pressures of the steps before; None weights all cells equally.
         ceiling: share of ``peak`` that maps are capped at; None leaves them.
 
     Returns:

@@ -14,16 +14,16 @@ from advcam.expect import describe, expect_list, expect_number, expect_size, exp
 from advcam.limits import MAX_CELLS
 
 
-def make_views(images: Float[Tensor, "n 3 y x"], scale: float, mirror: bool) -> Float[Tensor, "n v 3 h w"]:
+def make_views(images: Float[Tensor, "n b y x"], scale: float, mirror: bool) -> Float[Tensor, "n v b h w"]:
     """Resize images by a factor (bilinear, sides rounded, at least 1 pixel) and add their mirror images as a second view.
 
     Args:
-        images: float [N, 3, H, W].
+        images: float [N, C, H, W].
         scale: factor, above 0 and up to 16.
         mirror: whether to add the mirror images.
 
     Returns:
-        [N, V, 3, round(scale H), round(scale W)], V = 2 with mirror images, else 1; within the range of ``images``.
+        [N, V, C, round(scale H), round(scale W)], V = 2 with mirror images, else 1; within the range of ``images``.
 
     Raises:
         InputError: images of another form or without a pixel, or a scale out of range.
@@ -34,7 +34,7 @@ def make_views(images: Float[Tensor, "n 3 y x"], scale: float, mirror: bool) -> 
         >>> make_views(torch.zeros(1, 3, 4, 6), scale=0.5, mirror=True).shape
         torch.Size([1, 2, 3, 2, 3])
     """
-    expect_tensor(images, "images", "float", "n 3 y x")
+    expect_tensor(images, "images", "float", "n b y x")
     scale = expect_number(scale, "scale", 1e-9, 16)
     if 0 in images.shape or not isinstance(mirror, bool):
         raise InputError(

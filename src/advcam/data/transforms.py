@@ -19,6 +19,7 @@ from advcam.errors import SettingsError
 from advcam.limits import IGNORE, MIN_SIDE
 from advcam.options import check
 
+from .channels import Channels
 from .images import at_least, fit_within, open_image
 from .items import Item
 
@@ -28,12 +29,12 @@ LEAST_SIDE = 64
 
 @dataclass(frozen=True)
 class Normalisation:
-    """``(rgb / 255 - mean) / std``, per channel."""
+    """``(image / 255 - mean) / std``, per channel."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
-    def __call__(self, image: Image.Image) -> Float[Tensor, "3 y x"]:
+    def __call__(self, image: Image.Image) -> Float[Tensor, "c y x"]:
         """The normalised image."""
         pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
@@ -51,15 +52,56 @@ class NetworkInput:
         size: (H, W) of a network that takes one size only; takes the place of both limits.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     long_side: int
     size: tuple[int, int] | None = None
 
-    def __call__(self, image: Image.Image) -> Float[Tensor, "3 y x"]:
+    def __call__(self, image: Image.Image) -> Float[Tensor, "c y x"]:
         """The image's tensor."""
         image = image.resize(self.size[::-1]) if self.size else at_least(fit_within(image, self.long_side), LEAST_SIDE)
-        return Normalisation(self.mean, self.std)(image)
+        return self.normalise(image)
+
+    @property
+    def normalise(self) -> Normalisation:
+        """The normalisation alone."""
+        return Normalisation(self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """An image of which one window at a time becomes a tensor.
+
+    Args:
+        image: at its own size.
+        normalise: of the network's input.
+        device: of the tensors.
+    """
+
+    image: Image.Image
+    normalise: Normalisation
+    device: torch.device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.image.height, self.image.width
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest of its normalised values."""
+        layers = self.image.layers if isinstance(self.image, Channels) else self.image.split()
+        ends = torch.tensor([layer.getextrema() for layer in layers], dtype=torch.float32) / 255
+        mean, std = (torch.tensor(values)[:, None] for values in (self.normalise.mean, self.normalise.std))
+        ends = (ends - mean) / std
+        return float(ends.min()), float(ends.max())
+
+    def window(self, size: tuple[int, int], rows: slice, columns: slice) -> Float[Tensor, "c y x"]:
+        """Some rows and columns of the image, resized to ``size`` (bilinear), normalised."""
+        y, x = (own / other for own, other in zip(self.size, size, strict=True))
+        box = (columns.start * x, rows.start * y, columns.stop * x, rows.stop * y)
+        shown = (columns.stop - columns.start, rows.stop - rows.start)
+        return self.normalise(self.image.resize(shown, Image.Resampling.BILINEAR, box=box)).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -89,7 +131,7 @@ class Augmentation:
 
     def __call__(
         self, image: Image.Image, mask: Image.Image | None, normalise: Normalisation, rng: Generator
-    ) -> tuple[Float[Tensor, "3 c c"], Tensor | None]:
+    ) -> tuple[Float[Tensor, "n c c"], Tensor | None]:
         """A random view of the image, and of its mask."""
         image = fit_within(image, self.long_side)
         factor = self._factor(max(image.size), rng)
@@ -101,7 +143,7 @@ class Augmentation:
         at = tuple(int(rng.integers(0, self.crop - side + 1)) for side in inner)
         mirror = bool(rng.integers(2))
 
-        view = torch.zeros(3, self.crop, self.crop)
+        view = torch.zeros(len(normalise.mean), self.crop, self.crop)
         window = (slice(at[1], at[1] + inner[1]), slice(at[0], at[0] + inner[0]))
         view[(slice(None), *window)] = normalise(image.resize(inner, Image.Resampling.BILINEAR, box=box))
         labels = None

@@ -29,6 +29,7 @@ from .inputs import Targets, as_lists, check_flag, check_images, check_list, che
 from .job import Job, not_finite, undisturbed, warn_not_finite
 from .maps import Maps, no_maps
 from .memory import Budget
+from .windows import LargeImage, Pixels, climb_windows
 
 
 class AdvCAM:
@@ -45,6 +46,8 @@ class AdvCAM:
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
         max_pixels: most pixels (mirror images included) in one forward pass, to bound memory; it changes results by rounding
             alone. None is 400,000 on a CPU and 2^22 elsewhere. It is halved where memory runs out.
+        window: side in pixels, a multiple of that of a cell. Larger images are climbed in windows that overlap by a quarter, so
+            memory is that of a window; each step's maps are joined before they are capped, weighted, summed and normalised.
         changes: settings to change, such as ``steps`` or ``method``, see :class:`~advcam.attribution.ClimbSettings`.
 
     Raises:
@@ -67,13 +70,15 @@ class AdvCAM:
         *,
         layer: str | None = None,
         max_pixels: int | None = None,
+        window: int | None = None,
         **changes: Any,
     ) -> None:
-        if max_pixels is not None and not (isinstance(max_pixels, Integral) and max_pixels >= 1):
-            raise SettingsError(f"max_pixels must be a whole number of at least 1, got {describe_value(max_pixels)}")
+        for name, value in (("max_pixels", max_pixels), ("window", window)):
+            if value is not None and not (isinstance(value, Integral) and value >= 1):
+                raise SettingsError(f"{name} must be a whole number of at least 1, got {describe_value(value)}")
         if layer is not None and not isinstance(layer, str):
             raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
-        self.model, self.layer = model, layer
+        self.model, self.layer, self.window = model, layer, None if window is None else int(window)
         self.settings: ClimbSettings = read_settings(preset, changes)
         self._budget = Budget(None if max_pixels is None else int(max_pixels), views=2 if self.settings.mirror else 1)
         self._network: Network | None = None
@@ -97,7 +102,7 @@ class AdvCAM:
         """Compute the AdvCAM of every (image, class) pair.
 
         Args:
-            images: float [N, 3, H, W], normalised as the model expects; or a list of [3, H, W] of several sizes.
+            images: float [N, C, H, W], normalised as the model expects; or a list of [C, H, W] of several sizes.
             targets: for each image a list of class ids, or a 0/1 tensor [N, K]. None takes the classes that the model predicts:
                 the highest logit, and every positive one with at least a tenth of the softmax.
             record: also keep every step's map and scores and the final pixels; one scale only.
@@ -115,15 +120,39 @@ class AdvCAM:
         if isinstance(images, (list, tuple)):
             return self._several_sizes(check_list(images), targets, record)
         job = self._start(images, targets)
+        if self.window is not None and max(job.images.shape[2:]) > self.window:
+            self._need_no_window(record, "record=True keeps")
+            return self._joined(job, [Pixels(image) for image in job.images])
         climbed = [job.climb(scale, record) for scale in self.settings.scales]
         grids, first, recorded = zip(*climbed, strict=True)
         return job.maps(grids, first, recorded[0])
+
+    def in_windows(self, image: LargeImage, targets: Sequence[int]) -> Maps:
+        """Compute the AdvCAMs of an image of which one window at a time is in memory.
+
+        Args:
+            image: gives its size, the range of its values and windows of itself; see :class:`~.windows.LargeImage`.
+            targets: class ids.
+
+        Returns:
+            The maps of all classes, as those of the whole image.
+
+        Raises:
+            InputError: as for a call; a window that the cells of the map do not divide.
+            NetworkError: as for a call.
+            SettingsError: no window was given.
+        """
+        if self.window is None:
+            raise SettingsError("an image in windows needs their size: AdvCAM(model, window=768)")
+        height, width = image.size
+        first = image.window(image.size, slice(0, min(height, self.window)), slice(0, min(width, self.window)))
+        return self._joined(self._start(first[None], [targets]), [image])
 
     def scores(self, images: Tensor) -> Float[Tensor, "n k"]:
         """The model's logits of the images in eval mode; memory is bounded as in a call.
 
         Args:
-            images: float [N, 3, H, W], normalised as the model expects.
+            images: float [N, C, H, W], normalised as the model expects.
 
         Returns:
             [N, K], logits.
@@ -153,7 +182,7 @@ class AdvCAM:
         step, ``max_pixels`` is halved.
 
         Args:
-            images: float [N, 3, H, W], normalised as the model expects.
+            images: float [N, C, H, W], normalised as the model expects.
             targets: as for a call.
 
         Yields:
@@ -169,6 +198,7 @@ class AdvCAM:
             [(1, 15, 15), (1, 15, 15)]
         """
         self._need_one_scale("iterate() yields steps")
+        self._need_no_window(True, "iterate() yields")
         (scale,) = self.settings.scales
         job = self._start(images, targets)
         running, steps = job.begin(scale)
@@ -183,6 +213,21 @@ class AdvCAM:
             first = maps if first is None else first
             recorded = {"steps": maps[:, None], "scores": scores[:, None], "images": job.pixels(pixels)}
             yield job.maps((total,), (first,), recorded)
+
+    def _joined(self, job: Job, images: Sequence[LargeImage]) -> Maps:
+        """The maps of images of one size, each climbed in windows."""
+        assert self.window is not None
+        of_scales = []
+        for scale in self.settings.scales:
+            rows = [job.of_image(row) for row in range(len(images))]
+            parts = [
+                climb_windows(one, image, self.window, scale)
+                for one, image in zip(rows, images, strict=True)
+                if len(one.target)
+            ]
+            of_scales.append([torch.cat(part) for part in zip(*parts, strict=True)])
+        grids, first = zip(*of_scales, strict=True)
+        return job.maps(grids, first, {}, images[0].size)
 
     def _start(self, images: object, targets: Targets) -> Job:
         """Checks the input, finds the network, and makes a fast copy where it runs more than once."""
@@ -237,6 +282,10 @@ class AdvCAM:
     def _need_one_scale(self, what: str) -> None:
         if len(self.settings.scales) > 1:
             raise SettingsError(f"{what} on one grid: give one scale, e.g. scales=(1.0,); got {self.settings.scales}")
+
+    def _need_no_window(self, steps: bool, what: str) -> None:
+        if steps and self.window is not None:
+            raise SettingsError(f"{what} steps of a whole image: leave out window={self.window}")
 
     def _check_head(self, network: Network) -> None:
         s = self.settings

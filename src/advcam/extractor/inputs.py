@@ -19,13 +19,13 @@ Targets = Sequence[Sequence[int]] | Tensor | None
 
 
 def check_images(images: object, bounds: tuple[float, float] | None) -> Tensor:
-    """The images, checked to be finite floats [N, 3, H, W] within the bounds.
+    """The images, checked to be finite floats [N, C, H, W] within the bounds.
 
     Raises:
         InputError: another shape or type, no image, pixels that are not finite or outside the bounds.
     """
-    form = "float tensor [N, 3, H, W], normalised as the model wants it, or a list of such [3, H, W]"
-    if not _dense(images) or images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+    form = "float tensor [N, C, H, W] (C is 3 for RGB), normalised as the model wants it, or a list of such [C, H, W]"
+    if not _dense(images) or images.ndim != 4 or not images.is_floating_point():
         raise InputError(f"images must be a {form}; got {_came(images)}")
     if images.is_meta:
         raise InputError("images are on the meta device, where there are no pixels: give them on the device of the model")
@@ -44,14 +44,14 @@ def check_images(images: object, bounds: tuple[float, float] | None) -> Tensor:
 
 
 def check_list(images: Sequence[object]) -> list[Tensor]:
-    """Images of several sizes, each [3, H, W].
+    """Images of several sizes, each [C, H, W].
 
     Raises:
         InputError: an entry of another shape or type.
     """
     for at, image in enumerate(images):
         if not _dense(image) or image.ndim != 3:
-            raise InputError(f"images as a list must be float tensors [3, H, W], one an image; entry {at} is {_came(image)}")
+            raise InputError(f"images as a list must be float tensors [C, H, W], one an image; entry {at} is {_came(image)}")
         if (image.dtype, image.device) != (images[0].dtype, images[0].device):  # type: ignore[attr-defined]
             raise InputError(
                 f"images in a list must be of one type and on one device; entry 0 is {_came(images[0])}, entry {at}"
@@ -134,7 +134,7 @@ def flatten_targets(lists: list[list[int]], device: torch.device) -> tuple[Tenso
 
 
 def check_scales(images: Tensor, scales: tuple[float, ...]) -> None:
-    """Checks that no scale leaves less than a pixel of the images [N, 3, H, W].
+    """Checks that no scale leaves less than a pixel of the images [N, C, H, W].
 
     Raises:
         InputError: a scale that does.

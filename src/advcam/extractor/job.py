@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -29,7 +29,7 @@ class Job:
 
     settings: ClimbSettings
     budget: Budget
-    images: Float[Tensor, "n 3 y x"]
+    images: Float[Tensor, "n b y x"]
     network: Network
     climber: Network
     image: Int[Tensor, " m"]
@@ -60,6 +60,23 @@ class Job:
         warn_not_finite(joined.pop("strange"))
         return joined.pop("sum"), joined.pop("first"), joined
 
+    def every_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Climbs every pair: maps and pressures [M, T, h, w], neither capped nor weighted, and whether scores are finite.
+
+        The pressure is 0 where no gradient was taken.
+        """
+
+        def one(rows: slice) -> dict[str, Tensor]:
+            steps = [(step.maps, step.pressure, not_finite(step)) for step in self._shielded(self._climbs(rows, 1.0))]
+            maps, pressures, strange = zip(*steps, strict=True)
+            pushed = [torch.zeros_like(maps[0]) if part is None else part for part in pressures]
+            return {"maps": torch.stack(maps, 1), "pressure": torch.stack(pushed, 1), "strange": torch.stack(strange).any(0)}
+
+        with undisturbed():
+            done = self._in_chunks(1.0, one)
+            maps, pressures, strange = (torch.cat([part[name] for part in done]) for name in ("maps", "pressure", "strange"))
+        return maps, pressures, strange
+
     def begin(self, scale: float) -> tuple[list[Iterator[Step]], list[Step]]:
         """All climbs, in chunks that fit memory, and the first step of each."""
         while True:
@@ -72,15 +89,21 @@ class Job:
                 self.budget.halve(error, self.images, scale, min(self._room(scale), longest))
 
     def steps(self, rows: slice, scale: float, *, move_last: bool = False) -> Iterator[Step]:
-        """The climbs of some pairs; each image has one first forward pass."""
+        """The climbs of some pairs, capped and weighted; each image has one first forward pass."""
+        return self._shielded(counted(self._climbs(rows, scale, move_last), self.settings))
+
+    def _climbs(self, rows: slice, scale: float, move_last: bool = False) -> Iterator[Step]:
+        """The climbs of some pairs, neither capped nor weighted."""
         s = self.settings
         with undisturbed():
             own, image = self.image[rows].unique(return_inverse=True)
-            raw = climb(
+            return climb(
                 self.climber, make_views(self.images[own], scale, s.mirror), image, self.target[rows], s,
                 head=self.network.linear(), steps=int(s.steps_at(scale)), move_last=move_last,
             )  # fmt: skip
-            steps = counted(raw, s)
+
+    def _shielded(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps, taken without the caller's inference mode and autocast, and with the network's errors as ours."""
         while True:
             with undisturbed(), as_network_errors(self.network.model, "fails on its gradient"):
                 step = next(steps, None)
@@ -88,9 +111,16 @@ class Job:
                 return
             yield step
 
-    def maps(self, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor]) -> Maps:
-        """The grids of every scale as maps of the images."""
-        size = (self.images.shape[2], self.images.shape[3])
+    def of_image(self, row: int) -> Job:
+        """The pairs of one image."""
+        mine = self.image == row
+        return replace(self, images=self.images[row : row + 1], image=self.image[mine] - row, target=self.target[mine])
+
+    def maps(
+        self, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor], size: tuple[int, int] | None = None
+    ) -> Maps:
+        """The grids of every scale as maps of the images, which are of ``size`` where these are windows of them."""
+        size = size or (self.images.shape[2], self.images.shape[3])
         return Maps.of(
             grids, size, image=self.image, target=self.target, first=tuple(first), grid=self.settings.grid,
             layer=str(self.network), **recorded,

@@ -21,7 +21,7 @@ def cam(model: nn.Module, images: Any, targets: Targets = None, **options: Any) 
 
     Args:
         model: any module that returns logits [N, K], as for :class:`AdvCAM`.
-        images: float [N, 3, H, W], normalised as the model expects; or a list of [3, H, W] of several sizes.
+        images: float [N, C, H, W], normalised as the model expects; or a list of [C, H, W] of several sizes.
         targets: class ids of each image, a 0/1 tensor [N, K], or None, as for :class:`AdvCAM`.
         options: ``preset``, ``layer``, ``max_pixels`` and settings, as for :class:`AdvCAM`; ``precision`` is float32 by
             default.

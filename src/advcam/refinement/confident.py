@@ -17,7 +17,7 @@ from .unary import unary_from_labels
 
 
 def confident_labels(
-    image: UInt8[Tensor, "3 y x"],
+    image: UInt8[Tensor, "b y x"],
     maps: Float[Tensor, "k y x"],
     classes: Sequence[int],
     foreground: float = 0.35,
@@ -31,7 +31,7 @@ def confident_labels(
     does.
 
     Args:
-        image: uint8 [3, H, W].
+        image: uint8 [C, H, W].
         maps: float [k, H, W] in [0, 1], at least one.
         classes: the k class ids, 1 to 254.
         foreground: the high threshold, in [0, 1]; IRN 0.30, AdvCAM 0.35.
@@ -62,7 +62,7 @@ def confident_labels(
 
 
 def confident_affinity_labels(
-    image: UInt8[Tensor, "3 y x"],
+    image: UInt8[Tensor, "b y x"],
     maps: Float[Tensor, "k y x"],
     classes: Sequence[int],
     foreground: float = 4,
@@ -74,7 +74,7 @@ def confident_affinity_labels(
     ten iterations. A class where the low alpha gives it, background where the high one does, else 255.
 
     Args:
-        image: uint8 [3, H, W].
+        image: uint8 [C, H, W].
         maps: float [k, H, W] in [0, 1], at least one.
         classes: the k class ids, 1 to 254.
         foreground: the low alpha, above 0: background scores are high, so only strong maps win.

@@ -18,7 +18,7 @@ from .permutohedral import Lattice, permutohedral
 
 @torch.no_grad()
 def dense_crf(
-    images: UInt8[Tensor, "m 3 y x"],
+    images: UInt8[Tensor, "m b y x"],
     unary: Float[Tensor, "n l y x"],
     iterations: int = 10,
     gaussian: tuple[float, float] | None = (3.0, 3.0),
@@ -29,10 +29,13 @@ def dense_crf(
 
     Energy: ``sum_i u_i(x_i) + sum_i<j mu(x_i, x_j) sum_k compat_k K_k(i, j)``. Each iteration is
     ``q <- softmax(-u - sum_k compat_k (K_k q) mu)``, from ``softmax(-u)``. A kernel K is a Gaussian of positions, or of
-    positions and colours, normalised to ``D^-1/2 K D^-1/2``.
+    positions and colours, normalised to ``D^-1/2 K D^-1/2``. Where an image has not three channels, a difference of colours
+    is the root of three times the mean squared difference over its channels, so that srgb means the same; of more than three
+    channels those differences are kept that lie along the three principal components of the image, as the lattice cannot have
+    many dimensions.
 
     Args:
-        images: uint8 [N, 3, H, W], or [1, 3, H, W] for all N: values 0 to 255, no mean subtracted.
+        images: uint8 [N, C, H, W], or [1, C, H, W] for all N: values 0 to 255, no mean subtracted.
         unary: float [N, L, H, W], -log probability; :func:`unary_from_labels` and :func:`unary_from_probabilities` make it.
         iterations: mean-field steps; 0 gives softmax(-unary).
         gaussian: (sxy, compat) of the kernel of positions: standard deviation in pixels, weight. None leaves it out.
@@ -46,7 +49,7 @@ def dense_crf(
         image in a batch as for the image alone.
 
     Raises:
-        InputError: images that are not uint8 with 3 channels, unary of another number or size, with NaN or inf or of one label
+        InputError: images that are not uint8, unary of another number or size, with NaN or inf or of one label
             only, a standard deviation that is not positive, fewer than 0 iterations, a matrix that is not [L, L], a weight or
             cost beyond 1e6.
 
@@ -78,7 +81,7 @@ def dense_crf(
 
 
 def _marginals(
-    images: UInt8[Tensor, "m 3 y x"],
+    images: UInt8[Tensor, "m b y x"],
     unary: Float[Tensor, "n l y x"],
     iterations: int,
     gaussian: list[Any] | None,
@@ -111,11 +114,22 @@ def _smoothing(height: int, width: int, sxy: float, compat: float, dtype: torch.
     return permutohedral(_positions(height, width, dtype, device) / sxy).normalised(compat)
 
 
-def _following(images: UInt8[Tensor, "m 3 y x"], dtype: torch.dtype, sxy: float, srgb: float, compat: float) -> Lattice:
+def _following(images: UInt8[Tensor, "m b y x"], dtype: torch.dtype, sxy: float, srgb: float, compat: float) -> Lattice:
     """The kernel of positions and colours, of all images together."""
     positions = _positions(images.shape[2], images.shape[3], dtype, images.device) / sxy
-    colours = images.movedim(1, 0).reshape(3, -1).to(dtype) / srgb
+    colours = torch.cat([_colours(image.flatten(1).to(dtype)) for image in images], 1) / srgb
     return permutohedral(torch.cat([positions.repeat(1, len(images)), colours]), len(images)).normalised(compat)
+
+
+def _colours(channels: Float[Tensor, "b pixels"]) -> Float[Tensor, "_ pixels"]:
+    """At most three numbers for each pixel, whose differences are those of its channels."""
+    count = len(channels)
+    if count == 3:
+        return channels
+    if count > 3:
+        centred = channels - channels.mean(1, keepdim=True)
+        channels = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -3:].T @ centred
+    return channels * (3 / count) ** 0.5
 
 
 def _positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "2 pixels"]:
@@ -154,9 +168,9 @@ def _check(images: Tensor, unary: Tensor, compatibility: Tensor | None) -> None:
     """Raise InputError on what :func:`dense_crf` does not take."""
     expect_tensor(images, "images", "numbers or booleans")
     expect_tensor(unary, "unary", "numbers or booleans", beside=images)
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+    if images.dtype != torch.uint8 or images.ndim != 4 or not images.shape[1]:
         raise InputError(
-            f"expected the image itself, uint8 0..255, [N, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
+            f"expected the image itself, uint8 0..255, [N, C, H, W], got {images.dtype} {tuple(images.shape)}; "
             "give it as read, not scaled, no mean subtracted, no alpha channel"
         )
     if unary.ndim != 4 or len(images) not in (1, len(unary)) or unary.shape[2:] != images.shape[2:]:

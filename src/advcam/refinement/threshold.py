@@ -56,15 +56,17 @@ def argmax_mask(
         )
     height, width = maps.shape[1:] if size is None else expect_size(size)
     strongest = maps.new_full((height, width), threshold)
-    second = torch.full_like(strongest, -torch.inf)
+    second = torch.full_like(strongest, -torch.inf) if margin > 0 else None
     ids = torch.zeros(height, width, dtype=torch.uint8, device=maps.device)
     for one, class_id in zip(maps, classes, strict=True):
         if one.shape != strongest.shape:
             one = F.interpolate(one[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
         ids[one > strongest] = class_id
-        second = torch.maximum(second, torch.minimum(one, strongest))
-        strongest = torch.maximum(strongest, one)
-    ids[strongest - second < margin] = IGNORE
+        if second is not None:
+            torch.maximum(second, torch.minimum(one, strongest), out=second)
+        torch.maximum(strongest, one, out=strongest)  # in place: these are as large as the image
+    if second is not None:
+        ids[strongest.sub_(second) < margin] = IGNORE
     return ids
 
 

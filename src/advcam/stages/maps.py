@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from advcam.attribution import PRESETS, ClimbSettings, settings, strided_size
-from advcam.data import Item, NetworkInput
+from advcam.data import Item, NetworkInput, Windows
 from advcam.errors import RunError, SettingsError, StoreError
 from advcam.extractor import AdvCAM, Maps
 from advcam.options import Config, Option, option, options_of
@@ -66,6 +66,10 @@ class ClimbConfig(PresetConfig):
     keep: bool = option(
         True, "write the maps; without them refine climbs as it makes each mask, and seeds cannot be scored", flag="keep-maps"
     )
+    window: int | None = option(
+        None, "climb larger images at their own size, whatever the long side, in windows of so many pixels that overlap by a"
+        " quarter", flag="window", least=64, most=10**6,
+    )  # fmt: skip
 
     @property
     def precision(self) -> str:
@@ -78,7 +82,7 @@ class ClimbConfig(PresetConfig):
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that changes the maps: the settings, not the preset's name."""
-        return self.of_climb() | {"keep": self.keep}
+        return self.of_climb() | {"keep": self.keep} | ({"window": self.window} if self.window else {})
 
 
 def recorded(run: RunFolder) -> ClimbConfig | None:
@@ -134,7 +138,7 @@ def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> It
     if not wanted:
         return
     model, record = trained_classifier(context)
-    climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, **config.changes)
+    climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, window=config.window, **config.changes)
     names = {item.id for item in wanted}
     for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
         if any(item.id in names for item in batch):
@@ -157,6 +161,8 @@ def _climb_batch(
 ) -> list[tuple[StoredMaps, StoredMaps]]:
     shown = [item for item in items if item.labels]
     found: Maps | None = None
+    if climber.window and max(items[0].size) > climber.window:
+        return [_climb_in_windows(context, climber, prepare, item) for item in items]
     if shown:
         images = torch.stack([prepare(item.read()) for item in shown])
         found = climber(images.to(context.runtime.torch_device()), [item.labels for item in shown])
@@ -164,6 +170,14 @@ def _climb_batch(
     return [
         (_stored(context, item, found, rows), _stored(context, item, found.plain if found else None, rows)) for item in items
     ]
+
+
+def _climb_in_windows(context: Context, climber: AdvCAM, prepare: NetworkInput, item: Item) -> tuple[StoredMaps, StoredMaps]:
+    found: Maps | None = None
+    if item.labels:
+        image = Windows(item.read(), prepare.normalise, context.runtime.torch_device())
+        found = climber.in_windows(image, item.labels)
+    return _stored(context, item, found, {item.id: 0}), _stored(context, item, found.plain if found else None, {item.id: 0})
 
 
 def _stored(context: Context, item: Item, maps: Maps | None, rows: dict[str, int]) -> StoredMaps:
