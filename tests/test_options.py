@@ -63,6 +63,7 @@ OTHER = {
     "crop": (160, 224),
     "strong": (2, 1),
     "certainty": (0.6, 0.8),
+    "window": (512, 1024),
 }
 """Two values of each option whose kind alone does not give them."""
 
@@ -80,7 +81,7 @@ def two_values(step, about):
 
 def beside(step, about):
     """What must stand beside an option for it to mean anything."""
-    if step == "refine" and about.name not in ("method", "maps", "margin", "long_side"):
+    if step == "refine" and about.name not in ("method", "maps", "margin", "long_side", "corrected"):
         return {"method": next(name for name in reversed(METHODS) if about.name in METHODS[name].options())}
     if step == "climb" and about.name == "weights":
         return {"method": "cam"}

@@ -41,6 +41,7 @@ class Option:
         besides: values of it that do not name a file.
         repeat: typed once for each entry of its tuple.
         positional: typed without a flag.
+        make: makes its value of text or of itself, where a type alone does not say how.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Option:
     besides: tuple[str, ...] = ()
     repeat: bool = False
     positional: bool = False
+    make: Callable[[Any], Any] | None = None
 
     @property
     def several(self) -> bool:
@@ -98,8 +100,8 @@ class Option:
         try:
             if self._empty(entries):
                 raise TypeError("it is empty")
-            return msgspec.convert(entries, self.kind, dec_hook=lambda kind, value: kind(value))
-        except (msgspec.ValidationError, TypeError, AttributeError, RecursionError):
+            return self._made(entries)
+        except (msgspec.ValidationError, TypeError, ValueError, AttributeError, RecursionError):
             such = self.example or plain(None if self.default is MISSING else self.default)
             raise SettingsError(f"{self.name} is {self.words()}{such and f' such as {such}'}; got {given!r:.60}") from None
 
@@ -113,8 +115,8 @@ class Option:
         try:
             if self._empty(value):
                 raise TypeError("expected a name, it is empty")
-            value = msgspec.convert(value, self.kind, dec_hook=lambda kind, value: kind(value))
-        except (msgspec.ValidationError, TypeError, AttributeError, RecursionError) as error:
+            value = self._made(value)
+        except (msgspec.ValidationError, TypeError, ValueError, AttributeError, RecursionError) as error:
             wrong = str(error).replace("`", "").replace("Expected", "expected")
             raise SettingsError(f"{self.name}: {wrong} ({value!r:.60})") from None
         if self.choices and value not in self.choices:
@@ -122,6 +124,12 @@ class Option:
         if not all(self._within(number) for number in _numbers(value)):
             raise SettingsError(f"{self.name} must be {self.range()}; got {value!r:.60}")
         return value
+
+    def _made(self, given: Any) -> Any:
+        """A value in this option's type."""
+        if self.make:
+            return given if given is None and self.default is None else self.make(given)
+        return msgspec.convert(given, self.kind, dec_hook=lambda kind, value: kind(value))
 
     @property
     def _worded(self) -> bool:
@@ -327,4 +335,4 @@ def _data(value: Any) -> Any:
     """A value as JSON has it: paths are words."""
     if isinstance(value, tuple):
         return tuple(map(_data, value))
-    return str(value) if hasattr(value, "__fspath__") else value
+    return str(value) if hasattr(value, "__fspath__") or hasattr(value, "read_bytes") else value

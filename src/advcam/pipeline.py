@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -11,12 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from advcam import preflight
-from advcam.data import ReadingConfig, Skip, hard_classes, images_of, list_images, listed, load, read_as, source_files
+from advcam.data import (
+    Address,
+    Place,
+    ReadingConfig,
+    Skip,
+    hard_classes,
+    holds_images,
+    images_of,
+    listed,
+    load,
+    place,
+    read_as,
+    said,
+    source_files,
+)
 from advcam.errors import DataError, RunError, SettingsError, StoreError
 from advcam.limits import MAX_SEED
 from advcam.options import Config, option
 from advcam.progress import Reporter
-from advcam.report import write_card, write_report
+from advcam.report import ReportConfig, write_card, write_report
 from advcam.runtime import Runtime
 from advcam.stages import classify, evaluate
 from advcam.stages.context import Context, list_skips, load_data, save_data, trained_elsewhere
@@ -35,12 +50,13 @@ LIBRARIES = ("advcam", "torch", "timm", "segmentation-models-pytorch", "accelera
 class DataConfig(ReadingConfig):
     """Paths of the data set; see :func:`advcam.data.load`."""
 
-    images: Path | None = option(
-        None, "folder of images; none: those of a VOC or COCO folder of labels", flag="images", common=True, file=True
-    )
-    labels: Path = option(
-        help="CSV, JSON, a folder for each class, VOC, COCO, Roboflow, or an export of Label Studio or CVAT",
-        flag="labels", common=True, file=True,
+    images: Place | None = option(
+        None, "folder of images, zip, tar, shards-{000..009}.tar, data set of Hugging Face, or address such as"
+        " s3://bucket/photos; none: those of the labels", flag="images", common=True, file=True, make=place,
+    )  # fmt: skip
+    labels: Place = option(
+        help="CSV, JSON, a folder for each class, VOC, COCO, Roboflow, YOLO, webdataset, a data set of Hugging Face, or an"
+        " export of Label Studio or CVAT", flag="labels", common=True, file=True, make=place,
     )  # fmt: skip
     classes: Path | None = option(
         None,
@@ -98,7 +114,8 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
     loaded = load(images, data.labels, data.classes, data.train_list, data.eval_list, reporter.track, data.reading)
     preflight.check_names(root, loaded)
     run = known or RunFolder.create(root, ORDER, about, _versions())
-    save_data(run, loaded, data.labels)
+    lists = {"classes": data.classes, "train_list": data.train_list, "eval_list": data.eval_list}
+    save_data(run, loaded, data.labels, lists)
     list_skips(root / "skipped.csv", loaded.skipped)
     list_skips(root / "doubts.csv", loaded.doubts)
     if loaded.doubts:
@@ -111,28 +128,37 @@ def start(root: Path, data: DataConfig, seed: int, runtime: Runtime, reporter: R
 def _warn_of_other_labels(context: Context) -> None:
     """Warns where the labels file has changed since the run read it: a classifier trained anew learns the old labels."""
     kept = read_json(context.run.root / "data.json", DataRecord).get("labels_file")
-    if kept and Path(kept).exists() and _content(Path(kept)) != context.run.state()["about"]["labels"]:
+    now = _content(place(kept)) if kept else None
+    if now is not None and now != context.run.state()["about"]["labels"]:
         context.reporter.warn(
             f"{kept}: has changed since this run read it, and a run keeps its labels; for the new ones start another run:"
             " `advcam run ... --out ANOTHER`"
         )
 
 
-def _content(path: Path | None) -> str | None:
+def _content(path: Place | None) -> str | None:
     """Returns a hash of a file's contents, or of the files of a folder of labels; the name does not matter."""
-    if path is None or not path.exists():
+    if path is None or not (path.exists() or holds_images(path)):
         return None
     found = [_digest(file) for file in source_files(path)]
-    if not found:  # a folder for each class, whose labels are in the names
+    if not found:  # a folder for each class, whose labels are in the names, or an archive
         with contextlib.suppress(DataError):  # said where the labels are read
-            found = list(list_images(path))
-    return found[0] if path.is_file() else digest(found)
+            found = said(path)
+    return found[0] if not holds_images(path) else digest(found)
 
 
-def _digest(file: Path) -> str:
+def _read(file: Address) -> bytes:
+    """Returns the bytes of a remote file of labels, or one in an archive."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error}); check the path") from None
+
+
+def _digest(file: Place) -> str:
     """Returns ``digest`` of a file's bytes in hexadecimal, read in chunks since annotation files are large."""
     made = hashlib.sha256(b'"')
-    with file.open("rb") as stream:
+    with file.open("rb") if isinstance(file, Path) else io.BytesIO(_read(file)) as stream:
         while part := stream.read(2**20):
             made.update(part.hex().encode())
     made.update(b'"')
@@ -162,7 +188,7 @@ def reopen(
     seed: int | None,
     runtime: Runtime,
     reporter: Reporter,
-    images: Path | None = None,
+    images: Place | None = None,
     own: str | None = None,
 ) -> Context:
     """Opens an existing run.
@@ -227,7 +253,7 @@ def run_all(context: Context, configs: Mapping[str, Config], before: Callable[[s
         STEPS[name].run(context, config)
     for name in steps:
         write_card(context.run, context.data, name)
-    return write_report(context.run, context.data)
+    return write_report(context.run, context.data, reporter=context.reporter)
 
 
 def run_step(context: Context, step: str, config: Any, given: Iterable[str], redo: bool) -> list[Skip]:
@@ -291,7 +317,8 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
             of = f" of the {there} of {every} classes that occur" if there < every else ""
             ends = found.get("interval")
             between = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
-            numbers = f"mIoU {_percent(found['mean_iou'])}{between}{of}, noise {_percent(found['noise'])}{at}"
+            contours = f", boundary IoU {_percent(found['boundary']['mean_iou'])}" if "boundary" in found else ""
+            numbers = f"mIoU {_percent(found['mean_iou'])}{between}{of}{contours}, noise {_percent(found['noise'])}{at}"
             context.reporter.say(f"{what}: {numbers} ({found['rule']})")
         if what == "confidence":
             finds = found["finds_bad_masks"]
@@ -305,7 +332,8 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
             context.reporter.say(f"{what}: average precision {at_each} ({found['rule']})")
     for step in STEPS:
         write_card(context.run, context.data, step)
-    write_report(context.run, context.data)
+    shown = ReportConfig(masks=config.masks, mask_colours=config.mask_colours)
+    write_report(context.run, context.data, shown, context.reporter)
     return skipped
 
 

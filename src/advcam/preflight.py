@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from advcam.data import Dataset, Skip, content_of
-from advcam.errors import DataError, RunError
+from advcam.data import Dataset, Item, Skip, at_once, content_of
+from advcam.errors import DataError, ImageError, RunError
 from advcam.limits import MAX_NAME_BYTES, MAX_PATH_BYTES
 from advcam.stages.context import Context, list_skips
 
@@ -40,11 +40,9 @@ def check_images(context: Context) -> None:
         RunError: images are missing, or have changed since the run read them; those are listed in changed.csv.
     """
     items, root = context.data.items, context.run.root
-    odd = [
-        Skip(item.id, f"{item.path}: {'is gone' if gone else 'has changed since this run looked at it'}")
-        for item in context.reporter.track(items, len(items), "compare the images")
-        if (gone := not item.path.is_file()) or (item.content is not None and content_of(item.path) != item.content)
-    ]
+    with at_once(items[0].path) as mapped:
+        changes = list(context.reporter.track(mapped(_change, items), len(items), "compare the images"))
+    odd = [Skip(item.id, change) for item, change in zip(items, changes, strict=True) if change]
     list_skips(root / "changed.csv", odd)
     if odd:
         raise RunError(
@@ -52,6 +50,17 @@ def check_images(context: Context) -> None:
             f" in {root / 'changed.csv'}); restore them and give the same command again, give the folder that they have moved"
             " to, --images DIR, or start another run with the images that are there: advcam run ... --out ANOTHER"
         )
+
+
+def _change(item: Item) -> str | None:
+    """Says whether an image is gone or has changed; None if it is as it was."""
+    try:
+        same = item.path.is_file() if item.content is None else content_of(item.path) == item.content
+    except ImageError as error:
+        return str(error) if item.path.is_file() else f"{item.path}: is gone"
+    if same:
+        return None
+    return f"{item.path}: {'is gone' if item.content is None else 'has changed since this run looked at it'}"
 
 
 def warn_of_missing(context: Context) -> None:

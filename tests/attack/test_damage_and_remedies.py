@@ -198,7 +198,7 @@ def test_a_mask_of_more_pixels_than_any_image_is_refused_before_it_is_decoded(ru
     assert "megapixels" in capsys.readouterr().err
     truth = tmp_path / "truth"
     shutil.copytree(scenes / "masks", truth)
-    Image.new("L", (11_000, 11_000)).save(truth / f"{(scenes / 'eval.txt').read_text().split()[0]}.png")
+    Image.new("L", (13_000, 13_000)).save(truth / f"{(scenes / 'eval.txt').read_text().split()[0]}.png")
     assert main(["evaluate", "--run", str(run), "--masks", str(truth), "--quiet"]) == 1
     assert "megapixels" in (run / "skipped-evaluate.csv").read_text()
 

@@ -218,7 +218,7 @@ def test_large_images_are_not_decoded_all_at_once(tmp_path, monkeypatch):
     (tmp_path / "labels.csv").write_text("image,labels\n" + "".join(f"{at},cat\n" for at in range(len(sides))))
     held, most, real, lock, two = [], [], opening.look_at, threading.Lock(), threading.Barrier(2)
 
-    def look_at(path, reading):
+    def look_at(path, *rest):
         side = sides[int(path.stem)]
         with lock:
             held.append(side * side)
@@ -226,7 +226,7 @@ def test_large_images_are_not_decoded_all_at_once(tmp_path, monkeypatch):
             first = len(most) <= 2
         if first:
             two.wait(60)  # the second is let in while the first is at work, or this breaks
-        found = real(path, reading)
+        found = real(path, *rest)
         with lock:
             held.remove(side * side)
         return found

@@ -447,6 +447,12 @@ CALLS = {
     ),
     "confusion": (metrics.confusion, {"prediction": TRUTH % 255, "truth": TRUTH, "classes": 3, "ignore": 255}, sound),
     "iou": (metrics.iou, {"counts": COUNTS}, any_number),
+    "boundary_counts": (
+        metrics.boundary_counts,
+        {"prediction": TRUTH % 255, "truth": TRUTH, "classes": 3, "ratio": 0.1, "ignore": 255},
+        sound,
+    ),
+    "boundary_iou": (metrics.boundary_iou, {"counts": torch.ones(3, 4).long()}, any_number),
     "mean_iou": (metrics.mean_iou, {"counts": COUNTS}, any_number),
     "noise": (metrics.noise, {"counts": COUNTS}, any_number),
     "match_instances": (
@@ -629,6 +635,7 @@ KNOWN = {
     ],
     "settings": [{"step_size": 10**400}, {"grid": 10**9}, {"scales": (1e9,)}, {"ceiling": 1e300}],
     "confusion": [{"classes": 10**9}],
+    "boundary_counts": [{"classes": 10**9}, {"ratio": -0.1}, {"ratio": 10**400}, {"truth": TRUTH[0]}],
     "resampled": [{"n": 10**12}],
     "unary_from_labels": [{"num_classes": 10**9}],
     "pamr": [{"dilations": (10**9,)}],

@@ -194,16 +194,16 @@ def test_names_with_folder(images, capsys):
         ("d.jpg", "did you mean 'train/d.jpg'?"),
         ("a.png", "did you mean 'a.jpg'?"),
         ("A.JPG", "did you mean 'a.jpg'?"),
-        ("x", "x.heic: suffix .heic is not read; known: .avif"),
-        ("x.jpg", "x.heic: suffix .heic is not read; known: .avif"),
-        ("y" * 300 + ".heic", "there is no such image in"),
-        ("z/" * 3000 + "a.heic", "there is no such image in"),
+        ("x", "x.psd: suffix .psd is not read; known: .avif"),
+        ("x.jpg", "x.psd: suffix .psd is not read; known: .avif"),
+        ("y" * 300 + ".psd", "there is no such image in"),
+        ("z/" * 3000 + "a.psd", "there is no such image in"),
     ],
 )
 def test_names_that_are_nearly_those_of_images(images, tmp_path, name, said, capsys):
     (images / "train").mkdir()
     Image.new("RGB", (64, 48)).save(images / "train" / "d.jpg")
-    (images / "x.heic").write_bytes(b"some bytes")
+    (images / "x.psd").write_bytes(b"some bytes")
     name = name.replace("\\\\", "\\")
     path = labels(tmp_path / "labels.csv", f"image,labels\n{name},cat\nb.jpg,dog\nc.jpg,cat\n")
     assert check(path, tmp_path) == 1
@@ -225,9 +225,9 @@ def test_names_with_strokes_too_many_are_the_image(images):
 
 def test_a_folder_of_files_that_are_not_read_says_which(tmp_path, capsys):
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.HEIC").write_bytes(b"some bytes")
+    (tmp_path / "images" / "a.PSD").write_bytes(b"some bytes")
     assert check(labels(tmp_path / "labels.csv", "image,labels\na,cat\n"), tmp_path) == 2
-    assert "no image in it, but other files: 1 of suffix .heic; known suffixes: .avif" in capsys.readouterr().err
+    assert "no image in it, but other files: 1 of suffix .psd; known suffixes: .avif" in capsys.readouterr().err
 
 
 def voc(folder, second=b"<annotation><object><name>dog</name></object></annotation>"):
@@ -841,20 +841,20 @@ def test_images_avif_jfif(tmp_path, capsys):
     rows = "".join(f"{name},{'cat' if at else 'dog'}\n" for at, name in enumerate(names))
     path = labels(tmp_path / "labels.csv", f"image,labels\n{rows}")
     assert check(path, tmp_path) == 0
-    (tmp_path / "images" / "x.heic").write_bytes(b"some bytes")
-    assert check(labels(path, path.read_text() + "x.heic,cat\n"), tmp_path) == 1
-    assert "x.heic: suffix .heic is not read; known: .avif, " in reasons(tmp_path / "problems.csv")[0]
+    (tmp_path / "images" / "x.psd").write_bytes(b"some bytes")
+    assert check(labels(path, path.read_text() + "x.psd,cat\n"), tmp_path) == 1
+    assert "x.psd: suffix .psd is not read; known: .avif, " in reasons(tmp_path / "problems.csv")[0]
 
 
 def test_predict_says_what_it_passes_over_and_what_is_dark(trained, tmp_path, capsys):
     (tmp_path / "images").mkdir()
     grey(tmp_path / "images" / "a.png", np.full((48, 64), 3000, np.uint16))
-    (tmp_path / "images" / "b.heic").write_bytes(b"some bytes")
+    (tmp_path / "images" / "b.psd").write_bytes(b"some bytes")
     (tmp_path / "images" / "notes.txt").write_text("of no account")
     words = ["predict", "--model", trained, "--images", tmp_path / "images", "--out", tmp_path / "out"]
     assert main([*map(str, words)]) == 0
     told = capsys.readouterr().err
-    assert "1 files of suffix .heic are skipped" in told
+    assert "1 files of suffix .psd are skipped" in told
     assert ".txt" not in told
     assert "a.png: 16-bit image whose largest value is 3000: read as 11 of 255" in told
 

@@ -142,8 +142,8 @@ def with_one(value):
     ("changes", "words"),
     [
         ({"images": torch.randn(2, 3, 24, 30)}, "the image itself, uint8 0..255, .*torch.float32"),
-        ({"images": torch.zeros(2, 4, 24, 30, dtype=torch.uint8)}, "no alpha channel"),
-        ({"images": torch.zeros(3, 24, 30, dtype=torch.uint8)}, r"\[N, 3, H, W\], got .*\(3, 24, 30\)"),
+        ({"images": torch.zeros(2, 0, 24, 30, dtype=torch.uint8)}, "no alpha channel"),
+        ({"images": torch.zeros(3, 24, 30, dtype=torch.uint8)}, r"\[N, C, H, W\], got .*\(3, 24, 30\)"),
         ({"unary": torch.rand(2, 3, 12, 15)}, "number and size of images"),
         ({"unary": torch.rand(1, 3, 24, 30)}, "number and size of images"),
         ({"unary": with_one(math.nan)}, "finite float unary"),
@@ -190,3 +190,46 @@ def test_bad_probabilities():
         unary_from_probabilities(torch.tensor([1.5, -0.5])[None, :, None, None])
     with pytest.raises(InputError, match="expected float probabilities"):
         unary_from_probabilities(torch.ones(3, 4, 4))
+
+
+def _coloured(channels, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (2, channels, 6, 8), generator=random).repeat_interleave(3, 2).repeat_interleave(3, 3)
+    unary = torch.rand(2, 3, 18, 24, generator=random) * 3
+    return images.byte(), unary
+
+
+def test_one_channel_is_as_three_equal_ones():
+    images, unary = _coloured(1)
+    one, three = dense_crf(images, unary, 1), dense_crf(images.expand(2, 3, 18, 24), unary, 1)
+    assert (one - three).abs().mean() < 0.02  # two lattices
+    assert (one - unary.neg().softmax(1)).abs().mean() > 0.05
+
+
+def test_colours_that_are_repeated_change_nothing():
+    """Six channels, red, green, blue, red, green, blue: differences are as of three, along three principal components."""
+    images, unary = _coloured(3)
+    three, six = dense_crf(images, unary, 1), dense_crf(images.repeat(1, 2, 1, 1), unary, 1)
+    assert (three - six).abs().mean() < 0.02  # the lattice is turned
+    assert (three - unary.neg().softmax(1)).abs().mean() > 0.1
+
+
+def test_an_edge_in_a_fourth_channel_alone_is_followed():
+    images = torch.full((1, 4, 12, 12), 90, dtype=torch.uint8)
+    images[:, 3, :, 6:] = 200
+    truth = (torch.arange(12) >= 6).long().expand(1, 12, 12)
+    labels = truth.clone()
+    labels[:, ::3, 2] = 1
+    labels[:, ::3, 9] = 0
+    refined = dense_crf(images, unary_from_labels(labels, 2), 10, None, (30.0, 5.0, 10.0)).argmax(1)
+    assert (refined == truth).all()
+    assert (dense_crf(images[:, :3], unary_from_labels(labels, 2), 10, None, (30.0, 5.0, 10.0)).argmax(1) != truth).any()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_an_image_of_any_channels_in_a_batch_is_as_alone(channels):
+    images, unary = _coloured(channels)
+    together = dense_crf(images, unary)
+    assert torch.allclose(together.sum(1), torch.ones(2, 18, 24), atol=1e-5)
+    for at in range(2):
+        assert torch.equal(together[at], dense_crf(images[at : at + 1], unary[at : at + 1])[0])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from advcam.cli import main
-from advcam.metrics import box_overlaps, mask_boxes, min_max
+from advcam.metrics import boundary_counts, boundary_iou, box_overlaps, mask_boxes, min_max
 from advcam.stages.scores import mean_iou_interval
 from advcam.store import load_maps, load_mask
 
@@ -90,3 +90,29 @@ def test_the_interval_of_few_images():
     low, high = mean_iou_interval([good, bad])
     assert (low, high) == (0.25, 1.0)
     assert mean_iou_interval([good]) is None
+
+
+def test_contours_of_masks_and_predictions(finished, scenes):
+    """The boundary IoU again, from the files; mean, interval and rule beside it."""
+    metrics = json.loads((finished / "metrics.json").read_text())
+    names = (scenes / "eval.txt").read_text().split()
+    for entry_name, folder in (("masks", "3-refine/masks"), ("predictions", "4-segment/predictions")):
+        found, counts = metrics[entry_name]["boundary"], 0
+        for name in names:
+            ours, truth = (torch.tensor(load_mask(at / f"{name}.png")) for at in (finished / folder, scenes / "masks"))
+            counts = counts + boundary_counts(torch.where(ours == 255, 0, ours), truth, 6)
+        expected = boundary_iou(counts)
+        assert list(found["per_class"].values()) == [None if value != value else value for value in expected.tolist()]
+        assert found["mean_iou"] == pytest.approx(float(expected.nanmean()))
+        low, high = found["interval"]
+        assert low <= found["mean_iou"] <= high
+        assert "2 % of the image's diagonal" in found["rule"]
+    assert "boundary" not in metrics["seed_advcam"]
+
+
+def test_the_line_of_masks_says_the_boundary_iou(finished, scenes, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if ", boundary IoU " in line]
+    assert [line.split(":")[0] for line in said] == ["masks", "predictions"]

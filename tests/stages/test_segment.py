@@ -15,7 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from advcam.cli import main
-from advcam.store import load_mask, read_json, save_mask, write_json
+from advcam.errors import StoreError
+from advcam.stages.segment import SegmentConfig
+from advcam.stages.training_masks import sure_pixels
+from advcam.store import load_mask, read_json, save_confidence, save_mask, write_json
 from conftest import free_port
 
 SMALL = ["--epochs", "1", "--crop", "64", "--batch", "8", "--workers", "0", "--quiet"]
@@ -391,3 +394,49 @@ def test_mended_masks_are_noticed(run, scenes, few, tmp_path, capsys):
     save_mask(tmp_path / "masks" / f"{few.read_text().split()[0]}.png", np.ones((64, 64), np.uint8))
     assert main([*words, "--mode", "labelled"]) == 2
     assert "was made with other settings (a file that they name has changed" in capsys.readouterr().err
+
+
+def test_pixels_that_are_not_sure_are_left_out_of_training(run, capsys):
+    """Masks stay whole; a network learnt with them differs, one that leaves out nothing is the same to the last bit."""
+    folder = run / "3-refine"
+    masks = sorted((folder / "masks").iterdir())
+    for path in masks:  # the left half is sure
+        save_mask(path, np.repeat(np.arange(64, dtype=np.uint8) // 32, 64).reshape(64, 64))
+        save_confidence(folder / "confidence" / path.name, np.tile(np.repeat([0.9, 0.6], 32), (64, 1)), {})
+    kept = [path.read_bytes() for path in masks]
+    assert segment(run) == 0
+    before = weights(run / "4-segment")
+    assert segment(run, "--least-confidence", "0.5") == 0
+    assert same(before, weights(run / "4-segment"))
+    assert segment(run, "--least-confidence", "0.7") == 0
+    assert not same(before, weights(run / "4-segment"))
+    assert [path.read_bytes() for path in masks] == kept
+    made = json.loads((run / "run.json").read_text())["steps"]["segment"]["config"]
+    assert made["least_confidence"] == 0.7
+    capsys.readouterr()
+    assert segment(run, "--least-confidence", "0.95") == 2
+    assert "hold only 255, ignored: there is nothing to learn" in capsys.readouterr().err
+    shutil.rmtree(folder / "confidence")
+    assert segment(run, "--least-confidence", "0.7") == 2
+    error = capsys.readouterr().err
+    assert "there is no such confidence map" in error
+    assert "refine --run" in error
+
+
+def test_which_pixels_are_sure(tmp_path):
+    ids, sure = np.array([[0, 1, 2, 255]] * 4, np.uint8), np.array([[128, 203, 204, 255]] * 4) / 255
+    save_mask(tmp_path / "masks" / "a" / "b.png", ids)
+    save_mask(tmp_path / "masks" / "none.png", ids)
+    save_confidence(tmp_path / "confidence" / "a" / "b.png", sure, {})
+    given = {"masks": tmp_path / "masks", "confidence": tmp_path / "confidence"}
+    found = sure_pixels(tmp_path / "masks" / "a" / "b.png", least=0.8, **given)
+    assert found[0].tolist() == [255, 255, 2, 255]
+    assert (sure_pixels(tmp_path / "masks" / "none.png", (4, 4), least=0.8, **given) == ids).all()
+    with pytest.raises(StoreError):
+        sure_pixels(tmp_path / "masks" / "a" / "b.png", (4, 5), least=0.8, **given)
+
+
+def test_leaving_out_nothing_is_what_older_runs_did():
+    """Their record lacks the option, and they must stay done."""
+    assert "least_confidence" not in SegmentConfig().identity()
+    assert SegmentConfig(least_confidence=0.5).identity()["least_confidence"] == 0.5

@@ -19,7 +19,7 @@ from advcam.options import Config, overlay
 from advcam.pipeline import DataConfig
 from advcam.preflight import warn_of_missing
 from advcam.progress import Reporter
-from advcam.report import write_report
+from advcam.report import ReportConfig, chosen_to_grow, grow, write_report
 from advcam.runtime import Runtime, resolve_precision
 from advcam.stages.context import Context
 from advcam.stages.evaluate import EvaluateConfig
@@ -172,9 +172,12 @@ def _own(args: Namespace) -> str | None:
 
 def report(args: Namespace) -> Outcome:
     """``advcam report``: writes the page of a run."""
-    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images)
+    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
     warn_of_missing(context)
-    return Outcome(f"report: {write_report(context.run, context.data).resolve()}")
+    config: ReportConfig = _config(args, "report", ReportConfig)
+    if config.grow:
+        grow(context, chosen_to_grow(context.run, context.data, config.grow))
+    return Outcome(f"report: {write_report(context.run, context.data, config, context.reporter, whole=True).resolve()}")
 
 
 def evaluate(args: Namespace) -> Outcome:
@@ -191,7 +194,7 @@ def study(args: Namespace) -> Outcome:
     others = [pipeline.reopen(run, args.seed, context.runtime, context.reporter) for run in config.runs]
     folder, skipped = studies.run(args.name, context, config, others)
     context.reporter.say((folder / "paragraph.txt").read_text(encoding="utf-8").strip())
-    write_report(context.run, context.data)
+    write_report(context.run, context.data, reporter=context.reporter)
     return Outcome(f"study: {folder}", (), len(skipped), folder / "skipped.csv")
 
 

@@ -104,7 +104,7 @@ def _placed(name: str, value: Any, about: Option | None) -> Any:
     if not about or not about.file or not value or value in about.besides or not isinstance(value, (str, Path)):
         return value
     try:
-        return type(value)(Path(value).resolve())
+        return about.make(value).resolve() if about.make else type(value)(Path(value).resolve())
     except (ValueError, OSError, RuntimeError) as error:
         raise SettingsError(f"{name}: {str(value)!r:.60} is no path that can be followed ({error})") from None
 

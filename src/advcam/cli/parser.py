@@ -12,7 +12,9 @@ import shtab
 
 from advcam import __version__
 from advcam.commands import COMMANDS, GROUPS, Outcome
+from advcam.data import place
 from advcam.pipeline import DataConfig
+from advcam.report import ReportConfig
 from advcam.runtime import Runtime
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.table import CLIMBING, STEPS, TRAINING
@@ -117,7 +119,9 @@ def _steps(verbs: Verbs) -> None:
 
 def _of_a_run(verbs: Verbs) -> None:
     """Adds the verbs of a run that are not steps."""
-    _add_run(verbs.add("report", calls.report, "Write the page of a run.", "--run runs/first"), moved=True, own=False)
+    report = verbs.add("report", calls.report, "Write the page of a run.", "--run runs/first", CLIMBING)
+    _add_run(report, moved=True, own=True)
+    report.add("report", ReportConfig.options())
     about, example = "Score seeds, masks and predictions against ground truth.", "--run runs/first --masks truth"
     judge = verbs.add("evaluate", calls.evaluate, about, example)
     _add_run(judge, moved=True, own=True)
@@ -150,7 +154,7 @@ def _add_run(verb: Verb, moved: bool, own: bool) -> None:
     )
     if moved:
         verb.parser.add_argument(
-            "--images", type=Path, metavar="DIR", help="where the run's images are now, if they have moved"
+            "--images", type=place, metavar="DIR", help="where the run's images are now, if they have moved"
         )
     if own:
         verb.parser.add_argument(

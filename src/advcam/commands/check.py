@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from advcam.data import IGNORE, Dataset, Item, Skip, hard_classes, images_of, load, read_as
+from advcam.data import IGNORE, Dataset, Item, Place, Skip, hard_classes, images_of, load, read_as
 from advcam.options import option
 from advcam.pipeline import DataConfig
 from advcam.progress import Reporter
@@ -60,7 +60,7 @@ def run(config: CheckConfig, session: Session) -> Outcome:
     return Outcome(f"problems: {len(problems)}", lines, len(problems), config.out, "problem" + "s" * (len(problems) > 1))
 
 
-def _unusable(data: Dataset, labels: Path) -> list[str]:
+def _unusable(data: Dataset, labels: Place) -> list[str]:
     """Says how many rows of the labels could not be used, and why the first."""
     rows = [skip.reason for skip in data.skipped if skip.reason.startswith(str(labels))]
     return [f"{len(rows)} entries of the labels could not be used, the first: {rows[0]}"] if rows else []

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import strided_size
-from advcam.data import ClassTable, NetworkInput, Reading, ReadingConfig, fit_within, read_with_doubt
+from advcam.data import ClassTable, NetworkInput, Reading, ReadingConfig, fit_within, look_at, read_with_doubt
 from advcam.errors import InputError, SettingsError, known
 from advcam.extractor import AdvCAM
 from advcam.models.classifiers import Backbone, PretrainedClassifier, pretrained_classifier
@@ -89,7 +89,7 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
     reporter.say(f"{type(ready.model).__name__}: {last.layer}")
 
     stride = strided_size(image.size[::-1])
-    small = fit_within(image, PANEL)
+    small = fit_within(image.convert("RGB"), PANEL)
     frames = [[heat(values, small) for values in part.normalised().cpu().numpy()] for part in (last.plain, *maps)]
     with atomic_write(out / f"{path.stem}.png") as temporary:
         grid([[small, plain, climbed] for plain, climbed in zip(frames[0], frames[-1], strict=True)]).save(temporary, "PNG")
@@ -111,18 +111,22 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
 def _ready(config: ClimbImageConfig, runtime: Runtime, reporter: Reporter) -> tuple[PretrainedClassifier, Reading]:
     """Loads the classifier that ``--model`` names, and says how images are read for it."""
     asked = config.reading
+    if asked.bands == "all":
+        asked = asked.counted(look_at(config.image, asked).bands)
     kind, _, name = config.model.partition(":")
     if kind == "timm":
-        backbone = Backbone(name, config.backbone_option, output_stride=32, mean=config.mean, std=config.std)
+        backbone = Backbone(name, config.backbone_option, 32, config.mean, config.std, channels=asked.channels)
         return pretrained_classifier(backbone, config.weights_file), asked
     run = Path(config.model).is_dir()
     if (run or is_code(config.model)) and (config.weights_file or config.backbone_option):
         raise SettingsError(f"--weights and --backbone-option are of --model timm:NAME; --model {config.model} has its own")
     if run and (config.mean or config.std):
         raise SettingsError(f"--mean and --std are as the run's classifier has them; --model {config.model} is a run")
-    mean, std = Backbone("resnet50", mean=config.mean, std=config.std).normalisation()
+    mean, std = Backbone("resnet50", mean=config.mean, std=config.std, channels=asked.channels).normalisation()
     if is_code(config.model) and not (config.mean and config.std):
-        reporter.say(f"{config.model}: gets images as ImageNet's networks do, (rgb / 255 - mean) / std; else --mean and --std")
+        reporter.say(
+            f"{config.model}: gets images as ImageNet's networks do, (image / 255 - mean) / std; else --mean and --std"
+        )
     if run:
         context = reopen(Path(config.model), None, runtime, Reporter(quiet=True))
         model, record = trained_classifier(context)

@@ -185,7 +185,7 @@ class Converted(TypedDict):
 def _begin(out: Path, labels: Path, classes: Path | None) -> None:
     """Starts a conversion in a new folder, or resumes this one."""
     read = [*source_files(labels), *([classes] if classes else [])]
-    record, source = out / "convert.json", digest([_stamp(path) for path in read])
+    record, source = out / "convert.json", digest([_stamp(path) for path in read if isinstance(path, Path)])
     if record.is_file():
         sweep(out)
         if read_json(record, Converted)["source"] != source:

@@ -6,14 +6,14 @@ import contextlib
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from advcam.data import IGNORE, ClassTable, Item, Skip, list_images, look_at, normal, read_classes
+from advcam.data import IGNORE, ClassTable, Item, Place, Reading, Skip, list_images, look_at, normal, place, read_classes
 from advcam.data.names import Near, key_of
 from advcam.errors import DataError, ImageError, RunError, SettingsError, StoreError
 from advcam.formats import FORMATS, Found, Losses, Masked, Names, Wishes
@@ -28,6 +28,8 @@ from advcam.store.atomic import BEGINNING, refused
 
 from .session import Outcome, Session
 
+ANY_BANDS = Reading("data", "all")
+"""How an image is read whose size alone is wanted."""
 OF = ("masks", "predictions", "semi", "corrected")
 CONTROLS = re.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
 """Characters that neither a list nor a label file can hold."""
@@ -54,8 +56,8 @@ class ConvertMasksConfig(Config):
     masks: Path | None = option(
         None, "without --run: folder of masks ID.png, to be read or, with --from, written", flag="masks", common=True
     )
-    images: Path | None = option(
-        None, "without --run: folder of images; with --run: where its images are now", flag="images", common=True
+    images: Place | None = option(
+        None, "without --run: folder of images; with --run: where its images are now", flag="images", common=True, make=place
     )
     classes: Path | None = option(None, "without --run: CSV id,name of the ids in masks", flag="classes", common=True)
     not_known: str | None = option(
@@ -120,8 +122,8 @@ class Owner:
     """
 
     classes: ClassTable
-    folder: Path
-    files: dict[str, Path]
+    folder: Place
+    files: Mapping[str, Place]
     mask: Callable[[str], Path]
     scored: frozenset[str]
     items: dict[str, Item]
@@ -133,7 +135,7 @@ class Owner:
         Raises:
             ImageError: it cannot be read.
         """
-        return self.items[name].size if name in self.items else look_at(self.files[name]).size
+        return self.items[name].size if name in self.items else look_at(self.files[name], ANY_BANDS).size
 
     @cached_property
     def last(self) -> dict[str, list[str]]:
@@ -175,7 +177,8 @@ def _write(config: ConvertMasksConfig, session: Session, kind: str, out: Path) -
     made, (owner, _) = FORMATS[kind], _owner(config, session)
     if made.write is None or (made.suffix and out.suffix.lower() != made.suffix):
         raise SettingsError(f"--out {out}: {kind} is one file *{made.suffix}")
-    if not made.suffix and out.resolve().is_relative_to(owner.folder.resolve()):
+    folder = owner.folder
+    if not made.suffix and isinstance(folder, Path) and out.resolve().is_relative_to(folder.resolve()):
         raise RunError(f"{out}: --out is in the folder of images, which would mix with the output; give another --out")
     there = [name for name in sorted(owner.files) if owner.mask(name).is_file()]
     if not there:

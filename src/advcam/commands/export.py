@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from advcam.data import Normalisation, scene
+from advcam.data import Channels, Normalisation, scene
 from advcam.errors import AdvcamError, NetworkError, SettingsError
 from advcam.models.encoders import STRIDE
 from advcam.options import Config, option
@@ -81,7 +81,7 @@ class ExportConfig(Config):
 def run(config: ExportConfig, _session: Session) -> Outcome:
     """Exports a trained network as an ONNX or torch.export file, with FILE.json that says how to use it.
 
-    Input ``images`` float32 [N, 3, H, W], normalised RGB; output ``logits`` float32 [N, L, H, W]. The file is loaded and run on
+    Input ``images`` float32 [N, C, H, W], normalised; output ``logits`` float32 [N, L, H, W]. The file is loaded and run on
     noise and on images, of two sizes and batch sizes: its labels must equal the original's, except where the original's two
     best logits are closer than 0.001. Scales, mirror, windows and CRF are not part of the network, nor of the file.
 
@@ -109,7 +109,7 @@ def _made(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord) ->
     try:
         with atomic_write(out) as temporary:
             try:
-                _write(_Logits(segmenter.network), form, temporary)
+                _write(_Logits(segmenter.network), form, len(segmenter.normalise.mean), temporary)
                 pixels = _compare(segmenter.network, _opened(temporary), form, segmenter.normalise)
             except AdvcamError:
                 raise
@@ -144,16 +144,16 @@ class _Logits(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Float[Tensor, "n 3 y x"]) -> Float[Tensor, "n l y x"]:
+    def forward(self, images: Float[Tensor, "n b y x"]) -> Float[Tensor, "n l y x"]:
         scores: Tensor = self.network(images)
         return scores
 
 
-def _write(network: nn.Module, form: Form, path: Path) -> None:
+def _write(network: nn.Module, form: Form, channels: int, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporters' warnings
         n, height, width = form.inputs()[0]
-        example = torch.zeros(n, 3, height, width)
+        example = torch.zeros(n, channels, height, width)
         program = torch.export.export(network.eval(), (example,), dynamic_shapes={"images": form.dynamic()}, strict=False)
         _whole_numbers(program)
         if path.suffix == ".pt2":
@@ -217,22 +217,30 @@ def _compare(network: nn.Module, opened: Callable[[Tensor], Tensor], form: Form,
     return compared
 
 
-def _inputs(form: Form, normalise: Normalisation) -> Iterator[Float[Tensor, "n 3 y x"]]:
-    """Yields batches of noise and of generated scenes, of each size."""
-    random = torch.Generator().manual_seed(0)
+def _inputs(form: Form, normalise: Normalisation) -> Iterator[Float[Tensor, "n b y x"]]:
+    """Yields batches of noise and of generated scenes, of each size; channels are red, green, blue, red, ... of the scenes."""
+    random, channels = torch.Generator().manual_seed(0), len(normalise.mean)
+
+    def shown(at: int, size: tuple[int, int]) -> Tensor:
+        layers = Image.fromarray(scene(at).image).resize(size).split()
+        prepared: Tensor = normalise(Channels([layers[c % 3] for c in range(channels)]))
+        return prepared
+
     for n, height, width in form.inputs():
-        yield torch.randn(n, 3, height, width, generator=random)
-        yield torch.stack([normalise(Image.fromarray(scene(i).image).resize((width, height))) for i in range(n)])
+        yield torch.randn(n, channels, height, width, generator=random)
+        yield torch.stack([shown(i, (width, height)) for i in range(n)])
 
 
 def _describe(out: Path, form: Form, segmenter: Segmenter, record: NetworkRecord, pixels: int) -> None:
     height, width = form.size or (None, None)
+    channels = len(segmenter.normalise.mean)
+    colours = "RGB" if channels == 3 else "grey" if channels == 1 else "the bands of `reading` in their order"
     write_json(
         out.with_name(f"{out.name}.json"),
         {
             "input": {
                 "name": "images",
-                "is": "float32 [N, 3, H, W], RGB, (value / 255 - mean) / std",
+                "is": f"float32 [N, {channels}, H, W], {colours}, (value / 255 - mean) / std",
                 "mean": segmenter.normalise.mean,
                 "std": segmenter.normalise.std,
                 "batch": form.batch,

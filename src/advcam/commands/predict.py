@@ -10,7 +10,19 @@ import numpy as np
 from torch import Tensor
 
 from advcam.attribution import PRECISIONS
-from advcam.data import ClassTable, Reading, Skip, content_of, labels_of, list_images, passed_over, read_with_doubt
+from advcam.data import (
+    ClassTable,
+    Place,
+    Reading,
+    Skip,
+    content_of,
+    labels_of,
+    list_images,
+    passed_over,
+    place,
+    read_with_doubt,
+    shrunk,
+)
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.options import Config, option
 from advcam.segmenter import MERGES, Segmenter, read_record
@@ -25,11 +37,11 @@ class PredictConfig(Config):
     """The network, the images and the settings of prediction; settings not given are the network's own."""
 
     model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
-    images: Path = option(help="folder of images", flag="images", common=True)
+    images: Place = option(help="folder, archive or address of images", flag="images", common=True, make=place)
     out: Path = option(help="folder of the masks ID.png", flag="out", common=True)
-    labels: Path | None = option(
+    labels: Place | None = option(
         None, "image labels, in any form that a run takes: each named image gets the classes it shows and no other",
-        flag="labels", common=True,
+        flag="labels", common=True, make=place,
     )  # fmt: skip
     scales: tuple[float, ...] | None = option(
         None,
@@ -87,7 +99,7 @@ def run(config: PredictConfig, session: Session) -> Outcome:
     model, images, out, reporter = config.model, config.images, config.out, session.reporter
     segmenter = config.applied(Segmenter.load(model, session.runtime.torch_device(), config.precision or _precision_of(out)))
     files = list_images(images)
-    if out.resolve().is_relative_to(images.resolve()):
+    if isinstance(images, Path) and out.resolve().is_relative_to(images.resolve()):
         raise RunError(f"{out}: --out is in the folder of images, so masks would mix with them; give another --out")
     labels: dict[str, tuple[int, ...]] = {}
     if config.labels:
@@ -96,7 +108,7 @@ def run(config: PredictConfig, session: Session) -> Outcome:
     _claim(out, model, images, segmenter, digest(sorted(labels.items())) if labels else None)
     for suffix, count in passed_over(images).items():
         reporter.say(f"{count} files of suffix {suffix} are skipped: not an image format that is read")
-    skipped, reading = list[Skip](), Reading.from_record(read_record(model).reading)
+    skipped, sizes, reading = list[Skip](), list[tuple[int, int]](), Reading.from_record(read_record(model).reading)
     for name, path in reporter.track(files.items(), len(files), "predict"):
         mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
         try:
@@ -106,6 +118,7 @@ def run(config: PredictConfig, session: Session) -> Outcome:
             image, doubt = read_with_doubt(path, reading)
             if doubt:
                 reporter.warn(f"{path}: {doubt}")
+            sizes.append((image.height, image.width))
             if config.probabilities:
                 found = segmenter.probabilities(image, labels.get(name))
                 _save(kept, found, segmenter)
@@ -114,6 +127,8 @@ def run(config: PredictConfig, session: Session) -> Outcome:
                 save_mask(mask, segmenter(image, labels.get(name)), content)
         except ImageError as error:
             skipped.append(Skip(name, str(error)))
+    if not segmenter.window and (said := shrunk(sizes, segmenter.long_side)):
+        reporter.say(said)
     list_skips(out / "skipped.csv", skipped)
     return Outcome(f"masks: {out}", (), len(skipped), out / "skipped.csv")
 
@@ -127,7 +142,7 @@ def _precision_of(out: Path) -> str:
     return str(made)
 
 
-def _claim(out: Path, model: Path, images: Path, segmenter: Segmenter, labels: str | None) -> None:
+def _claim(out: Path, model: Path, images: Place, segmenter: Segmenter, labels: str | None) -> None:
     """Checks that a folder is new, or holds masks of the same network and options, and records these."""
     key: dict[str, Any] = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
     key["images"] = str(images.resolve())

@@ -87,7 +87,7 @@ def _class_of(target: Any) -> int:
 
 @torch.inference_mode(False)
 def check_reshape(
-    reshape: Callable[[Any], Tensor], model: nn.Module, layers: list[str], images: Float[Tensor, "n 3 y x"]
+    reshape: Callable[[Any], Tensor], model: nn.Module, layers: list[str], images: Float[Tensor, "n b y x"]
 ) -> None:
     """Checks that a ``reshape_transform`` gives the same feature maps that advcam uses.
 

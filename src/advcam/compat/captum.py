@@ -61,7 +61,7 @@ class AdvCAM:
 
     def attribute(
         self,
-        inputs: Float[Tensor, "n 3 y x"] | tuple[Tensor, ...],
+        inputs: Float[Tensor, "n b y x"] | tuple[Tensor, ...],
         target: Any = None,
         additional_forward_args: object = None,
         attribute_to_layer_input: bool = False,
@@ -72,7 +72,7 @@ class AdvCAM:
         """Returns the AdvCAM of one class for each image, without gradient.
 
         Args:
-            inputs: float [N, 3, H, W], normalised as the model expects, or a tuple of this one tensor.
+            inputs: float [N, C, H, W], normalised as the model expects, or a tuple of this one tensor.
             target: a class id for all images; or a list or 1-D tensor of ids, one for each; None if the model has one output.
             additional_forward_args: must be None; the error says what to do instead.
             attribute_to_layer_input: must be False.
@@ -90,7 +90,7 @@ class AdvCAM:
         if not isinstance(images, Tensor):
             came = f"{len(inputs)} of them" if isinstance(inputs, (tuple, list)) else type(inputs).__name__
             raise InputError(
-                f"inputs must be one tensor of images [N, 3, H, W]; got {came}. Only pixels are climbed: wrap the model in a"
+                f"inputs must be one tensor of images [N, C, H, W]; got {came}. Only pixels are climbed: wrap the model in a"
                 " module that takes the images alone"
             )
         check_images(images, None)

@@ -66,7 +66,7 @@ class AdvCAM:
 
     def __call__(
         self,
-        input_tensor: Float[Tensor, "n 3 y x"],
+        input_tensor: Float[Tensor, "n b y x"],
         targets: Iterable[Any] | None = None,
         aug_smooth: bool = False,
         eigen_smooth: bool = False,
@@ -74,7 +74,7 @@ class AdvCAM:
         """Returns one map per image, float32 in [0, 1] with maximum 1 (or all zeros).
 
         Args:
-            input_tensor: float [N, 3, H, W], normalised as the model expects; moved to the model's device.
+            input_tensor: float [N, C, H, W], normalised as the model expects; moved to the model's device.
             targets: one ``ClassifierOutputTarget`` (or class id) for each image; None is each image's highest-scoring class.
             aug_smooth: must be False, like ``eigen_smooth``; the error says what to use instead.
 
@@ -85,7 +85,7 @@ class AdvCAM:
         """
         check_smoothing(aug_smooth, eigen_smooth)
         if not isinstance(input_tensor, Tensor):
-            raise InputError(f"input_tensor must be a float tensor [N, 3, H, W]; got {type(input_tensor).__name__}")
+            raise InputError(f"input_tensor must be a float tensor [N, C, H, W]; got {type(input_tensor).__name__}")
         classes = None if targets is None else classes_of(targets)
         check_images(input_tensor, None)
         images = input_tensor.to(next(self.model.parameters(), input_tensor).device)

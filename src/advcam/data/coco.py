@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advcam.errors import DataError, known
 from advcam.limits import IGNORE, MAX_DIGITS, MAX_NUMBER
 
 from .labels import ClassTable, Found, Row, normal, unique
 from .text import read_json_file, written
+
+if TYPE_CHECKING:
+    from .places import Place
 
 ROBOFLOW = "_annotations.coco.json"
 
@@ -54,7 +57,7 @@ class Coco:
         names: of the categories, by id.
     """
 
-    path: Path
+    path: Place
     images: tuple[CocoImage, ...]
     names: dict[int, str]
 
@@ -84,7 +87,7 @@ def is_coco(value: Any) -> bool:
     return isinstance(value, dict) and {"images", "annotations"} <= value.keys()
 
 
-def read_coco(path: Path, folder: Path | None = None) -> Coco:
+def read_coco(path: Place, folder: Path | None = None) -> Coco:
     """An annotation file.
 
     Args:
@@ -97,7 +100,7 @@ def read_coco(path: Path, folder: Path | None = None) -> Coco:
     return coco_of(path, read_json_file(path, "COCO annotation file"), folder)
 
 
-def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
+def coco_of(path: Place, value: Any, folder: Path | None = None) -> Coco:
     """An annotation file that was read already; see :func:`read_coco`."""
     if not is_coco(value):
         raise DataError(f"{path}: expected a COCO annotation file with images, annotations and categories")
@@ -109,7 +112,7 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
                 f"{path}: expected a list of objects under {name!r}, got {_kind(part)}; is it COCO's instances file?"
             )
     made = Coco(path, (), _names(path, parts["categories"]))
-    if folder and path.name == ROBOFLOW:
+    if folder and isinstance(path, Path) and path.name == ROBOFLOW:
         below = path.parent.relative_to(folder).as_posix().removeprefix(".")
     else:
         below = made.split if folder and (folder / made.split).is_dir() else ""
@@ -137,7 +140,7 @@ def coco_of(path: Path, value: Any, folder: Path | None = None) -> Coco:
     return Coco(path, _merged(path, f"{below}/" if below else "", files, regions), made.names)
 
 
-def _names(path: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
+def _names(path: Place, categories: list[dict[str, Any]]) -> dict[int, str]:
     """The categories' names by id; repeated entries are merged."""
     names: dict[int, str] = {}
     for at, entry in enumerate(categories, 1):
@@ -155,7 +158,7 @@ def _names(path: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
 
 
 def _merged(
-    path: Path,
+    path: Place,
     below: str,
     files: dict[str, list[tuple[int | str, tuple[int, int]]]],
     regions: dict[int | str, list[CocoRegion]],
@@ -227,7 +230,7 @@ def renumbered(files: Iterable[Coco], classes: ClassTable) -> str:
     return f"categories have ids outside of 1 to 254, so classes are numbered from 1 ({some}; --classes FILE gives others)"
 
 
-def found_in(path: Path, files: list[Coco], classes: ClassTable | None) -> Found:
+def found_in(path: Place, files: list[Coco], classes: ClassTable | None) -> Found:
     """The labels of each image, and the categories as classes if none are given.
 
     Raises:
@@ -258,7 +261,7 @@ def number_of(value: Any) -> float | None:
     return float(value) if number and abs(value) < MAX_NUMBER else None
 
 
-def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int | str:
+def _id(path: Place, part: str, at: int, entry: dict[str, Any], key: str) -> int | str:
     """An id: a whole number from 0, also if written as 1.0 or as text; other text is kept."""
     value = entry.get(key)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -274,14 +277,14 @@ def _id(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int 
     raise DataError(f"{path}: entry {at} of {part} has the {key} {shown(value)}; expected a whole number from 0")
 
 
-def _category(path: Path, part: str, at: int, entry: dict[str, Any], key: str) -> int:
+def _category(path: Place, part: str, at: int, entry: dict[str, Any], key: str) -> int:
     number = _id(path, part, at, entry, key)
     if isinstance(number, str):
         raise DataError(f"{path}: entry {at} of {part} has the {key} {number!r}; ids of categories must be numbers")
     return number
 
 
-def _file_name(path: Path, at: int, entry: dict[str, Any]) -> str:
+def _file_name(path: Place, at: int, entry: dict[str, Any]) -> str:
     name, number = entry.get("file_name"), plain(entry.get("id"))
     if name is None or name == "":
         raise DataError(f"{path}: entry {at} of images has no 'file_name'; got the keys {', '.join(entry) or 'none'}")

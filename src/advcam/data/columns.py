@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advcam.errors import DataError, known
 from advcam.limits import MAX_CLASSES
@@ -14,6 +13,9 @@ from advcam.limits import MAX_CLASSES
 from .labels import NONE, OTHERS, ClassTable, Found, Row, joined_names, normal, numbered, united
 from .tables import Table, csv_table, is_image, key, short, state
 from .text import read_any_text, written
+
+if TYPE_CHECKING:
+    from .places import Place
 
 IMAGE = (
     "image", "images", "img", "file_name", "filename", "image_name", "img_name", "image_path", "img_path", "image_file",
@@ -26,6 +28,12 @@ LABELS = (
     "category_name",
 )  # fmt: skip
 """Names of the column of labels, in any case; the first that is there counts."""
+
+OBJECTS = ("objects",)
+"""Names of the column of objects."""
+
+CATEGORY = ("categories", "category", "labels", "label", "classes", "class", "category_name", "name", "category_id")
+"""Names of the categories among what is said of objects; the first that is there counts."""
 
 BOX = frozenset({"bbox", "xmin", "x_min", "xmax", "x_max", "x1", "xtl", "left", "bbox_x"})
 """Columns of tables with one row for each box."""
@@ -48,7 +56,7 @@ def headless(first: Sequence[str]) -> tuple[str, ...]:
     return ("image", "labels") if len(first) == 2 and is_image(first[0]) and not is_image(first[1]) else ()
 
 
-def labels_csv(path: Path, text: str) -> Table:
+def labels_csv(path: Place, text: str) -> Table:
     """The table of a CSV of labels.
 
     Raises:
@@ -57,7 +65,7 @@ def labels_csv(path: Path, text: str) -> Table:
     return csv_table(path, text, fits, headless)
 
 
-def csv_rows(path: Path, text: str | None = None) -> list[Row]:
+def csv_rows(path: Place, text: str | None = None) -> list[Row]:
     """The rows of a CSV with a column of images and one of labels.
 
     Args:
@@ -78,6 +86,42 @@ def is_labelled(table: Table) -> bool:
 def is_flagged(table: Table) -> bool:
     """Whether a table has a column of images, and others whose cells say yes or no."""
     return bool(image_column(table) and table.flags.keys() - {image_column(table)})
+
+
+def is_objects(table: Table) -> bool:
+    """Whether a table has a column of images and one of objects with categories, as Hugging Face's for object detection."""
+    column = table.column(OBJECTS)
+    return bool(column and image_column(table) and any(isinstance(cells.get(column), (dict, list)) for _, cells in table.rows))
+
+
+def objects(table: Table, classes: ClassTable | None = None) -> Found:
+    """The categories of each image's objects; an image without objects shows none of the classes.
+
+    Raises:
+        DataError: no usable row, or an image given twice.
+    """
+    image, column = image_column(table), table.column(OBJECTS)
+    if image is None or column is None:
+        raise unknown_columns(table)
+    read, unusable = rows_of(table, image, lambda cells: told(_categories(cells.get(column)), ""))
+    bare = classes is None and all(label.isdecimal() for row in read for label in row.labels)
+    notes = ("categories are numbers: their names are not in this file, and --classes can give them",) if bare else ()
+    return Found(f"{table.form}{table.told}, categories of {column}", united(read), unusable=unusable, notes=notes)
+
+
+def _categories(value: Any) -> list[Any]:
+    """The categories of objects, which are a dict of lists or a list of dicts."""
+    if isinstance(value, dict):
+        names = {key(str(name)): held for name, held in value.items()}
+        held: Any = next((names[name] for name in CATEGORY if name in names), None if names else [])
+        found = held if isinstance(held, list) else [held]
+    elif isinstance(value, list):
+        found = [category for one in value for category in (_categories(one) if isinstance(one, dict) else [one])]
+    else:
+        found = [] if value is None else [value]
+    if None in found:
+        raise DataError(f"expected objects with categories, got {short(value)}")
+    return found
 
 
 def image_column(table: Table) -> str | None:

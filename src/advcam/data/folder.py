@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from .items import Dataset, Item, Skip
 from .labels import ClassTable, Row, class_indices, normal, unknown_indices
 from .names import Near, key_of, list_images
 from .opening import Track, open_all
+from .places import Place
 from .reading import Reading
 from .sources import read_labels, read_source
 from .tables import read_classes
@@ -26,8 +27,8 @@ FEW_IMAGES = 5
 
 
 def load(
-    images: Path,
-    labels: Path,
+    images: Place,
+    labels: Place,
     classes: Path | None = None,
     train_list: Path | None = None,
     eval_list: Path | None = None,
@@ -39,8 +40,8 @@ def load(
     Without lists every labelled image is trained on; with a list for scoring only, all others are.
 
     Args:
-        images: folder of images.
-        labels: a file or folder; see :func:`~advcam.data.sources.read_labels`.
+        images: folder, archive, table or remote folder of images.
+        labels: a file, folder or archive; see :func:`~advcam.data.sources.read_labels`.
         classes: CSV ``id,name``; without, the classes of the source, or those that the labels name.
         train_list: images to train on, one a line.
         eval_list: images to score on, one a line.
@@ -132,7 +133,7 @@ def _encoding(path: Path) -> str:
     return f"{path.name} in {told}" if told else ""
 
 
-def labels_of(labels: Path, images: Path, files: dict[str, Path], classes: ClassTable) -> dict[str, tuple[int, ...]]:
+def labels_of(labels: Place, images: Place, files: Mapping[str, Place], classes: ClassTable) -> dict[str, tuple[int, ...]]:
     """The class positions that each image shows or may show, by its id; images that the labels do not name are left out.
 
     Raises:
@@ -146,7 +147,7 @@ def labels_of(labels: Path, images: Path, files: dict[str, Path], classes: Class
     return found
 
 
-def _none_there(labels: Path, rows: list[Row], near: Near) -> DataError:
+def _none_there(labels: Place, rows: list[Row], near: Near) -> DataError:
     hint = near(rows[0].name) or "; check --images and the names"
     return DataError(f"{labels}: none of its {len(rows)} images is in {near.images} (e.g. {rows[0].name!r}){hint}")
 
@@ -158,13 +159,12 @@ def listed(path: Path, items: Iterable[Item]) -> tuple[list[Item], list[Skip]]:
         DataError: a file that cannot be read, or that names none of them.
     """
     there = {item.id: item for item in items}
-    first = next(iter(there.values()))
-    folder = first.path.parents[first.id.count("/")]
+    folder = next(iter(there.values())).folder
     keys, skipped = _read_list(path, Near({name: item.path for name, item in there.items()}, folder), there)
     return [there[key] for key in dict.fromkeys(keys)], skipped
 
 
-def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
+def _matched(rows: list[Row], files: Mapping[str, Place]) -> list[tuple[Row, str]]:
     matched, first = [], dict[str, str]()
     for row in rows:
         key = _key(row, files)
@@ -177,7 +177,7 @@ def _matched(rows: list[Row], files: dict[str, Path]) -> list[tuple[Row, str]]:
     return matched
 
 
-def _key(row: Row, files: dict[str, Path]) -> str | None:
+def _key(row: Row, files: Mapping[str, Place]) -> str | None:
     """The id of a row's image: the first of its names that is there."""
     return next((key for name in (row.name, *row.others) if (key := key_of(name, files)) is not None), None)
 

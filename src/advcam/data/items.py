@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from .images import AS_IT_IS, read_image
 from .labels import ClassTable
+from .places import Place, above
 from .reading import Reading
 
 
@@ -18,24 +18,29 @@ class Item:
 
     Args:
         id: path below the folder, without suffix.
-        path: of the file.
+        path: of the file, or its address in an archive, a table or a remote store.
         labels: class positions.
         size: (H, W) in pixels.
         content: hash of the file when it was first read; None if unknown.
-        reading: how its values become 8-bit RGB, the same for all images of a data set.
+        reading: how its values become 8-bit channels, the same for all images of a data set.
         unknown: positions of the classes that it may show or not: nobody knows.
     """
 
     id: str
-    path: Path
+    path: Place
     labels: tuple[int, ...]
     size: tuple[int, int]
     content: str | None = None
     reading: Reading = AS_IT_IS
     unknown: tuple[int, ...] = ()
 
+    @property
+    def folder(self) -> Place:
+        """The folder or archive that its id is the path below."""
+        return above(self.path, self.id)
+
     def read(self) -> Image.Image:
-        """The image as 8-bit RGB; see :func:`~advcam.data.images.read_image`.
+        """The image as networks are given it, 8-bit RGB or :class:`~.channels.Channels`; see :func:`.images.read_image`.
 
         Raises:
             ImageError: it cannot be read, or has changed since it was first read.

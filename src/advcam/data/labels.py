@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +106,7 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
-def unique(path: Path, rows: list[Row]) -> list[Row]:
+def unique(path: object, rows: list[Row]) -> list[Row]:
     """The rows of a source, checked to have unique names.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -12,31 +12,42 @@ from pathlib import Path, PurePosixPath
 from advcam.errors import DataError
 from advcam.limits import MAX_PATH_BYTES
 
-from .images import SUFFIXES
+from .archives import is_inside
+from .images import SUFFIXES, suffix_of
 from .labels import normal
+from .places import Place, files_below, home
 
-COMPANIONS = frozenset({"", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".npz", ".db", ".ini"})
+COMPANIONS = frozenset(
+    {"", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".npz", ".db", ".ini", ".yaml", ".yml", ".cls", ".arrow"}
+)
 """Suffixes of files that are expected beside images."""
 
 
-def list_images(folder: Path) -> dict[str, Path]:
-    """The images below a folder, by id.
+def list_images(folder: Place) -> dict[str, Place]:
+    """The images below a folder, in an archive, in a table, or of a remote folder, by id.
 
     Raises:
         DataError: no such folder, no image in it, two files with one id (ignoring case), or a name that is not UTF-8.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of images; check --images")
-    found, alike = dict[str, Path](), dict[str, Path]()
-    for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in below.parts) or not path.is_file():
+    folder = home(folder)
+    return by_id(folder, files_below(folder))
+
+
+def by_id(folder: Place, files: Iterable[tuple[str, Place]]) -> dict[str, Place]:
+    """The images among the files of a folder, by id; see :func:`list_images`."""
+    found, alike, others = dict[str, Place](), dict[str, Place](), list[str]()
+    for below, path in files:
+        suffix = suffix_of(below)
+        if suffix not in SUFFIXES:
+            others.append(below)
             continue
-        name = normal(below.with_suffix("").as_posix())
+        name = normal(below[: -len(suffix)])
         try:
             name.encode()
         except UnicodeEncodeError:
             raise DataError(f"{str(path)!a}: its name is not UTF-8; rename the file") from None
+        if not is_inside(name):
+            raise DataError(f"{str(path)!r}: has no name before its suffix; rename the file")
         other = alike.setdefault(name.casefold(), path)
         if other is not path:
             same = "" if name in found else " except for upper and lower case, which some systems do not distinguish"
@@ -45,32 +56,37 @@ def list_images(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     if not found:
-        others = ", ".join(f"{count} of suffix {suffix}" for suffix, count in passed_over(folder).items())
-        held = f", but other files: {others}" if others else ""
+        counts = ", ".join(f"{count} of suffix {suffix}" for suffix, count in _counted(others).items())
+        held = f", but other files: {counts}" if counts else ""
         raise DataError(f"{folder}: no image in it{held}; known suffixes: {', '.join(sorted(SUFFIXES))}")
     return found
 
 
-def passed_over(folder: Path) -> dict[str, int]:
+def passed_over(folder: Place) -> dict[str, int]:
     """The number of files below a folder by suffix that is not read as an image, without hidden and companion files."""
-    return dict(sorted(Counter(path.suffix.lower() for path in _visible(folder) if _is_unread(path)).items()))
+    return _counted(name for name, _ in files_below(home(folder)))
 
 
-def key_of(name: str, files: dict[str, Path]) -> str | None:
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(suffix_of(name) for name in names if _is_unread(name)).items()))
+
+
+def key_of(name: str, files: Mapping[str, Place]) -> str | None:
     """The id that a name refers to, with or without suffix."""
     name = PurePosixPath(name).as_posix()  # without ./ and double slashes
     if name in files:
         return name
-    stem = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in SUFFIXES else name
-    return stem if stem in files and files[stem].suffix.lower() == Path(name).suffix.lower() else None
+    suffix = suffix_of(name)
+    stem = name[: -len(suffix)] if suffix in SUFFIXES else name
+    return stem if stem in files and suffix_of(files[stem].name) == suffix else None
 
 
 @dataclass(frozen=True)
 class Near:
     """Suggestions for names that are no image of a folder."""
 
-    files: dict[str, Path]
-    images: Path
+    files: Mapping[str, Place]
+    images: Place
 
     def __call__(self, name: str) -> str:
         """What an unknown name may refer to, as the end of a message; empty without a similar name."""
@@ -95,12 +111,17 @@ class Near:
         """For a name that exactly one image has in another folder, with another suffix, or in other case."""
         stem = _stem(PurePosixPath(name).as_posix()).casefold()
         same = [key for key in self.last.get(stem.split("/")[-1], ()) if f"/{key}".casefold().endswith(f"/{stem}")]
-        return f"; did you mean {self.files[same[0]].relative_to(self.images).as_posix()!r}?" if len(same) == 1 else ""
+        return f"; did you mean {self._whole(same[0])!r}?" if len(same) == 1 else ""
+
+    def _whole(self, key: str) -> str:
+        """An image's name with its suffix, as it is written."""
+        name = self.files[key].name
+        return key + name[-len(suffix_of(name)) :]
 
     @cached_property
     def unread(self) -> dict[str, str]:
         """Files that are not read as images, by name with and without suffix."""
-        below = [p.relative_to(self.images).as_posix() for p in _visible(self.images) if _is_unread(p)]
+        below = [name for name, _ in files_below(home(self.images)) if _is_unread(name)]
         return {_stem(name): name for name in below} | {name: name for name in below}
 
     @cached_property
@@ -114,13 +135,9 @@ class Near:
 
 def _stem(name: str) -> str:
     """A name without its file suffix, if it has one; other dots are part of the name."""
-    suffix = PurePosixPath(name).suffix
-    return name[: -len(suffix)] if re.fullmatch(r"\.\w{1,6}", suffix) else name
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if re.fullmatch(r"(\.nii)?\.\w{1,6}", suffix) else name
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-
-
-def _is_unread(path: Path) -> bool:
-    return path.suffix.lower() not in SUFFIXES | COMPANIONS and path.is_file()
+def _is_unread(name: str) -> bool:
+    return suffix_of(name) not in SUFFIXES | COMPANIONS

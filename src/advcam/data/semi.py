@@ -19,7 +19,8 @@ class SemiViews(Dataset[Any]):
     """Pairs of views: one of an image with a mask, and weakly and strongly augmented views of another image.
 
     The strong views are the weak one with brightness, contrast, saturation (0.5 each) and hue (0.25) shifted with probability
-    0.8, grey with 0.2, blurred (sigma 0.1 to 2) with 0.5.
+    0.8, grey with 0.2, blurred (sigma 0.1 to 2) with 0.5. Where there are not three channels, there is no saturation, no hue
+    and no grey, and each channel's contrast is about its own mean.
 
     Source: Yang et al., CVPR 2023 (arXiv 2208.09910); LiheYoung/UniMatch, ``dataset/semi.py``.
 
@@ -54,7 +55,7 @@ class SemiViews(Dataset[Any]):
                 inputs |= {f"strong{n}": self._strong(weak) for n in range(1, self.strong + 1)}
         return inputs, torch.tensor(at)
 
-    def _strong(self, view: Float[Tensor, "3 c c"]) -> Float[Tensor, "3 c c"]:
+    def _strong(self, view: Float[Tensor, "n c c"]) -> Float[Tensor, "n c c"]:
         from torchvision.transforms import v2
 
         change = v2.Compose(
@@ -65,4 +66,6 @@ class SemiViews(Dataset[Any]):
             ]
         )
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.normalise.mean, self.normalise.std))
-        return (change((view * std + mean).clamp(0, 1)) - mean) / std
+        pixels = (view * std + mean).clamp(0, 1)
+        changed = change(pixels) if len(pixels) == 3 else change(pixels[:, None])[:, 0]
+        return (changed - mean) / std

@@ -13,30 +13,42 @@ from xml.etree.ElementTree import Element
 
 from advcam.errors import DataError
 
+from .archives import refuse_compressed
+from .beside import read_beside
 from .coco import coco_files, coco_of, found_in, is_coco, read_coco
-from .columns import flagged, is_flagged, is_labelled, labelled, labels_csv, unknown_columns
-from .images import SUFFIXES
+from .columns import flagged, is_flagged, is_labelled, is_objects, labelled, labels_csv, objects, unknown_columns
 from .labels import NONE, ClassTable, Found, Row, classes_of, normal, without_background
-from .names import list_images
-from .tables import Table, object_table
+from .names import by_id
+from .places import Address, Place, files_below, holds_images, home
+from .sets import read_set
+from .tables import Table, is_image, object_table
 from .text import Doubled, Text, decoded, is_xml, parsed, read_bytes, read_xml
 from .tools import cvat, is_studio, is_tasks, studio_table, studio_tasks
 from .voc import loose_files, read_annotation, read_loose, read_voc, voc_files, voc_images, voc_root
+from .yolo import read_yolo, yolo_files
 
-NO_CLASS = r"(jpeg|png)?images?|labels?|masks?|annotations?|(train|val|valid|validation|test|trainval)\w*|segmentation\w*|data"
-"""Names of folders that hold images of all classes, or no images."""
+NO_CLASS = (
+    r"(jpeg|png)?images?|labels?|masks?|annotations?|(train|val|valid|validation|test|trainval)\w*|segmentation\w*|data"
+    r"|.+\.(zip|tar)"
+)
+"""Names of folders and archives that hold images of all classes, or no images."""
 
 
 @dataclass(frozen=True)
 class Source:
     """A source of labels, of which nothing is read before it is asked for."""
 
-    path: Path
+    path: Place
 
     @cached_property
     def folder(self) -> bool:
-        """Whether it is a folder."""
-        return self.path.is_dir()
+        """Whether it is a folder, or an archive or a table, which hold images."""
+        return holds_images(self.path)
+
+    @cached_property
+    def files(self) -> list[tuple[str, Place]]:
+        """The files of a folder or archive, by name."""
+        return files_below(home(self.path))
 
     @cached_property
     def data(self) -> bytes:
@@ -118,7 +130,15 @@ class Source:
 
 
 def _of_folder(read: Callable[[Path, ClassTable | None], Found | None]) -> Callable[..., Found | None]:
-    return lambda source, classes: read(source.path, classes) if source.folder else None
+    """Of a local folder."""
+    return lambda source, classes: (
+        read(source.path, classes) if isinstance(source.path, Path) and source.path.is_dir() else None
+    )
+
+
+def _of_images(read: Callable[[Place, list[tuple[str, Place]]], Found | None]) -> Callable[..., Found | None]:
+    """Of whatever holds images: a folder, here or remote, an archive, a table, or a folder of them."""
+    return lambda source, _classes: read(source.path, source.files) if source.folder else None
 
 
 def _voc(folder: Path, _classes: ClassTable | None) -> Found | None:
@@ -134,20 +154,27 @@ def _loose(folder: Path, _classes: ClassTable | None) -> Found | None:
     return read_loose(folder, files) if (files := loose_files(folder)) else None
 
 
-def _class_folders(folder: Path, _classes: ClassTable | None) -> Found | None:
+def _yolo(folder: Path, _classes: ClassTable | None) -> Found | None:
+    return read_yolo(folder, files) if (files := yolo_files(folder)) else None
+
+
+def _beside(folder: Place, files: list[tuple[str, Place]]) -> Found | None:
+    """Labels beside images, where these are in archives; in folders, text beside images may be anything."""
+    packed = any(isinstance(path, Address) and path.below and is_image(name) for name, path in files)
+    return read_beside(folder, files) if packed else None
+
+
+def _class_folders(folder: Place, files: list[tuple[str, Place]]) -> Found | None:
     """Images in a folder for each class: the first folder on their way that is not named like a split or a kind of file."""
-    below = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if len({_class_of(path) for path in below} - {None}) < 2:
+    if len({_class_of(name) for name, _ in files if is_image(name)} - {None}) < 2:
         return None
-    named = [(key, path, _class_of(path.relative_to(folder))) for key, path in list_images(folder).items()]
+    named = [(key, path, _class_of(key)) for key, path in by_id(folder, files).items()]
     rows = [Row(key, (normal(name),), str(path)) for key, path, name in named if name]
     return Found("a folder for each class", rows)
 
 
-def _class_of(path: Path) -> str | None:
-    if any(part.startswith(".") for part in path.parts):
-        return None
-    return next((part for part in path.parts[:-1] if not re.fullmatch(NO_CLASS, part.lower())), None)
+def _class_of(name: str) -> str | None:
+    return next((part for part in name.split("/")[:-1] if not re.fullmatch(NO_CLASS, part.lower())), None)
 
 
 def _of_xml(tag: str, read: Callable[[Path, Element], Found]) -> Callable[..., Found | None]:
@@ -172,7 +199,11 @@ FORMS: tuple[tuple[str, Callable[[Source, ClassTable | None], Found | None]], ..
     ("a folder with Annotations/*.xml, or VOC*/Annotations/*.xml", _of_folder(_voc)),
     ("a folder with annotations/instances_*.json, or _annotations.coco.json in it or in its folders", _of_folder(_coco)),
     ("a folder with XML beside images of the same names, or with XML alone", _of_folder(_loose)),
-    ("a folder with images in several folders, one for each class", _of_folder(_class_folders)),
+    ("a folder with a list of classes and text files of boxes or polygons: YOLO", _of_folder(_yolo)),
+    ("a folder that Hugging Face's datasets has saved, or Parquet, with a column of images and one of labels",
+     _of_images(read_set)),
+    ("a folder of archives, or one, with .cls, .json or .txt beside the images: webdataset", _of_images(_beside)),
+    ("a folder or archive with images in several folders, one for each class", _of_images(_class_folders)),
     ("XML whose root is <annotations>: CVAT for images", _of_xml("annotations", cvat)),
     ("XML whose root is <annotation>: one file of VOC's", _of_xml("annotation", read_annotation)),
     ("JSON with images and annotations: COCO", _coco_file),
@@ -180,6 +211,7 @@ FORMS: tuple[tuple[str, Callable[[Source, ClassTable | None], Found | None]], ..
     ("a table with choice, or with annotator, annotation_id, ...: Label Studio's CSV or JSON-MIN",
      _of_table(is_studio, lambda table, _classes: studio_table(table))),
     ("a table with a column of images and one of labels", _of_table(is_labelled, labelled)),
+    ("a table with a column of images and one of objects with categories: Hugging Face", _of_table(is_objects, objects)),
     ("a table with a column of images and one of yes and no for each class", _of_table(is_flagged, flagged)),
 )  # fmt: skip
 """What a source looks like, and the function that reads it; the first that gives something counts.
@@ -207,25 +239,26 @@ class Labels:
     doubts: tuple[tuple[str, str], ...]
 
 
-def read_source(path: Path, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
+def read_source(path: Place, classes: ClassTable | None = None) -> tuple[list[Row], ClassTable]:
     """The labels of each image, and the classes; see :func:`read_labels`."""
     found = read_labels(path, classes)
     return found.rows, found.classes
 
 
-def read_labels(path: Path, classes: ClassTable | None = None) -> Labels:
+def read_labels(path: Place, classes: ClassTable | None = None) -> Labels:
     """The labels of each image, the classes, and what the source was read as: one of :data:`FORMS`.
 
     An image without labels shows none of the classes, and so does one whose only label is ``background`` or ``none``, unless a
     class is called so.
 
     Args:
-        path: a file or folder.
+        path: a file, folder or archive, here or remote.
         classes: to be used in place of the source's own: VOC's 20, COCO's categories, or those in the labels.
 
     Raises:
         DataError: another kind of source, or unusable content; names file and line.
     """
+    refuse_compressed(str(path))
     source = Source(path)
     found = next((found for _, read in FORMS if (found := read(source, classes)) is not None), None)
     if found is None:
@@ -249,31 +282,45 @@ def _unknown(source: Source) -> DataError:
     if source.table:
         return unknown_columns(source.table)
     kinds = (".json", ".jsonl", ".csv", ".tsv", ".xml", ".txt")
-    below = sorted(file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in kinds)
-    held = [file.as_posix() for file in below if not any(part.startswith(".") for part in file.parts)]
+    held = [name for name, _ in source.files if name.lower().endswith(kinds)]
     hint = f". It holds {', '.join(held[:6])}{', ...' if len(held) > 6 else ''}; give one of these as --labels" if held else ""
-    return DataError(
-        f"{path}: expected a labels file, or a folder of VOC or COCO; it has neither Annotations/*.xml nor"
-        f" annotations/instances_*.json, nor a folder of images for each class{hint}"
+    local = isinstance(path, Path) and path.is_dir()
+    what = (
+        "a folder of VOC, COCO or YOLO; it has neither Annotations/*.xml nor annotations/instances_*.json nor labels/*.txt"
+        if local
+        else "an archive with labels; it has neither .cls, .json or .txt beside the images"
     )
+    return DataError(f"{path}: expected a labels file, or {what}, nor a folder of images for each class{hint}")
 
 
-def source_files(path: Path) -> list[Path]:
-    """The files that :func:`read_source` reads; none of a folder for each class, whose labels are the names of folders."""
-    if not path.is_dir():
-        return [path]
+def source_files(path: Place) -> list[Place]:
+    """The files that :func:`read_source` reads; none of images whose labels are the names of folders, or in an archive."""
+    if not isinstance(path, Path) or not path.is_dir():
+        return [] if holds_images(path) else [path]
     root = voc_root(path)
-    return voc_files(root) if root else coco_files(path) or loose_files(path)
+    return [*(voc_files(root) if root else coco_files(path) or loose_files(path) or yolo_files(path))]
 
 
-def images_of(images: Path | None, labels: Path) -> Path:
-    """The folder of images: the given one, or that of the labels' folder; ``JPEGImages`` in a VOC folder.
+def said(path: Place) -> list[str]:
+    """What the labels of images say that are in no files of their own: the ids of the images, with the labels of archives.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    files = files_below(home(path))
+    if all(isinstance(at, Path) for _, at in files):
+        return list(by_id(path, files))
+    return [f"{row.name}: {row.labels} {row.unknown}" for row in read_source(path)[0]]
+
+
+def images_of(images: Place | None, labels: Place) -> Place:
+    """The folder or archive of images: the given one, or that of the labels; ``JPEGImages`` in a VOC folder.
 
     Raises:
         DataError: none given, and the labels are a file.
     """
-    folder = images or (labels if labels.is_dir() else None)
+    folder = images or (labels if holds_images(labels) else None)
     if folder is None:
         raise DataError(f"{labels}: does not say where its images are; give --images DIR too")
-    root = voc_root(folder) if folder.is_dir() else None
-    return voc_images(root) if root else folder
+    root = voc_root(folder) if isinstance(folder, Path) and folder.is_dir() else None
+    return voc_images(root) if root else home(folder)

@@ -10,16 +10,18 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advcam.cells import as_read
 from advcam.errors import DataError
 from advcam.limits import IGNORE
 
-from .images import SUFFIXES
+from .images import SUFFIXES, suffix_of
 from .labels import ClassTable, normal
 from .text import read_any_text
+
+if TYPE_CHECKING:
+    from .places import Place
 
 SEPARATORS = {",": ";", ";": ",|", "\t": ";,|", "|": ";,"}
 """Separators of the cells of a CSV, detected from its header, each with those of the labels in a cell."""
@@ -108,7 +110,7 @@ def key(name: str) -> str:
 
 def is_image(cell: Any) -> bool:
     """Whether a cell is the name of an image file, by its suffix."""
-    return isinstance(cell, str) and PurePosixPath(cell.strip()).suffix.lower() in SUFFIXES
+    return isinstance(cell, str) and suffix_of(cell.strip()) in SUFFIXES
 
 
 def state(cell: Any) -> int | None:
@@ -135,7 +137,7 @@ def short(value: Any) -> str:
 
 
 def csv_table(
-    path: Path,
+    path: Place,
     text: str,
     fits: Callable[[Sequence[str]], int],
     headless: Callable[[Sequence[str]], tuple[str, ...]] = lambda _first: (),
@@ -216,7 +218,7 @@ def object_table(place: str, form: str, entries: Iterable[tuple[str, Any]], unus
     return Table(place, form, tuple(header), rows, tuple(unusable))
 
 
-def read_classes(path: Path, text: str | None = None) -> ClassTable:
+def read_classes(path: Place, text: str | None = None) -> ClassTable:
     """A class list: CSV with columns ``id,name``, the ids that masks use.
 
     Args:

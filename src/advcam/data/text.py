@@ -6,11 +6,13 @@ import codecs
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from advcam.errors import DataError
+
+if TYPE_CHECKING:
+    from .places import Place
 
 WIDE = (
     (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -57,7 +59,7 @@ def written(where: str, name: str) -> str:
     return name
 
 
-def read_bytes(path: Path, what: str) -> bytes:
+def read_bytes(path: Place, what: str) -> bytes:
     """A file's bytes.
 
     Raises:
@@ -73,7 +75,7 @@ def read_bytes(path: Path, what: str) -> bytes:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
-def read_text(path: Path, what: str) -> str:
+def read_text(path: Place, what: str) -> str:
     """A text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; the mark is dropped.
 
     Raises:
@@ -82,7 +84,7 @@ def read_text(path: Path, what: str) -> str:
     return decoded(path, read_bytes(path, what), what, legacy=False).text
 
 
-def read_any_text(path: Path, what: str) -> Text:
+def read_any_text(path: Place, what: str) -> Text:
     """A text file as :func:`read_text` reads it, or else in Windows-1252, as spreadsheets write it.
 
     Raises:
@@ -91,7 +93,7 @@ def read_any_text(path: Path, what: str) -> Text:
     return decoded(path, read_bytes(path, what), what)
 
 
-def decoded(path: Path, data: bytes, what: str, legacy: bool = True) -> Text:
+def decoded(path: Place, data: bytes, what: str, legacy: bool = True) -> Text:
     """The text of a file's bytes; see :func:`read_any_text`, or :func:`read_text` where ``legacy`` is false."""
     if data.startswith(b"PK\x03\x04"):
         raise DataError(f"{path}: is a spreadsheet or a zip, expected a {what}; save the sheet as CSV, or unpack the zip")
@@ -125,7 +127,7 @@ class Doubled(list[tuple[str, Any]]):
     """A JSON object with duplicate keys, as pairs."""
 
 
-def read_json_file(path: Path, what: str) -> Any:
+def read_json_file(path: Place, what: str) -> Any:
     """Reads JSON; see :func:`parsed`.
 
     Raises:
@@ -134,7 +136,7 @@ def read_json_file(path: Path, what: str) -> Any:
     return parsed(path, read_any_text(path, what).text)
 
 
-def parsed(path: Path, text: str, line: int = 0) -> Any:
+def parsed(path: Place, text: str, line: int = 0) -> Any:
     """The value of JSON text; an object with duplicate keys becomes a list of pairs.
 
     Args:
@@ -160,7 +162,7 @@ def parsed(path: Path, text: str, line: int = 0) -> Any:
         raise DataError(f"{path}: holds a number of thousands of digits; expected ids, names and coordinates") from None
 
 
-def read_xml(path: Path, data: bytes | None = None) -> ElementTree.Element:
+def read_xml(path: Place, data: bytes | None = None) -> ElementTree.Element:
     """The root of an XML file.
 
     Args:
@@ -183,7 +185,7 @@ def is_xml(data: bytes) -> bool:
     return data[:400].translate(None, b"\0\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
 
 
-def _xml_text(path: Path, data: bytes) -> str:
+def _xml_text(path: Place, data: bytes) -> str:
     """XML as text without its declaration, decoded by its first bytes, its declared encoding, or as UTF-8.
 
     Raises:

@@ -6,8 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element
 
@@ -16,6 +15,9 @@ from advcam.errors import DataError
 from .columns import LABELS, clean, image_column, rows_of
 from .labels import Found, Row, normal, unique
 from .tables import Table, is_image, key, object_table, short
+
+if TYPE_CHECKING:
+    from .places import Place
 
 STUDIO = frozenset({"annotator", "annotation_id", "lead_time", "created_at", "updated_at"})
 """Columns of Label Studio's exports beside the labels."""
@@ -39,7 +41,7 @@ def is_studio(table: Table) -> bool:
     return len(STUDIO & keys) > 1 or "choice" in keys
 
 
-def studio_tasks(path: Path, tasks: Sequence[Any]) -> Found:
+def studio_tasks(path: Place, tasks: Sequence[Any]) -> Found:
     """Label Studio's JSON: the choices and the regions' labels of each task's annotations. A task without one is left out.
 
     Raises:
@@ -164,7 +166,7 @@ def _last(label: Any) -> str:
     return str(label)
 
 
-def cvat(path: Path, root: Element) -> Found:
+def cvat(path: Place, root: Element) -> Found:
     """CVAT's XML for images: the labels of an image's tags and shapes.
 
     Raises:

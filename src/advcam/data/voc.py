@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from advcam.errors import DataError
@@ -10,6 +11,9 @@ from advcam.errors import DataError
 from .images import SUFFIXES
 from .labels import ClassTable, Found, Row, normal, unique
 from .text import read_xml, written
+
+if TYPE_CHECKING:
+    from .places import Place
 
 NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -73,7 +77,7 @@ def read_loose(folder: Path, files: list[Path]) -> Found:
     return _found("XML of PASCAL VOC", folder, named)
 
 
-def read_annotation(path: Path, root: ElementTree.Element) -> Found:
+def read_annotation(path: Place, root: ElementTree.Element) -> Found:
     """The labels of one image, in one XML file of VOC's."""
     return Found("one XML file of PASCAL VOC", [Row(normal(written(str(path), path.stem)), _objects(path, root), str(path))])
 
@@ -84,7 +88,7 @@ def _found(form: str, folder: Path, named: list[tuple[str, Path]]) -> Found:
     return Found(f"{form}, {len(named)} files", unique(folder, rows), CLASSES if ours else None)
 
 
-def _objects(path: Path, root: ElementTree.Element) -> tuple[str, ...]:
+def _objects(path: Place, root: ElementTree.Element) -> tuple[str, ...]:
     if root.tag != "annotation":
         raise DataError(f"{path}:1: expected VOC's <annotation>, got <{root.tag}>")
     names = [normal(made.findtext("name", "")) for made in root.findall("object")]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from advcam.data import Augmentation, Item, NetworkInput, Normalisation, Skip, TrainingViews
+from advcam.data import Augmentation, Item, NetworkInput, Normalisation, Skip, TrainingViews, shrunk
 from advcam.errors import NetworkError, SettingsError, known
 from advcam.extractor import AdvCAM
 from advcam.models import find
@@ -38,7 +38,7 @@ class TimmInput(Config):
     """What can be set of a timm network and its input."""
 
     backbone_option: dict[str, Any] = option({}, "argument of timm.create_model; may be repeated", flag="backbone-option")
-    mean: tuple[float, float, float] | None = option(
+    mean: tuple[float, ...] | None = option(
         None,
         "mean of the input's channels, in [0, 1]; none: timm's",
         flag="mean",
@@ -46,7 +46,7 @@ class TimmInput(Config):
         least=0,
         most=1,
     )
-    std: tuple[float, float, float] | None = option(
+    std: tuple[float, ...] | None = option(
         None,
         "standard deviation of the input's channels; none: timm's",
         flag="std",
@@ -133,14 +133,22 @@ def preflight(context: Context, config: ClassifyConfig, _start: Start) -> None:
     """
     if not (config.weights or config.classifier or config.from_scratch):
         context.reporter.say(f"{config.backbone}: starts from timm's pretrained weights")
+    if said := shrunk((item.size for item in context.data.items), config.long_side):
+        context.reporter.say(said)
+    backbone = network_of(context, config)
+    mean, std = (_listed(values) for values in backbone.normalisation())
+    if backbone.channels != 3:
+        context.reporter.say(
+            f"{config.own or config.backbone}: has {backbone.channels} channels as input, (image / 255 - mean) / std with mean"
+            f" {mean}, std {std}: --mean and --std change these"
+        )
     if config.weights:
-        mean, std = config.network.normalisation()
         context.reporter.say(
             f"{config.backbone}: starts from {config.weights}, with a new head for {len(context.data.classes)} classes; images"
-            f" are (rgb / 255 - mean) / std, mean {_listed(mean)}, std {_listed(std)}: --mean and --std if it learnt otherwise"
+            f" are (image / 255 - mean) / std, mean {mean}, std {std}: --mean and --std if it learnt otherwise"
         )
-    model, classes = build(config, len(context.data.classes))[0], len(context.data.classes)
-    probe = torch.rand(1, 3, 128, 128)
+    model, classes = build(config, len(context.data.classes), backbone)[0], len(context.data.classes)
+    probe = torch.rand(1, backbone.channels, 128, 128)
     found = find(model, probe)
     outputs, stride = found.classes, 128 // found(probe)[0].shape[-1]
     if not config.own and stride != config.output_stride:
@@ -165,10 +173,16 @@ def _listed(values: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
+def network_of(context: Context, config: ClassifyConfig) -> Backbone:
+    """Returns the backbone as configured, for as many channels as the run's images have."""
+    return replace(config.network, channels=context.data.reading.channels)
+
+
 def planned_start(context: Context, config: ClassifyConfig) -> Start:
     """Returns what networks of later steps will start from, with the classifier's initial weights, before it is trained."""
-    state = (lambda: None) if config.own else (lambda: build(config, len(context.data.classes))[0].state_dict())
-    return Start(config.network, state, config.weights, config.from_scratch)
+    backbone, classes = network_of(context, config), len(context.data.classes)
+    state = (lambda: None) if config.own else (lambda: build(config, classes, backbone)[0].state_dict())
+    return Start(backbone, state, config.weights, config.from_scratch)
 
 
 def run(context: Context, config: ClassifyConfig) -> list[Skip]:
@@ -188,17 +202,18 @@ def run(context: Context, config: ClassifyConfig) -> list[Skip]:
         if not todo:
             return []
         train, scored, split = split_for_scoring(context, config.holdout, bool(config.classifier))
-        mean, std = config.network.normalisation()
+        backbone = network_of(context, config)
+        mean, std = backbone.normalisation()
         normalise = Normalisation(mean, std)
         history: list[dict[str, Any]] = []
         torch.manual_seed(context.seed)
-        model, head = build(config, len(classes))
+        model, head = build(config, len(classes), backbone)
         if not config.classifier:
             state, history = _train(context, config, model, head, normalise, train)
             model.load_state_dict(state)
         model.eval().to(context.runtime.torch_device())
         metrics = average_precision(context, model, NetworkInput(mean, std, config.long_side), scored)
-        _save(folder, model, config, context, (mean, std), code)
+        _save(folder, model, config, context, replace(backbone, mean=mean, std=std), code)
         write_json(
             folder / "metrics.json",
             {
@@ -229,7 +244,7 @@ def split_for_scoring(context: Context, holdout: float, given: bool = False) -> 
     )
 
 
-def build(config: ClassifyConfig, classes: int) -> tuple[nn.Module, tuple[str, ...]]:
+def build(config: ClassifyConfig, classes: int, backbone: Backbone) -> tuple[nn.Module, tuple[str, ...]]:
     """Returns the classifier before any training, and the prefixes of its head's parameters if the head is new.
 
     Raises:
@@ -238,9 +253,9 @@ def build(config: ClassifyConfig, classes: int) -> tuple[nn.Module, tuple[str, .
     if config.own:
         return own_classifier(config.own), ()
     if config.classifier:
-        return saved_classifier(config.network, classes, Path(config.classifier)), ()
+        return saved_classifier(backbone, classes, Path(config.classifier)), ()
     weights = Path(config.weights) if config.weights else None
-    model, head = new_classifier(config.network, classes, weights, pretrained=not config.from_scratch)
+    model, head = new_classifier(backbone, classes, weights, pretrained=not config.from_scratch)
     _freeze(model, config.frozen)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise SettingsError(f"frozen: with {', '.join(config.frozen)} no parameter of {config.backbone} is left to train")
@@ -325,13 +340,14 @@ def average_precision(context: Context, model: nn.Module, prepare: NetworkInput,
 
 
 def _save(
-    folder: Path, model: nn.Module, config: ClassifyConfig, context: Context, normalisation: Any, code: str | None
+    folder: Path, model: nn.Module, config: ClassifyConfig, context: Context, backbone: Backbone, code: str | None
 ) -> None:
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
-    backbone = replace(config.network, mean=normalisation[0], std=normalisation[1]).record()
     classes: Any = context.data.classes.record()
-    record = ClassifierRecord(backbone, config.own, code, classes, config.long_side, config.weights, config.from_scratch)
+    record = ClassifierRecord(
+        backbone.record(), config.own, code, classes, config.long_side, config.weights, config.from_scratch
+    )
     write_json(folder / "model.json", asdict(record))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from advcam.data import ClassTable, Dataset, Item, NetworkInput, Reading, Skip
+from advcam.data import ClassTable, Dataset, Item, NetworkInput, Place, Reading, Skip, place
 from advcam.errors import NetworkError, RunError, SettingsError, StoreError
 from advcam.models.classifiers import Backbone, saved_classifier
 from advcam.models.own import own_classifier
@@ -112,13 +112,20 @@ class Context:
         return resolve_precision(begun or asked, self.runtime.torch_device())
 
 
-def save_data(run: RunFolder, data: Dataset, labels: Path | None = None) -> None:
+def save_data(
+    run: RunFolder, data: Dataset, labels: Place | None = None, lists: Mapping[str, Path | None] | None = None
+) -> None:
     """Saves the data set as it was read, so that later steps need neither the labels file nor to check the images again.
 
-    ``labels`` is that file; None keeps the path that was saved before.
+    ``labels`` is that file, ``lists`` are the class list and the lists of images; without ``labels``, the paths that were
+    saved before are kept.
     """
     path = run.root / "data.json"
-    kept = str(labels.resolve()) if labels else read_json(path, DataRecord, RESTORE).get("labels_file", "")
+    if labels:
+        kept, files = str(labels.resolve()), {name: str(file.resolve()) for name, file in (lists or {}).items() if file}
+    else:
+        before = read_json(path, DataRecord, RESTORE)
+        kept, files = before.get("labels_file", ""), before.get("files", {})
     classes = data.classes.record()
     run.name_classes(classes)
     parts = {"train": data.train, "eval": data.eval}
@@ -130,13 +137,14 @@ def save_data(run: RunFolder, data: Dataset, labels: Path | None = None) -> None
             "reading": data.reading.record(),
             "skipped": [{"image": s.image, "reason": s.reason} for s in data.skipped],
             "labels_file": kept,
+            "files": files,
         },
     )
 
 
 def _without_reading(item: Item) -> dict[str, Any]:
     left = {"reading"} if item.unknown else {"reading", "unknown"}
-    return {name: value for name, value in asdict(item).items() if name not in left}
+    return {name: value for name, value in asdict(item).items() if name not in left} | {"path": str(item.path)}
 
 
 def load_data(run: RunFolder) -> Dataset:
@@ -164,15 +172,15 @@ def load_data(run: RunFolder) -> Dataset:
 
 def _item(path: Path, record: ItemRecord, classes: int) -> Item:
     """Makes an image from its record in ``data.json``; refuses an id that leads out of the run folder."""
-    name, file = record["id"], Path(record["path"])
-    if not is_below(name) or len(file.parts) < 2 + name.count("/"):
+    name, parts = record["id"], record["path"].split("/") if "/" in record["path"] else Path(record["path"]).parts
+    if not is_below(name) or len(parts) < 2 + name.count("/") or "\0" in record["path"]:
         raise StoreError(f"{path}: image {name!r} with path {record['path']!r} cannot be an image of a run; {RESTORE}")
     labels, unknown = record["labels"], record.get("unknown", ())
     if any(label >= classes for label in (*labels, *unknown)):
         raise StoreError(f"{path}: image {name!r} has label {max(*labels, *unknown)}, of {classes} classes; {RESTORE}")
     if {*labels} & {*unknown}:
         raise StoreError(f"{path}: image {name!r} has a label that is not known too; {RESTORE}")
-    return Item(name, file, labels, record["size"], record["content"], unknown=unknown)
+    return Item(name, place(record["path"]), labels, record["size"], record["content"], unknown=unknown)
 
 
 def list_skips(path: Path, skips: Sequence[Skip]) -> None:

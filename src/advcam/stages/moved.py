@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
 
-from advcam.data import Dataset, Item, images_of, list_images, look_at
+from advcam.data import Dataset, Item, Place, images_of, list_images, look_at
 from advcam.errors import RunError
 
 from .context import Context, save_data
 
 
-def folder_of(data: Dataset) -> Path:
-    """Returns the folder of a run's images."""
-    item = data.items[0]
-    return item.path.parents[len(PurePosixPath(item.id).parts) - 1]
+def folder_of(data: Dataset) -> Place:
+    """Returns the folder or archive of a run's images."""
+    return data.items[0].folder
 
 
-def moved(context: Context, images: Path) -> Context:
+def moved(context: Context, images: Place) -> Context:
     """Points a run to another folder of images, which must hold all of them by name and content, and records it.
 
     Args:
@@ -32,6 +30,8 @@ def moved(context: Context, images: Path) -> Context:
     if folder == folder_of(context.data):
         return context
     files, items = list_images(folder), context.data.items
+    if all(files.get(item.id) == item.path for item in items):  # as those of a pattern of archives are
+        return context
     missing = [item for item in items if item.id not in files or files[item.id].suffix.lower() != item.path.suffix.lower()]
     if missing:
         first = f"{missing[0].id}{missing[0].path.suffix}"

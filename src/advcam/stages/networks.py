@@ -126,7 +126,8 @@ def encoder_of(context: Context, config: NetworkConfig, start: Start | None = No
     if config.encoder_weights and not config.encoder:
         raise SettingsError("encoder_weights is the file of an encoder's weights: give encoder=NAME too (its timm network)")
     if config.encoder:
-        return Start(Backbone(config.encoder), lambda: None, config.encoder_weights or None, False, HINT)
+        backbone = Backbone(config.encoder, channels=context.data.reading.channels)
+        return Start(backbone, lambda: None, config.encoder_weights or None, False, HINT)
     return replace(start, hint=HINT, classifier=(lambda: None) if config.start == "backbone" else start.classifier)
 
 

@@ -54,7 +54,7 @@ def against_masks(
                 continue
             counts += confusion(torch.from_numpy(predicted), torch.from_numpy(positions[target]), outputs)
             if len(rows) < LOOK:
-                rows.append((image, target, ids[predicted]))
+                rows.append((image.convert("RGB"), target, ids[predicted]))
         with atomic_write(folder / "look.png") as temporary:
             _table(rows).save(temporary, format="PNG")
         return {name: float(mean_iou(counts))}

@@ -22,6 +22,8 @@ from advcam.metrics import (
     PixelCounts,
     SweepCounts,
     SweepResult,
+    boundary_counts,
+    boundary_iou,
     box_counts,
     confusion,
     finds,
@@ -46,6 +48,11 @@ from .maps import maps_of
 
 BAD = 0.5
 """IoU below which a class's mask is bad."""
+BOUNDARY = (
+    "boundary IoU: of pixels within 2 % of the image's diagonal of a contour of their class, the image's edge included;"
+    " pixels of 255 make no contour; mean over background and classes"
+)
+"""How contours are scored; goes into metrics.json."""
 PLACES = (
     "one map for each class of an image's labels that its ground truth shows, resized to the image and scaled to minimum 0"
     " and maximum 1; true boxes: of every 8-connected region of the class's mask, however small, one of which must be met;"
@@ -108,13 +115,28 @@ class Places:
 
 def mean_iou_interval(confused: Sequence[Tensor]) -> tuple[float, float] | None:
     """Returns the 95 % bootstrap interval of the mIoU over images, from each image's counts [L, L]; None of a single one."""
-    if len(confused) < 2:
+    return _interval([torch.stack([counts.diagonal(), counts.sum(0), counts.sum(1)]) for counts in confused])
+
+
+def _interval(counted: Sequence[Tensor]) -> tuple[float, float] | None:
+    """Returns the interval from each image's [3, L]: pixels of each class in both masks, in ours, in the truth."""
+    if len(counted) < 2:
         return None
-    counts = torch.stack(list(confused))
-    hits, predicted = counts.diagonal(dim1=1, dim2=2)[:, None], counts.sum(1)[:, None]
-    found, _ = resampled_seeds(hits, predicted, counts.sum(2), resampled(len(counts)))
+    hits, predicted, true = torch.stack(list(counted)).unbind(1)
+    found, _ = resampled_seeds(hits[:, None], predicted[:, None], true, resampled(len(hits)))
     low, high = interval(found[:, 0])
     return float(low), float(high)
+
+
+def _boundary(counted: Sequence[Tensor], names: Sequence[str]) -> dict[str, Any]:
+    """Returns the boundary IoU of all images: its mean over classes, of each class, and its interval."""
+    found = boundary_iou(torch.stack(list(counted)).sum(0))
+    return {
+        "mean_iou": float(found.nanmean()),
+        "per_class": dict(zip(names, found.tolist(), strict=True)),
+        "interval": _interval(counted),
+        "rule": BOUNDARY,
+    }
 
 
 class Scores:
@@ -125,6 +147,7 @@ class Scores:
         self.sweeps: dict[str, SweepCounts] = {}
         self.counts: dict[str, Tensor] = {}
         self.each: dict[str, list[Tensor]] = {}
+        self.contours: dict[str, list[Tensor]] = {}
         self.rows: list[dict[str, Any]] = []
         self.images = dict.fromkeys(("plain", "advcam", "masks", "predictions", "semi"), 0)
         self.objects: InstanceCounts | None = None
@@ -161,6 +184,7 @@ class Scores:
                 confused = confusion(ours, truth, self.outputs)
                 self.counts[name] = self.counts.get(name, torch.zeros_like(confused)) + confused
                 self.each.setdefault(name, []).append(confused.to(torch.int32))
+                self.contours.setdefault(name, []).append(boundary_counts(ours, truth, self.outputs).to(torch.int32))
                 self.images[name] += 1
                 row[name] = float(mean_iou(confused))
                 if name == "masks":
@@ -236,6 +260,7 @@ class Scores:
                 "rule": self._rule(name),
                 "per_class": dict(zip(names, iou(confused).tolist(), strict=True)),
                 "interval": mean_iou_interval(self.each[name]),
+                "boundary": _boundary(self.contours[name], names),
             }
         places = {
             name: found.numbers(found.boxes, found.pixels) | {"split": f"{split}, {found.images} images"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from advcam.cells import as_read
 from advcam.data import IGNORE, ClassTable, Item, Skip, read_colours
-from advcam.errors import DataError, StoreError
+from advcam.errors import DataError, RunError, StoreError
 from advcam.progress import Reporter
-from advcam.store import Colours, load_mask, mask_file
+from advcam.store import Colours, RunFolder, load_mask, mask_file, only_value
 
 KINDS = {
     "unknown": "hold ids of no class, which count as background",
@@ -32,11 +34,13 @@ class Truth:
         folder: with a file for each image, see :func:`advcam.store.mask_file`.
         colours: the id of each colour of RGB masks; None: VOC's.
         white: the id that 255 stands for, where masks say 0 and 255 of the run's only class; None: 255 is ignored.
+        ours: whether advcam wrote the masks, so that 255 is ignored in any case.
     """
 
     folder: Path
     colours: Colours | None = None
     white: int | None = None
+    ours: bool = False
 
     def __call__(self, item: Item) -> NDArray[np.uint8]:
         """Returns the class ids [H, W] of an image.
@@ -49,7 +53,8 @@ class Truth:
 
     def knowing(self, held: set[int], classes: ClassTable) -> Truth:
         """Returns the same masks with 255 as the object, if there is one class and all masks hold 0 and 255 alone."""
-        return replace(self, white=classes.ids[0]) if held == {0, IGNORE} and len(classes) == 1 else self
+        of_object = held == {0, IGNORE} and len(classes) == 1 and not self.ours
+        return replace(self, white=classes.ids[0]) if of_object else self
 
 
 def truth_of(folder: Path, colours: Path | None) -> Truth:
@@ -59,6 +64,84 @@ def truth_of(folder: Path, colours: Path | None) -> Truth:
         DataError: the file of colours cannot be used.
     """
     return Truth(folder, read_colours(colours) if colours else None)
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The masks of a run that a person has looked at, ``RUN/corrected/masks/ID.png``.
+
+    Args:
+        folder: with the masks.
+        known: images whose mask was accepted or mended.
+        rejected: images whose mask was rejected: theirs is 255 throughout, so that nothing is learnt from it.
+        drawn: ids of those that were looked at in random order, by the explorer's log.
+    """
+
+    folder: Path
+    known: tuple[Item, ...]
+    rejected: tuple[Item, ...]
+    drawn: frozenset[str]
+
+    @property
+    def chosen(self) -> str:
+        """How the images were chosen, for whoever reads a number that was measured on them."""
+        ids = {item.id for item in self.known + self.rejected}
+        return "drawn at random" if ids <= self.drawn else "not drawn at random, so the numbers may not hold for the others"
+
+    def representative(self) -> Corrected:
+        """Returns those that were looked at in random order, if there are two; else all."""
+        drawn = replace(self, known=self._drawn(self.known), rejected=self._drawn(self.rejected))
+        return drawn if len(drawn.known) > 1 else self
+
+    def _drawn(self, items: tuple[Item, ...]) -> tuple[Item, ...]:
+        return tuple(item for item in items if item.id in self.drawn)
+
+
+def corrected_mask(run: RunFolder, name: str) -> Path:
+    """Returns the path of an image's corrected mask."""
+    return run.root / "corrected" / "masks" / f"{name}.png"
+
+
+def corrected_masks(run: RunFolder, items: Sequence[Item]) -> Corrected:
+    """Returns the masks of these images that a person has looked at.
+
+    Raises:
+        StoreError: a mask, or the log of the explorer, is damaged.
+    """
+    root = run.root / "corrected"
+    found = Corrected(root / "masks", (), (), _drawn_at_random(root / "log.csv"))
+    there = [item for item in items if corrected_mask(run, item.id).is_file()]
+    rejected = {item.id for item in there if only_value([corrected_mask(run, item.id)]) == IGNORE}
+    known = tuple(item for item in there if item.id not in rejected)
+    return replace(found, known=known, rejected=tuple(item for item in there if item.id in rejected))
+
+
+def need_corrected(run: RunFolder, items: Sequence[Item]) -> Corrected:
+    """Returns the corrected masks of a run, of which there must be one.
+
+    Raises:
+        RunError: there is none.
+        StoreError: as for :func:`corrected_masks`.
+    """
+    found = corrected_masks(run, items)
+    if not found.known:
+        raise RunError(f"{found.folder}: holds no corrected mask; `advcam explore --run {run.root}` makes them")
+    return found
+
+
+def _drawn_at_random(log: Path) -> frozenset[str]:
+    """Returns the ids of the images that first came up in random order."""
+    first: dict[str, str] = {}
+    try:
+        with log.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row.get("action") in ("accept", "fix", "reject"):
+                    first.setdefault(as_read(row["image"]), row.get("order") or "")
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, csv.Error, KeyError) as error:
+        raise StoreError(f"{log}: cannot be read ({error}); restore it, or delete it: the masks are kept") from None
+    return frozenset(name for name, order in first.items() if order == "random")
 
 
 @dataclass

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from advcam.limits import MAX_CLASSES, MAX_PIXELS, MAX_SEED, MIN_SIDE
+from advcam.limits import MAX_BANDS, MAX_CLASSES, MAX_PIXELS, MAX_SEED, MIN_SIDE
 
 Count = Annotated[int, Meta(ge=0)]
 Side = Annotated[int, Meta(ge=MIN_SIDE, le=MAX_PIXELS)]
 Number = float | None
-Channels = tuple[float, float, float]
+Band = Annotated[int, Meta(ge=1, le=MAX_BANDS)]
+Channels = tuple[float, ...]
 Step = Annotated[str, Meta(pattern=r"\A[a-z]+\Z")]
 History = list[dict[str, int | float | None]]
 
@@ -86,22 +87,24 @@ class SkipRecord(TypedDict):
 
 
 class ReadingRecord(TypedDict):
-    """How images' values become 8-bit RGB."""
+    """How images' values become 8-bit channels."""
 
     window: Literal["dtype", "image"] | tuple[float, float]
-    bands: tuple[Annotated[int, Meta(ge=1)], ...] | None
+    bands: Annotated[tuple[Band, ...], Meta(min_length=1, max_length=MAX_BANDS)] | None
     page: Annotated[int, Meta(ge=1)]
     deep_only: bool
+    one_channel: NotRequired[bool]
 
 
 class DataRecord(TypedDict):
-    """``data.json``."""
+    """``data.json``; ``files``: paths of the class list and the lists of images, as they were given."""
 
     classes: Annotated[list[ClassRecord], Meta(min_length=1, max_length=MAX_CLASSES)]
     train: list[ItemRecord]
     eval: list[ItemRecord]
     skipped: list[SkipRecord]
     labels_file: NotRequired[str]
+    files: NotRequired[dict[str, str]]
     reading: NotRequired[ReadingRecord]
 
 
@@ -114,6 +117,7 @@ class BackboneRecord(TypedDict):
     mean: Channels | None
     std: Channels | None
     dilated: bool
+    channels: NotRequired[Band]
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,15 @@ class AtThreshold(TypedDict):
     rule: str
 
 
+class Boundary(TypedDict):
+    """Boundary IoU of masks."""
+
+    mean_iou: Number
+    per_class: dict[str, Number]
+    interval: tuple[float, float] | None
+    rule: str
+
+
 class Measured(TypedDict):
     """Scores of masks or seeds against ground truth."""
 
@@ -215,6 +228,7 @@ class Measured(TypedDict):
     curve: NotRequired[Curve]
     without_truth: NotRequired[AtThreshold]
     interval: NotRequired[tuple[float, float] | None]
+    boundary: NotRequired[Boundary]
 
 
 class Best(TypedDict):

@@ -250,8 +250,8 @@ class RunFolder:
             needs = state["steps"][name]["needs"] if self.begun(name) else self.order.get(name)
             following += [name] if needs in following else []
         gone = [name for name in self.order if name in following and (self.begun(name) or self.folder(name).exists())]
-        for name in gone:
-            self.see_no_links(self.folder(name))
+        for folder in (self.root / "report", *map(self.folder, gone)):
+            self.see_no_links(folder)
         for name in reversed(gone):
             if name in state["steps"]:
                 state["steps"][name] = _planned(state["steps"][name]["config"], state["steps"][name]["given"])
@@ -259,6 +259,7 @@ class RunFolder:
             _remove(self.folder(name))
         for name in ("metrics.json", "per-image.csv", "doubts-evaluate.csv", "report.html", "report.png"):
             remove(self.root / name)  # their numbers refer to deleted files
+        _remove(self.root / "report")
         return gone
 
     def begun(self, step: str) -> bool:

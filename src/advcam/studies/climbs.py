@@ -31,7 +31,7 @@ class Climber:
         self.model, record = trained_classifier(self.context)
         self.prepare = network_input(record)
 
-    def image(self, item: Item) -> Float[Tensor, "1 3 y x"]:
+    def image(self, item: Item) -> Float[Tensor, "1 b y x"]:
         """Returns the network's input for an image, as in the climb step.
 
         Raises:
@@ -47,14 +47,14 @@ class Climber:
         return self._climbers[s]
 
     def steps(
-        self, image: Float[Tensor, "1 3 y x"], labels: tuple[int, ...], s: ClimbSettings
+        self, image: Float[Tensor, "1 b y x"], labels: tuple[int, ...], s: ClimbSettings
     ) -> Iterator[Float[Tensor, "k h w"]]:
         """Yields the map of each step, at one scale."""
         for step in self.at(s).iterate(image, [list(labels)]):
             assert step.steps is not None, "a step has its own map"
             yield step.steps[:, 0]
 
-    def sums(self, image: Float[Tensor, "1 3 y x"], labels: tuple[int, ...], s: ClimbSettings) -> list[Maps]:
+    def sums(self, image: Float[Tensor, "1 b y x"], labels: tuple[int, ...], s: ClimbSettings) -> list[Maps]:
         """Returns the AdvCAMs after 1, 2, ... T steps, from one climb of T steps per scale: steps do not depend on T.
 
         The sum over t steps at a scale is what ``AdvCAM.iterate`` gives; scales are combined as in ``AdvCAM``.

@@ -64,7 +64,7 @@ def direction(g: Float[Tensor, "c 3 y x"], x: Float[Tensor, "c 3 y x"], s: Climb
 
 
 def plane(
-    x: Float[Tensor, "3 y x"], u: Float[Tensor, "3 y x"], v: Float[Tensor, "3 y x"], reach: float, points: int
+    x: Float[Tensor, "b y x"], u: Float[Tensor, "b y x"], v: Float[Tensor, "b y x"], reach: float, points: int
 ) -> Float[Tensor, "p 3 y x"]:
     """Returns ``x + a u + b v`` for a (slow) and b (fast) from -reach to reach, ``points`` values each."""
     a = torch.linspace(-reach, reach, points, dtype=x.dtype, device=x.device)

@@ -1,0 +1,162 @@
+"""Files of remote stores by fsspec: listing and reading, with retries, and errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from advcam.errors import DataError
+from advcam.limits import MAX_ENTRIES, MAX_IMAGE_BYTES
+
+T = TypeVar("T")
+
+URL = re.compile(r"(?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""What an address begins with: a protocol, and caches before it (``filecache::s3://``). One letter is a drive of Windows."""
+
+WAITS = (0.2, 1.0)
+"""Seconds before the second and the third attempt."""
+
+
+def is_remote(text: str) -> bool:
+    """Whether a text is an address and not a local path."""
+    return URL.match(text) is not None
+
+
+def find(url: str) -> list[str]:
+    """The names of all files below a folder, with ``/`` between folders.
+
+    Raises:
+        DataError: there is no such folder, no permission, or a package is missing.
+    """
+    store, path = _store(url)
+    path = path.rstrip("/")
+    try:
+        store.invalidate_cache()
+        found = [str(name).rstrip("/") for name in _tried(lambda: store.find(path, withdirs=False))]
+    except FileNotFoundError:
+        found = []
+    except PermissionError as error:
+        raise DataError(
+            f"{url}: no permission to list it ({_said(error)}); check the account or key that {_of(url)} uses"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{url}: cannot be listed ({_said(error)}); check the address and the connection") from None
+    if len(found) > MAX_ENTRIES:
+        raise DataError(f"{url}: holds {len(found)} files, more than {MAX_ENTRIES}; give a folder of it")
+    begin = f"{path}/" if path else ""
+    names = [name.removeprefix(begin) for name in found if name.startswith(begin)]
+    if not names:
+        raise DataError(f"{url}: there is no such folder of images, or no file in it; check the address and the connection")
+    return sorted(names)
+
+
+def name_of(url: str, name: str) -> str:
+    """The name that people know a file by: the web's addresses have blanks and others as %20."""
+    return unquote(name) if re.match(r"(?:.*::)?https?://", url) else name
+
+
+def is_file(url: str) -> bool:
+    """Whether there is such a file; false where that cannot be found out."""
+    store, path = _store(url)
+    try:
+        return bool(_tried(lambda: store.isfile(path)))
+    except OSError:
+        return False
+
+
+def size(url: str) -> int:
+    """The number of bytes of a file.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
+    store, path = _store(url)
+    found = _tried(lambda: store.info(path))["size"]
+    if found is None:
+        raise OSError(errno.ESPIPE, "the server does not say how large it is, so no part of it can be read; download it")
+    return int(found)
+
+
+def read(url: str, start: int = 0, end: int | None = None) -> bytes:
+    """The bytes of a file, or a part of them.
+
+    Raises:
+        OSError: there is none, it cannot be read, or has more than an image has.
+    """
+    store, path = _store(url)
+    if end is not None:
+        part = bytes(_tried(lambda: store.cat_file(path, start=start, end=end)))
+        if len(part) > end - start:  # and which bytes these are is not known
+            raise OSError(errno.ESPIPE, "the server gives whole files only, and no part of an archive; download it")
+        return part
+    with _tried(lambda: store.open(path, "rb")) as file:
+        data = bytes(_tried(lambda: file.read(MAX_IMAGE_BYTES + 1)))
+    if len(data) > MAX_IMAGE_BYTES:
+        raise OSError(errno.EFBIG, f"has more than {MAX_IMAGE_BYTES} bytes")
+    return data
+
+
+def _store(url: str) -> tuple[Any, str]:
+    """The file system of an address, which fsspec keeps one of in each process, and the path in it.
+
+    Raises:
+        DataError: fsspec or the package of the protocol is missing, or there is no such protocol.
+    """
+    try:
+        fsspec = importlib.import_module("fsspec.core")
+    except ModuleNotFoundError:
+        raise DataError(f"{url}: reading addresses needs fsspec: pip install 'advcam[remote]'") from None
+    if "://" in url[: url.rfind("::") + 1]:
+        raise DataError(f"{url}: write archives as folders, such as s3://bucket/photos.zip/cats, without ::")
+    try:
+        store, path = fsspec.url_to_fs(url)
+    except ImportError as error:
+        raise DataError(f"{url}: {_of(url)} needs another package ({_said(error)})") from None
+    except Exception as error:  # stores raise anything where they are set up, such as botocore's errors
+        raise DataError(f"{url}: cannot be opened ({_said(error)}); check the address") from None
+    return store, str(path)
+
+
+def _tried(call: Callable[[], T]) -> T:
+    """What a call gives, at the third attempt at the latest.
+
+    Raises:
+        OSError: what it raised; errors of other libraries have become one.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return call()
+        except Exception as error:  # of aiohttp, botocore, google.auth: most are no OSError
+            reason = _reason(error)
+            if isinstance(reason, (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)):
+                raise reason from None
+            if getattr(reason, "status", None) in (401, 403):
+                raise PermissionError(errno.EACCES, _said(reason)) from None
+            if wait is None:
+                raise OSError(errno.EIO, _said(reason)) from None
+            time.sleep(wait)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The error itself, or what is behind it: to fsspec a file of the web is missing for whatever reason it has no answer."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or cause is None or getattr(cause, "status", None) in (404, 410):
+        return error
+    of_the_net = type(cause).__module__.startswith("aiohttp") or isinstance(cause, (ConnectionError, TimeoutError))
+    return cause if of_the_net else error
+
+
+def _of(url: str) -> str:
+    return url[: url.find("://")].rpartition("::")[2]
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, on one line."""
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return f"{text or type(error).__name__}"[:300]
