@@ -1,7 +1,11 @@
-"""Progress bars with the remaining time, drawn by rich, and short messages; without a terminal, a line at intervals."""
+"""Progress bars with the remaining time, drawn by rich, and short messages.
+
+Without a terminal, a line comes at intervals; in a notebook, each bar is one output that changes in place.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -9,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -16,6 +21,13 @@ T = TypeVar("T")
 
 EVERY = 20.0
 """Seconds between two lines if the output is not a terminal."""
+OFTEN = 1.0
+"""Seconds between two changes of a bar in a notebook."""
+KERNEL = "JPY_PARENT_PID"
+"""Variable that programs inherit from a notebook's kernel, which shows no bars of theirs although it says it is a terminal."""
+
+Show = Callable[[str, int, int], None]
+"""Shows a line of progress, with how many are done of how many."""
 
 
 class Reporter:
@@ -27,7 +39,8 @@ class Reporter:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        drawn = None if _is_terminal() else False  # not even with FORCE_COLOR, which kernels and build servers set
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, force_jupyter=False, force_terminal=drawn)
 
     @contextmanager
     def bar(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
@@ -36,7 +49,8 @@ class Reporter:
         If the output is not a terminal, prints a line every :data:`EVERY` seconds and one at the end.
         """
         if not self.console.is_terminal:
-            with self._lines(what, total, done) as advance:
+            notebook = not self.quiet and _is_notebook()
+            with self._lines(what, total, done, _in_place(), OFTEN) if notebook else self._lines(what, total, done) as advance:
                 yield advance
             return
         columns = (
@@ -48,17 +62,23 @@ class Reporter:
             yield lambda count: progress.advance(task, count)
 
     @contextmanager
-    def _lines(self, what: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-        """Shows the same progress as lines of a log, even while a single item takes long."""
+    def _lines(
+        self, what: str, total: int, done: int, show: Show | None = None, every: float = EVERY
+    ) -> Iterator[Callable[[int], None]]:
+        """Shows the same progress as lines, those of a log if ``show`` is None, even while a single item takes long."""
         start, begun, over = time.monotonic(), done, threading.Event()
 
         def tell() -> None:
             seconds = time.monotonic() - start
             left = f", {_clock(seconds / (done - begun) * (total - done))} left" if begun < done < total else ""
-            self.say(f"{what}: {done} of {total} in {_clock(seconds)}{left}")
+            line = f"{what}: {done} of {total} in {_clock(seconds)}{left}"
+            if show:
+                show(line, done, total)
+            else:
+                self.say(line)
 
         def now_and_then() -> None:
-            while not over.wait(EVERY):
+            while not over.wait(every):
                 tell()
 
         def advance(count: int) -> None:
@@ -90,6 +110,33 @@ class Reporter:
     def warn(self, line: str) -> None:
         """Prints a warning, even if quiet."""
         print(f"advcam: warning: {line}", file=sys.stderr)
+
+
+def _is_terminal() -> bool:
+    """Whether bars can be drawn on standard error."""
+    try:
+        return sys.stderr.isatty() and KERNEL not in os.environ
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
+def _is_notebook() -> bool:
+    """Whether a notebook shows what this process displays."""
+    return "IPython" in sys.modules and Console(file=sys.stderr).is_jupyter
+
+
+def _in_place() -> Show:
+    """Returns a function that shows progress in one output of a notebook's cell, in place of what it showed before."""
+    from IPython.display import display
+
+    form = Markup('<progress value="{}" max="{}" style="vertical-align: middle"></progress> {}')
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(line: str, done: int, total: int) -> None:
+        shown = {"text/plain": line, "text/html": form.format(done, max(1, total), line)}
+        handle.update(shown, raw=True)
+
+    return show
 
 
 def _clock(seconds: float) -> str:
