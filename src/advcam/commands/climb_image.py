@@ -72,7 +72,7 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
         NetworkError: the network cannot be loaded, or has no feature map.
     """
     path, out, runtime, reporter = config.image, config.out, session.runtime, session.reporter
-    ready, reading = _ready(config, runtime, reporter)
+    ready, reading = open_model(config, runtime, reporter)
     image, doubt = read_with_doubt(path, reading)
     if doubt:
         reporter.warn(f"{path}: {doubt}")
@@ -108,7 +108,7 @@ def run(config: ClimbImageConfig, session: Session) -> Outcome:
     return Outcome(f"overlay, maps, animations: {out}", lines)
 
 
-def _ready(config: ClimbImageConfig, runtime: Runtime, reporter: Reporter) -> tuple[PretrainedClassifier, Reading]:
+def open_model(config: ClimbImageConfig, runtime: Runtime, reporter: Reporter) -> tuple[PretrainedClassifier, Reading]:
     """Loads the classifier that ``--model`` names, and says how images are read for it."""
     asked = config.reading
     if asked.bands == "all":

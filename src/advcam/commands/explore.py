@@ -24,7 +24,7 @@ from advcam.stages.classify import TimmInput
 from advcam.stages.context import Context
 from advcam.store import sweep
 
-from .climb_image import ClimbImageConfig, _ready
+from .climb_image import ClimbImageConfig, open_model
 from .session import Outcome, Session
 
 NEEDED = ("starlette", "uvicorn")
@@ -155,7 +155,7 @@ def _loaded(config: ExploreConfig, session: Session, name: str, of_timm: bool, r
     asked |= {"weights_file": config.weights_file, "backbone_option": config.backbone_option} if of_timm else {}
     asked |= {"bands": plain(reading.bands), "one_channel": reading.one_channel}
     opened = ClimbImageConfig(image=Path("image"), out=Path("out"), model=name, **asked)
-    return _ready(opened, session.runtime, Reporter(quiet=True))[0]
+    return open_model(opened, session.runtime, Reporter(quiet=True))[0]
 
 
 def _flags(config: ExploreConfig, of_timm: bool, of_code: bool) -> list[str]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from advcam.attribution import fuse_scales, normalise, strided_size
+from advcam.drawn import Drawing, drawing
 from advcam.errors import InputError, out_of_memory
 from advcam.expect import expect_size, expect_whole
 from advcam.limits import MAX_CELLS
@@ -76,6 +77,27 @@ class Maps:
     def __repr__(self) -> str:
         pairs, (h, w) = len(self.maps), self.maps.shape[-2:]
         return f"Maps({pairs} of {h}x{w} cells for images of {self.size[0]}x{self.size[1]}, {self.layer})"
+
+    def _repr_html_(self) -> str:
+        return drawing(self)._repr_html_()
+
+    def plot(self, images: Any = None, names: Any = None, side: int = 160) -> Drawing:
+        """Draw image, plain map and AdvCAM side by side, a row for each image and class, at most twelve rows.
+
+        Args:
+            images: what the maps were made of: a batch [N, C, H, W], or a list of tensors, arrays or PIL images. Whole
+                numbers up to 255 and other numbers from 0 to 1 are shown as they are; others, such as normalised pixels, are
+                stretched from each image's smallest to its largest. None draws the maps alone.
+            names: the name of each class, as a list or as a dict from class id; None shows the ids.
+            side: long side of each image, in pixels.
+
+        Returns:
+            A drawing that a notebook shows; ``save("maps.png")`` or ``save("maps.html")`` writes it.
+
+        Raises:
+            InputError: fewer images than the maps are of, an image of another shape, or a class without a name.
+        """
+        return drawing(self, images=images, names=names, side=side)
 
     @property
     def plain(self) -> Maps:

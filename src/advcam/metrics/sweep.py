@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
+from advcam.drawn import Drawing, drawing
 from advcam.errors import InputError
 from advcam.expect import describe, expect, expect_list, expect_number, expect_tensor, expect_whole
 from advcam.limits import IGNORE, MAX_COUNTS
@@ -47,6 +48,17 @@ class SweepResult:
         """Position of the threshold with the highest mIoU; chosen with ground truth, so say so beside the number."""
         return int(self.mean_iou.nan_to_num(-1).argmax())
 
+    def plot(self) -> Drawing:
+        """Draw mIoU and noise against the background threshold.
+
+        Returns:
+            A chart that a notebook shows; ``save("sweep.svg")`` or ``save("sweep.html")`` writes it.
+        """
+        return drawing(self)
+
+    def _repr_html_(self) -> str:
+        return self.plot()._repr_html_()
+
 
 @dataclass(frozen=True)
 class SweepCounts:
@@ -82,6 +94,17 @@ class SweepCounts:
             The numbers at every threshold.
         """
         return SweepResult(self.thresholds, mean_iou(self.counts), noise(self.counts), iou(self.counts))
+
+    def plot(self) -> Drawing:
+        """Draw mIoU and noise of these counts against the background threshold.
+
+        Returns:
+            A chart, see :meth:`SweepResult.plot`.
+        """
+        return self.result().plot()
+
+    def _repr_html_(self) -> str:
+        return self.plot()._repr_html_()
 
 
 def sweep_counts(
