@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -19,10 +20,10 @@ demo: $(STAMP)  ## the main job on generated images; ends with the path of repor
 	$(BIN)/advcam demo --out runs/demo
 
 test: $(STAMP)  ## the tests, but for the slow ones
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: $(STAMP)  ## all tests, with the demo and the photographs
-	$(BIN)/pytest
+	$(PYTEST)
 
 attack: $(STAMP)  ## the attacks at length: 500 kills, 2,586 edits of records, some 270,000 spoilt files and calls
 	ATTACK_KILLS=500 ATTACK_EDITS=300 ATTACK_EXAMPLES=4000 $(BIN)/pytest tests/attack

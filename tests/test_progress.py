@@ -56,6 +56,30 @@ def test_a_log_gets_a_line_now_and_then(clock, capsys):
     assert set(clock.waits) == {progress.EVERY}
 
 
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "JPY_PARENT_PID"])
+def test_a_log_gets_no_bar_whatever_the_environment_says(clock, capsys, monkeypatch, variable):
+    """As a notebook's kernel and build servers do."""
+    monkeypatch.setenv(variable, "1")
+    with Reporter().bar("climb", 10) as advance:
+        clock.goes_on(20)
+        advance(10)
+    assert capsys.readouterr().err.splitlines() == ["climb: 0 of 10 in 0:20", "climb: 10 of 10 in 0:20"]
+
+
+@pytest.mark.parametrize(("kernel", "bar"), [(None, True), ("1", False)])
+def test_a_bar_is_drawn_where_standard_error_is_a_terminal_and_no_kernel_reads_it(capfd, monkeypatch, kernel, bar):
+    if kernel:
+        monkeypatch.setenv("JPY_PARENT_PID", kernel)
+    else:
+        monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    list(Reporter().track(range(2), 2, "climb"))
+    drawn = capfd.readouterr().err
+    assert ("\x1b" in drawn) == bar
+    assert "climb" in drawn
+
+
 def test_half_a_minute_at_most():
     assert progress.EVERY <= 30
 

@@ -10,16 +10,23 @@ import importlib.util
 import math
 import os
 import signal
+import tempfile
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import advcam
 from advcam import attribution, metrics, refinement
+from advcam.data import ClassTable, Dataset, Item, content_of
 from advcam.errors import AdvcamError
+from advcam.stages.context import save_data
+from advcam.stages.table import ORDER
+from advcam.store import RunFolder, save_mask
 from conftest import SmallNet
 
 if not os.path.exists("/proc/self/statm"):
@@ -253,6 +260,11 @@ def sound(result, given):
     finite(result)
 
 
+def shown(result, given):
+    """Some text."""
+    assert all(result)
+
+
 def seeded(*size, **more):
     return torch.rand(*size, generator=torch.Generator().manual_seed(1), **more)
 
@@ -276,6 +288,21 @@ MASKS = torch.zeros(2, 9, 8, dtype=torch.bool)
 MASKS[0, :4, :3] = MASKS[1, 5:, 4:] = True
 FIELD = seeded(2, 9, 8) - 0.5
 MADE = advcam.AdvCAM(NET, steps=2, scales=(1.0, 0.5))(X, [[0, 1], [2]])
+
+
+RUNS = tempfile.TemporaryDirectory()
+
+
+def a_run(root):
+    """A run of one image, with its mask."""
+    image, about = root / "images" / "a.png", {"labels": None, "classes": None, "train_list": None, "eval_list": None}
+    run = RunFolder.create(root / "run", ORDER, about | {"images": str(image.parent), "eval_name": None, "seed": 0}, {})
+    image.parent.mkdir()
+    Image.fromarray(np.zeros((16, 20, 3), np.uint8)).save(image)
+    item = Item("a", image, (0,), (16, 20), content_of(image))
+    save_data(run, Dataset(ClassTable((1,), ("cat",)), (item,), (), ()), root / "labels.csv")
+    save_mask(run.mask("a"), np.ones((16, 20), np.uint8))
+    return str(run.root)
 
 
 def cut_kernels(depth):
@@ -482,6 +509,19 @@ CALLS = {
         lambda r, given: r.average_precision(),
     ),
     "mask_boxes": (metrics.mask_boxes, {"mask": MASKS[0]}, sound),
+    "Run": (
+        lambda root, id, side: (advcam.Run(root)._repr_html_(), advcam.Run(root).plot(id, side)._repr_html_()),
+        {"root": a_run(Path(RUNS.name)), "id": "a", "side": 20}, shown,
+    ),
+    "Run.mask": (lambda root, id: (str(advcam.Run(root).mask(id)),), {"root": f"{RUNS.name}/run", "id": "a"}, shown),
+    "Run.image": (lambda root, id: (str(advcam.Run(root).image(id)),), {"root": f"{RUNS.name}/run", "id": "a"}, shown),
+    "Maps.plot": (
+        lambda images, names, side: (MADE.plot(images, names, side)._repr_html_(),),
+        {"images": X, "names": ["cat", "dog", "cow"], "side": 20}, shown,
+    ),
+    "Maps.plot of one": (
+        lambda image: (MADE.of_image(0).plot(image)._repr_html_(),), {"image": (255 * X[0]).to(torch.uint8)}, shown,
+    ),
     "min_max": (metrics.min_max, {"maps": MAPS}, like("maps")),
 }  # fmt: skip
 IN_EARNEST = {"steps", "iterations"}

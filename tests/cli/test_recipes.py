@@ -199,7 +199,7 @@ def test_a_recipe_for_one_step_leaves_the_others_their_verbs(scenes, tmp_path):
 
 TRAIN = ("demo", "run", "classify", "refine", "segment", "semi")
 CLIMB = ("demo", "run", "climb", "refine", "study")
-LIMITS = {"--workers": TRAIN, "--accumulate": TRAIN, "--tensorboard": TRAIN, "--max-pixels": CLIMB}
+LIMITS = {"--workers": TRAIN, "--accumulate": TRAIN, "--tensorboard": TRAIN, "--max-pixels": (*CLIMB, "report")}
 VERBS = (
     "demo",
     "run",

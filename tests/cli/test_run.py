@@ -513,7 +513,7 @@ def test_no_hub_and_no_weights(scenes, tmp_path):
 def test_evaluate_says_its_numbers(finished, scenes):
     done = command("evaluate", "--run", finished, "--masks", scenes / "masks")
     for what in ("seed_plain", "seed_advcam", "masks", "predictions"):
-        ends = r"( \[\d+\.\d, \d+\.\d\])?( of the \d of \d classes that occur)?"
+        ends = r"( \[\d+\.\d, \d+\.\d\])?( of the \d of \d classes that occur)?(, boundary IoU \d+\.\d %)?"
         assert re.search(rf"^{what}: mIoU \d+\.\d %{ends}, noise", done.stderr, re.MULTILINE)
     assert done.stdout == f"metrics: {finished / 'metrics.json'}\n"
 

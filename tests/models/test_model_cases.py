@@ -354,7 +354,9 @@ def test_odd_settings(net, settings):
             call()
 
 
-@pytest.mark.parametrize("model", [None, 3, "resnet50", lambda x: x, nn.Identity(), nn.Linear(3, 4)], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize(
+    "model", [None, 3, "resnet50", lambda x: x, nn.Identity(), nn.Linear(3, 4)], ids=lambda model: type(model).__name__
+)
 def test_odd_models(model):
     for call in (
         lambda: advcam.AdvCAM(model, steps=2)(X, [[0], [1]]),

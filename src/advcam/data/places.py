@@ -123,10 +123,17 @@ def place(text: object) -> Place:
         found = re.match(r"(.+?\.(?:zip|tar|parquet))/+(.+)", named, re.IGNORECASE)
         return Address(found[1], found[2]) if found else Address(named)
     path = Path(named)
-    if path.exists():
+    if _there(path):
         return path
-    home = next((above for above in path.parents if above.exists()), path)
+    home = next((above for above in path.parents if _there(above)), path)
     return Address(str(home), path.relative_to(home).as_posix()) if home != path and is_archive(str(home)) else path
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long: said where the path is used
+        return False
 
 
 def above(image: Place, name: str) -> Place:

@@ -30,17 +30,14 @@ def draw_maps(maps: Maps, images: Any = None, names: Any = None, side: int = 160
     count = int(maps.image.max()) + 1 if len(maps.image) else 0
     given = None if images is None else _images(images, count)
     shown = range(min(MOST, len(maps.maps)))
-    plain = maps.plain.normalised()[: len(shown)].detach().float().cpu().numpy()
-    climbed = maps.normalised()[: len(shown)].detach().float().cpu().numpy()
+    plain, climbed = (kind.normalised()[: len(shown)].detach().float().cpu().numpy() for kind in (maps.plain, maps))
     height, width = (max(1, round(side * length / max(maps.size))) for length in maps.size)
     black, rows = Image.new("RGB", (width, height)), []
     for at in shown:
         row, name = int(maps.image[at]), _name(int(maps.target[at]), names)
         image = black if given is None else _picture(given[row], row, maps.size).resize(black.size)
         before = [] if given is None else [(f"image {row}", image)]
-        rows.append(
-            [*before, (f"plain map, {name}", _heat(plain[at], image)), (f"AdvCAM, {name}", _heat(climbed[at], image))]
-        )
+        rows.append([*before, _heat(f"plain map, {name}", plain[at], image), _heat(f"AdvCAM, {name}", climbed[at], image)])
     note = "" if len(maps.maps) else "no maps: no class was named for these images"
     if len(maps.maps) > MOST:
         note = f"{MOST} of {len(maps.maps)} pairs of image and class; of_image(row) gives the maps of one image"
@@ -58,21 +55,20 @@ def draw_sweep(result: SweepResult) -> Curves:
         for name, values in (("mIoU", result.mean_iou), ("noise", result.noise))
     }
     known = bool(result.mean_iou.isfinite().any())
-    note = (
-        f"Best threshold {result.thresholds[best]:g}, chosen with ground truth: mIoU {100 * float(result.mean_iou[best]):.1f} %,"
-        f" noise {100 * float(result.noise[best]):.1f} %."
-        if known
-        else "No class occurs, in truth or maps, so there is no mIoU."
-    )
+    mean, noise = (f"{100 * float(values[best]):.1f} %" for values in (result.mean_iou, result.noise))
+    note = "No class occurs, in truth or maps, so there is no mIoU."
+    if known:
+        note = f"Best threshold {result.thresholds[best]:g}, chosen with ground truth: mIoU {mean}, noise {noise}."
     marks = {"best": result.thresholds[best]} if known else None
     title, axis = "mIoU and noise against background threshold", "background threshold"
     return Curves(lines(title, note, axis, "mIoU and noise in %", series, marks, percent=True))
 
 
-def _heat(values: NDArray[np.float32], image: Image.Image) -> Image.Image:
+def _heat(caption: str, values: NDArray[np.float32], image: Image.Image) -> tuple[str, Image.Image]:
     from advcam.report import heat
 
-    return heat(values, image)
+    broken = "" if np.isfinite(values).all() else " (holds NaN or infinity)"
+    return caption + broken, heat(np.nan_to_num(values, posinf=1.0), image)
 
 
 def _name(number: int, names: Any) -> str:
@@ -83,7 +79,7 @@ def _name(number: int, names: Any) -> str:
         raise InputError(f"names {describe(names)}: expected the name of each class, as a list or as a dict from class id")
     try:
         return str(names[number])
-    except (LookupError, TypeError):
+    except Exception:  # foreign names may raise anything
         raise InputError(f"names has no class {number}: expected the name of each class that there are maps of") from None
 
 
@@ -95,13 +91,17 @@ def _images(images: Any, count: int) -> list[Any]:
     """
     dimensions = getattr(images, "ndim", None)
     one = isinstance(images, Image.Image) or (isinstance(images, (Tensor, np.ndarray)) and dimensions in (2, 3))
-    if not one and not isinstance(images, (Sequence, Tensor, np.ndarray)) or isinstance(images, (str, bytes)):
+    if (not one and not isinstance(images, (Sequence, Tensor, np.ndarray))) or isinstance(images, (str, bytes)):
         raise InputError(
             f"images {describe(images)}: expected a batch [N, C, H, W], an image, or a list of tensors, arrays or PIL images"
         )
-    found = [images] if one else list(images)
-    if len(found) < count:
-        raise InputError(f"maps are of {count} images, got {len(found)}: give the images that the maps were made of, in order")
+    try:
+        held = 1 if one else len(images)
+        found = [images] if one else [images[row] for row in range(min(count, held))]
+    except Exception:  # foreign sequences may raise anything
+        raise InputError(f"images {describe(images)}: expected the images one by one") from None
+    if held < count:
+        raise InputError(f"maps are of {count} images, got {held}: give the images that the maps were made of, in order")
     return found
 
 

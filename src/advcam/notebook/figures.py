@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 GAP, LINE = 6, 16  # pixels
 COLOURS = ("#1f77c9", "#d9580d")
 PAGE = '<!doctype html><meta charset="utf-8"><title>advcam</title>{}\n'
-STYLE = """\
+STYLE = (
+    """\
 .advcam .chart { max-width: 560px; width: 100%; height: auto }
 .advcam text { font: 12px sans-serif; fill: GREY }
 .advcam .axis, .advcam .chosen { stroke: GREY } .advcam .chosen { stroke-dasharray: 4 3 }
 .advcam .grid { stroke: GREY; stroke-opacity: .3 }
 .advcam .line { fill: none; stroke-width: 2 }
 .advcam .dot { opacity: 0 } .advcam g:hover .dot { opacity: 1 }
-""".replace("GREY", "#808080") + "".join(
-    f".advcam .s{at} {{ stroke: {colour} }} .advcam .dot.s{at} {{ fill: {colour} }}\n" for at, colour in enumerate(COLOURS)
+""".replace("GREY", "#808080")
+    + "".join(
+        f".advcam .s{at} {{ stroke: {colour} }} .advcam .dot.s{at} {{ fill: {colour} }}\n" for at, colour in enumerate(COLOURS)
+    )
 )
 
 
@@ -146,7 +149,10 @@ class Curves:
     def _svg(self) -> bytes:
         start, rest = str(self.chart.svg).split(">", 1)
         start = start.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1).replace('"chart"', '"chart advcam"', 1)
-        return f"{start}><style>{STYLE}</style>{rest}".encode()
+        word = Markup('<text x="{}" y="-3" style="fill: {}">{}</text>')
+        names = enumerate(zip(COLOURS, self.chart.legend, strict=False))
+        key = "".join(word.format(52 + 80 * at, colour, name) for at, (colour, name) in names)
+        return f"{start}><style>{STYLE}</style>{key}{rest}".encode()
 
 
 def _write(path: str | os.PathLike[str], forms: Mapping[str, object]) -> None:

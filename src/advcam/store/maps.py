@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -113,10 +114,11 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _forms(archive: zipfile.ZipFile) -> Forms:
     """The forms of a file's arrays, read from the headers."""
-    found = {}
+    found: Forms = {}
     for entry in archive.infolist():
         with archive.open(entry) as stream:
-            found[entry.filename.removesuffix(".npy")] = _header(stream)
+            shape, _, kind = _header(stream)
+            found[entry.filename.removesuffix(".npy")] = shape, kind.kind
     return found
 
 
@@ -131,18 +133,25 @@ def _arrays(path: Path, archive: zipfile.ZipFile, forms: Forms, names: Sequence[
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     with archive.open(f"{name}.npy") as stream:
-        held: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-    return held
+        shape, by_columns, kind = _header(stream)
+        values = np.frombuffer(bytearray(stream.read()), kind)
+    return values.reshape(shape, order="F" if by_columns else "C")
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path}: not a map file, or damaged ({type(error).__name__}: {error}); delete it")
 
 
-def _header(stream: Any) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype kind of an array in an archive."""
+_PARSING = threading.Lock()
+"""NumPy parses headers by Python's own parser, which raises SystemError where several threads use it (Python 3.11)."""
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and dtype of an array in an archive."""
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    shape, _, kind = read[np.lib.format.read_magic(stream)[0]](stream)
+    version = np.lib.format.read_magic(stream)[0]
+    with _PARSING:
+        shape, by_columns, kind = read[version](stream)
     if min(shape, default=0) < 0:
         raise ValueError(f"a shape of {shape}")
-    return shape, kind.kind
+    return shape, by_columns, kind
