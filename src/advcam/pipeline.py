@@ -39,6 +39,7 @@ from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.moved import moved
 from advcam.stages.start import trained_start
 from advcam.stages.table import ORDER, STEPS, open_run
+from advcam.stages.truth import corrected_mask
 from advcam.store import RunFolder, digest, read_json
 from advcam.store.records import About, DataRecord, Metrics
 from advcam.training import accelerate
@@ -333,6 +334,8 @@ def score(context: Context, config: EvaluateConfig) -> list[Skip]:
     for step in STEPS:
         write_card(context.run, context.data, step)
     shown = ReportConfig(masks=config.masks, mask_colours=config.mask_colours)
+    if config.corrected:
+        shown = ReportConfig(masks=corrected_mask(context.run, "").parent)
     write_report(context.run, context.data, shown, context.reporter)
     return skipped
 

@@ -1,5 +1,7 @@
 """``advcam climb-image``: one image, no run folder."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import timm
@@ -55,6 +57,17 @@ def test_overlay_map_file_and_animation(image, weights, capsys):
     before, after = map(float, said[0].removeprefix("class 5: score ").split(" -> "))
     assert after > before
     assert said[-1] == f"overlay, maps, animations: {out}"
+
+
+def test_an_image_in_an_archive(image, weights, capsys):
+    with zipfile.ZipFile(image.parent / "photos.zip", "w") as packed:
+        packed.write(image, "summer/beach.jpg")
+    more = ("--model", "timm:test_resnet", "--weights", weights, "--class", 5, "--steps", 2)
+    assert climbed(image, *more) == 0
+    of_file = load_maps(image.parent / "out" / "beach.npz").maps
+    given = ["climb-image", f"{image.parent}/photos.zip/summer/beach.jpg", "--out", str(image.parent / "zipped"), "--quiet"]
+    assert main([*given, *map(str, more)]) == 0
+    assert torch.equal(load_maps(image.parent / "zipped" / "beach.npz").maps, of_file)
 
 
 def test_the_top_classes_where_none_is_given(image, weights, capsys):

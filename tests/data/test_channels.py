@@ -1,7 +1,11 @@
 """Images of other than three channels, and the bands, values and files that they are made of."""
 
+import copy
 import gzip
+import pickle
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -34,6 +38,64 @@ def test_every_channel_is_resized_as_pillow_does_and_three_are_shown():
     two = layered(array[:2])
     assert np.asarray(two).shape == (20, 30, 2)
     assert np.array_equal(np.asarray(two.convert("RGB"))[..., 1], array[0])  # the first as grey
+
+
+def test_copies_have_all_channels_here_and_in_another_process():
+    image = layered(SIX)
+    for same in (image.copy(), copy.copy(image), copy.deepcopy(image), pickle.loads(pickle.dumps(image))):
+        assert channels_of(same) == 6
+        assert same.size == (30, 20)
+        assert np.array_equal(np.asarray(same), np.moveaxis(SIX, 0, -1))
+        assert same.getpixel((0, 0)) == (10, 20, 30)
+    assert not isinstance(image.convert("RGB"), Channels)
+    assert np.asarray(image.convert("RGB")).shape == (20, 30, 3)
+
+
+def test_a_thumbnail_has_all_channels_and_leaves_its_layers():
+    layers = [Image.fromarray(layer) for layer in SIX]
+    image = Channels(layers)
+    image.thumbnail((15, 15))
+    assert image.size == (15, 10)
+    assert np.array_equal(np.asarray(image), np.moveaxis(SIX[:, ::2, ::2], 0, -1))
+    assert layers[0].size == (30, 20)
+
+
+TURNS = {1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+         7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
+"""Pillow's turn for each EXIF orientation."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_files_that_are_read_in_full_are_turned_as_others(orientation, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    said = {"extratags": [(274, "H", 1, orientation, True)]}
+    way = TURNS[orientation]
+
+    def turned(array):
+        image = Image.fromarray(np.ascontiguousarray(array))
+        return np.asarray(image.transpose(Image.Transpose[way]) if way else image)
+
+    rgb = values[..., :3]
+    tifffile.imwrite(tmp_path / "plain.tif", rgb, photometric="rgb", **said)
+    tifffile.imwrite(tmp_path / "deep.tif", rgb * np.uint16(257), photometric="rgb", **said)
+    tifffile.imwrite(tmp_path / "float.tif", rgb / np.float32(255), photometric="rgb", **said)
+    tifffile.imwrite(tmp_path / "bands.tif", values, photometric="minisblack", planarconfig="contig", **said)
+    tifffile.imwrite(tmp_path / "pages.tif", np.moveaxis(values, -1, 0), photometric="minisblack", **said)
+    png = imagecodecs.png_encode(rgb * np.uint16(257))
+    exif = Image.Exif()
+    exif[274] = orientation
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    (tmp_path / "deep.png").write_bytes(
+        png[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
+    )
+    for name in ("plain.tif", "deep.tif", "deep.png"):
+        assert np.array_equal(np.asarray(read_image(tmp_path / name)), turned(rgb)), name
+    assert np.array_equal(np.asarray(read_image(tmp_path / "float.tif", reading=Reading((0.0, 1.0)))), turned(rgb))
+    for name in ("bands.tif", "pages.tif"):
+        found = read_image(tmp_path / name, reading=Reading(bands=(1, 2, 3, 4)))
+        assert all(np.array_equal(np.asarray(found)[..., at], turned(values[..., at])) for at in range(4)), name
 
 
 def test_a_tensor_has_all_channels():

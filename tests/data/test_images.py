@@ -1,6 +1,8 @@
 """Images of every kind people have, and what is said of those that cannot be used."""
 
 import contextlib
+import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +104,17 @@ def test_a_damaged_exif_block(tmp_path):
             continue
         refused.append(at)
     assert refused
+
+
+def test_too_many_open_files_are_no_damage(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.new("RGB", (32, 20)), "a.png")
+
+    def refuse(_path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ImageError, match=r"Too many open files\); more files are open than the system allows.*ulimit"):
+        read_image(path)
 
 
 def test_float_pixels(tmp_path):

@@ -54,6 +54,38 @@ def test_a_folder(url, photos):
     assert list(list_images(place(f"{url.rstrip('/')}/b"))) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:S3CRET@host/imgs", "http://...@host/imgs"),
+        ("HTTPS://S3CRET@host/imgs", "HTTPS://...@host/imgs"),
+        ("filecache::https://me:S3@CRET@host/a.zip/b", "filecache::https://...@host/a.zip/b"),
+        ("sftp://me:S3CRET@host/train-{000..009}.tar", "sftp://...@host/train-{000..009}.tar"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(url, shown, tmp_path, capsys):
+    with pytest.raises(DataError, match="leave name and password out of the address.*fsspec takes them") as raised:
+        place(url)
+    assert str(raised.value).startswith(f"{shown}: ")
+    for words in (
+        ["run", "--labels", "x.csv", "--out", str(tmp_path / "run")],
+        ["predict", "x.pt", "--out", str(tmp_path / "p")],
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, "--images", url])
+        said = capsys.readouterr()
+        assert "leave name and password out" in said.err
+        assert "CRET" not in said.err + said.out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "url", ["sftp://me@host/imgs", "abfs://box@account.dfs.core.windows.net/a", "s3://bucket/a:b@c", "https://host:80/a:b@c"]
+)
+def test_other_signs_in_addresses(url):
+    assert str(place(url)) == url
+
+
 @pytest.mark.parametrize("name", ["p.zip", "p.tar"])
 def test_an_archive(name, photos, tmp_path):
     path = packed(

@@ -1,6 +1,8 @@
 """Images in the rows of tables: data sets saved by Hugging Face's ``datasets``, and Parquet files."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 from test_archives import png, shown
 
 from advcam.cli import main
-from advcam.data import images_of, list_images, load, place, read_image, read_labels
+from advcam.data import images_of, list_images, load, place, read_image, read_labels, rows
 from advcam.errors import DataError, ImageError
 
 datasets = pytest.importorskip("datasets", reason="makes the data sets")
@@ -175,6 +177,57 @@ def test_row_groups(tmp_path, monkeypatch):
     parquet.write_table(pyarrow.table({"image": rows}), tmp_path / "y.parquet")
     with pytest.raises(OSError, match="have more than 500 bytes, and all are read for each of them"):
         place(f"{tmp_path}/y.parquet/03.png").read_bytes()
+
+
+def test_row_groups_of_all_files_together_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "KEPT_BYTES", 3000)
+    monkeypatch.setattr(rows, "_kept", kept := rows._Kept())
+    noise = np.random.default_rng(0)
+    for at in range(6):
+        held = [{"bytes": noise.bytes(1000), "path": None}]
+        parquet.write_table(pyarrow.table({"image": held}), tmp_path / f"{at}.parquet")
+    found = list_images(tmp_path)
+    for _ in range(2):
+        for path in found.values():
+            assert len(path.read_bytes()) == 1000
+            assert kept.size() <= 3000
+    assert 0 < len(kept.groups) < 6
+    monkeypatch.setattr(rows, "KEPT_BYTES", 10)
+    assert len(found["0.parquet/0"].read_bytes()) == 1000  # a larger one is read too
+    assert len(kept.groups) == 1
+
+
+@pytest.fixture
+def few_open_files():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free := os.dup(0))  # the first number that is free
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("few_open_files")
+def test_more_tables_than_files_may_be_open(kind, tmp_path):
+    for at in range(30):
+        (tmp_path / "sets" / f"{at:02}").mkdir(parents=True)
+        saved(made({"label": [at % 2]}, label=PETS), tmp_path / "sets" / f"{at:02}", kind)
+    data = load(tmp_path / "sets", tmp_path / "sets")
+    assert len(data.items) == 30
+    assert sorted(shown(data).values())[14:16] == [["cat"], ["dog"]]
+    assert all(item.read().size == (24, 20) for item in data.items)
+
+
+def test_too_many_open_files_are_no_damage(tmp_path, monkeypatch):
+    path = saved(made({"label": [0, 1]}, label=PETS), tmp_path, "parquet")
+
+    def refuse(*_args, **_more):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(parquet, "ParquetFile", refuse)
+    with pytest.raises(DataError, match=r"Too many open files\); more files are open than .* ulimit -n") as raised:
+        list_images(path)
+    assert "copy it again" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

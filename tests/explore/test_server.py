@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -21,8 +22,10 @@ from explore_helpers import TOKEN, explorer, served
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from advcam.cli import main
-from advcam.data import load
+from advcam.commands.explore import ExploreConfig
+from advcam.data import Reading, load
 from advcam.explore.live import Asked
+from advcam.explore.pictures import KEPT, Pictures
 from advcam.store import load_maps, load_mask, save_mask
 
 
@@ -180,6 +183,24 @@ def test_the_copied_command_gives_the_same_map(looking, tmp_path, monkeypatch):
     assert torch.allclose(stored.maps, wanted, atol=0.002)
 
 
+def test_the_copied_command_of_an_image_in_an_archive(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "images" / "a.png")
+    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "images")
+    save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "w.safetensors")
+    images = ExploreConfig.options()["images"].read(packed)  # as it is typed
+    given = {"images": images, "models": ("timm:test_resnet",), "weights_file": tmp_path / "w.safetensors"}
+    looking = Page(explorer(tmp_path / "scratch", **given))
+    asked = {"image": "a", "model": "timm:test_resnet", "classes": [1], "preset": "fast", "changes": {"steps": 2}}
+    copied = looking.client.post(f"/{TOKEN}/api/copy", json=asked).json()
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(copied["command"])[1:], "--quiet"]) == 0
+    names = {}
+    exec(compile(copied["python"], "copied", "exec"), names)
+    stored = load_maps(tmp_path / "climbed" / "a.npz")
+    assert torch.allclose(stored.maps, names["maps"].normalised(tuple(stored.maps.shape[1:])), atol=0.002)
+
+
 def test_a_new_setting_stops_the_old_climb(looking):
     made = looking.explorer.live
     (model,) = made.models
@@ -232,6 +253,18 @@ def test_a_dropped_image_is_climbed_and_forgotten_with_the_server(looking, scene
     refused = looking.client.post(f"/{TOKEN}/api/drop", params={"name": "a.png"}, content=b"no image")
     assert refused.status_code == 410
     assert refused.json()["error"].startswith("a.png: ")
+
+
+def test_one_image_dropped_under_two_names_stays_until_both_are_forgotten(scenes, tmp_path):
+    data = [path.read_bytes() for path in sorted((scenes / "images").iterdir())]
+    pictures = Pictures({}, {}, Reading(), tmp_path)
+    first, second = pictures.drop("a.png", data[0]), pictures.drop("b.png", data[0])
+    for at in range(1, KEPT):
+        pictures.drop(f"{at}.png", data[at])
+    assert first not in pictures.dropped
+    assert pictures.read(second).size == (64, 64)
+    pictures.drop("last.png", data[KEPT])
+    assert len(list(tmp_path.iterdir())) == KEPT, "the file is gone with its last name"
 
 
 def test_a_folder_and_models_without_a_run(scenes, tmp_path):

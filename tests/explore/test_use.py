@@ -174,6 +174,50 @@ def test_what_cannot_be_chosen_is_said_before_anything_is_deleted(run, words, sa
     assert len(list((run / "3-refine" / "masks").iterdir())) == 24
 
 
+def test_the_threshold_is_not_chosen_on_images_for_scoring(run, scenes, capsys):
+    command = ["refine", "--run", str(run), "--redo", "--method", "threshold", "--corrected"]
+    look_at(run, scenes, names(run, "eval"))
+    assert main([*command, "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "corrected masks of images for scoring, on which no threshold may be chosen" in said
+    assert f"`advcam explore --run {run}` makes them" in said
+    assert len(list((run / "3-refine" / "masks").iterdir())) == 24, "nothing was deleted"
+    look_at(run, scenes, names(run)[:3])
+    assert main(command) == 0
+    assert "chosen on 3 masks that a person corrected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["another image", "another mask"])
+def test_refine_says_that_they_have_changed(run, scenes, change, capsys):
+    command = ["refine", "--run", str(run), "--quiet"]
+    look_at(run, scenes, names(run)[:3])
+    assert main([*command, "--redo", "--method", "threshold", "--corrected"]) == 0
+    look_at(run, scenes, names(run, "eval")[:1])
+    assert main(command) == 0, "it is done, and masks of images for scoring do not count"
+    if change == "another image":
+        look_at(run, scenes, names(run)[3:4])
+    else:
+        look_at(run, scenes, names(run)[:1])
+        save_mask(run / "corrected" / "masks" / f"{names(run)[0]}.png", np.ones((64, 64), np.uint8))
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "a file that they name has changed" in said
+    assert f"`advcam refine --run {run} --redo`" in said
+    assert main([*command, "--redo"]) == 0
+    assert json.loads((run / "run.json").read_text())["steps"]["refine"]["config"]["corrected"] is True
+
+
+def test_the_page_says_what_the_threshold_was_chosen_on(run, scenes):
+    rows = ("the same, threshold without ground truth", "the same, threshold chosen on corrected masks")
+    look_at(run, scenes, names(run)[:3])
+    for words, there in (([], 0), (["--corrected"], 1)):
+        refine = ["refine", "--run", str(run), "--redo", "--method", "threshold", "--refine-option", "threshold=None"]
+        assert main([*refine, *words, "--quiet"]) == 0
+        assert evaluate(run, "--masks", str(scenes / "masks"), "--quiet") == 0
+        page = (run / "report.html").read_text()
+        assert [row in page for row in rows] == [at == there for at in (0, 1)]
+
+
 def test_a_run_without_it_is_as_before(finished, run):
     """The key of a finished step does not change with the new option."""
     assert main(["refine", "--run", str(run), "--quiet"]) == 0
@@ -212,7 +256,7 @@ def test_an_estimate_on_them_with_its_interval(run, scenes, tmp_path, capsys):
 
 
 def test_an_estimate_on_what_was_learnt_from_says_so(run, scenes, capsys):
-    look_at(run, scenes, names(run, "eval")[:4])
+    look_at(run, scenes, names(run)[:4])
     assert main(["refine", "--run", str(run), "--redo", "--method", "threshold", "--corrected", "--quiet"]) == 0
     assert evaluate(run, "--corrected") == 0
     assert "(its threshold was chosen on them)" in capsys.readouterr().err
@@ -261,6 +305,38 @@ def test_255_is_what_a_person_does_not_know(scenes, tmp_path, capsys):
     assert scores(run)["masks"]["per_class"]["background"] == 1
     assert main(["semi", "--run", str(run), *SEMI, "--quiet"]) == 2
     assert "all 3 masks hold only background" in capsys.readouterr().err
+
+
+def test_the_page_shows_the_masks_that_are_scored_on(run, scenes):
+    folder, images = run / "corrected" / "masks", names(run, "eval")[:3]
+    assert evaluate(run, "--masks", str(scenes / "masks"), "--quiet") == 0
+    assert f"ground truth of 8 images ({scenes / 'masks'})" in (run / "report.html").read_text()
+    look_at(run, scenes, images)
+    assert evaluate(run, "--corrected", "--quiet") == 0
+    page = (run / "report.html").read_text()
+    assert f"ground truth of 3 images ({folder})" in page
+    assert f"One point for each class of an image in the ground truth ({folder})" in page
+    assert str(scenes / "masks") not in page
+    assert json.loads((run / "report" / "truth.json").read_text()) == {"masks": str(folder), "mask_colours": None}
+
+
+def test_the_page_too_ignores_255_of_corrected_masks(run):
+    """Also of a run of one class, where 255 of other masks of 0 and 255 alone is that class."""
+    from advcam.data import ClassTable, Dataset
+    from advcam.pipeline import reopen
+    from advcam.progress import Reporter
+    from advcam.report import ReportConfig
+    from advcam.report.page import _truth
+    from advcam.runtime import Runtime
+
+    context = reopen(run, None, Runtime(), Reporter(quiet=True))
+    item = context.data.items[0]
+    data, mask = Dataset(ClassTable((1,), ("thing",)), (item,), (), ()), np.zeros((64, 64), np.uint8)
+    mask[:10] = 255
+    for folder, number in ((run / "corrected" / "masks", 255), (run.parent / "truth", 1)):
+        save_mask(folder / f"{item.id}.png", mask)
+        for config in (ReportConfig(masks=folder), ReportConfig()):  # given, and remembered
+            assert _truth(context.run, data, config, [])(item)[0, 0] == number
 
 
 @pytest.mark.parametrize("words", [[], ["--corrected", "--masks", "truth"]])

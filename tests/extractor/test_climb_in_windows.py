@@ -59,6 +59,40 @@ def test_what_counts_is_the_evidence_in_the_whole_image():
     assert found[:, 16:].max() < 0.2  # as in the climb of the whole image
 
 
+@pytest.mark.parametrize("size", [(90, 160), (30, 160), (33, 97)])
+def test_networks_that_drop_what_is_no_whole_cell(size):
+    """Pooling without padding drops the last pixels; the image is continued to whole cells."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3),
+    )  # fmt: skip
+    found = AdvCAM(net.eval(), window=64)(images(*size), [[0], [1]])
+    assert tuple(found.maps.shape[1:]) == (-(-size[0] // 16), -(-size[1] // 16))
+
+
+@pytest.mark.parametrize("size", [(55, 45), (60, 50), (70, 66)])
+def test_scales_at_which_the_image_fits_its_window(size):
+    settings = {"steps": 1, "precision": "float32", "scales": (0.5, 1.0)}
+    whole = AdvCAM(network(3), **settings)(images(*size), [[0], [1]])
+    windows = AdvCAM(network(3), window=48, **settings)(images(*size), [[0], [1]])
+    assert torch.allclose(whole.grids[0], windows.grids[0], atol=1e-6)  # at half its size it is climbed at once
+    assert windows.maps.shape == whole.maps.shape
+
+
+def test_a_network_of_one_size_takes_windows_of_that_size():
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2, num_classes=3).eval()
+    found = AdvCAM(net, window=64)(images(150, 100), [[0], [1]])
+    assert tuple(found.maps.shape) == (2, 10, 7)
+
+
+def test_classes_that_the_model_finds_are_those_of_the_whole_image():
+    net = network(3)
+    shown = images(96, 64)
+    whole, windows = AdvCAM(net, steps=1)(shown), AdvCAM(net, steps=1, window=32)(shown)
+    assert torch.equal(whole.target, windows.target)
+
+
 def test_an_image_that_fits_its_window_is_climbed_whole():
     whole, windows = (AdvCAM(network(), window=side)(images(32, 48), [[0], [1]]) for side in (None, 48))
     assert torch.equal(whole.maps, windows.maps)

@@ -1,5 +1,6 @@
 """Masks of images that another program shows: what makes them, and which classes they may have."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.live import Annotator
+from advcam.live.cvat import create
 from advcam.segmenter import Segmenter
 from advcam.store import load_mask, load_scores
 
@@ -79,6 +81,40 @@ def test_an_image_of_another_program_is_what_the_run_reads_from_a_file(by_networ
     for mode in ("I", "F", "I;16B"):
         with pytest.raises(ImageError, match=f"mode {mode}: expected 8 or 16 bits"):
             by_network.given(Image.new(mode, (20, 30)))
+
+
+def read_as(run, **reading):
+    data = json.loads((run / "data.json").read_text())
+    data["reading"] = {"window": "dtype", "bands": None, "page": 1, "deep_only": False} | reading
+    (run / "data.json").write_text(json.dumps(data))
+    return run
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [{"window": [0, 4095]}, {"window": [-1000, 100]}, {"window": [0, 1]}, {"page": 2}, {"window": [0, 4095], "page": 2}],
+)
+def test_a_frame_of_8_bits_is_what_it_shows_whatever_the_runs_files_are(run, reading):
+    annotator = Annotator(read_as(run, **reading))
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(annotator.given(Image.fromarray(pixels))), pixels)
+
+
+def test_a_range_of_8_bit_files_is_that_of_their_frames(run):
+    annotator = Annotator(read_as(run, window=[0, 100]))
+    assert np.asarray(annotator.given(Image.new("L", (20, 30), 50))).tolist() == [[[127] * 3] * 20] * 30
+
+
+def test_a_frame_that_cannot_be_read_is_not_named_by_a_path_that_is_gone(by_network):
+    with pytest.raises(ImageError, match=r"^an image of another program: "):
+        by_network.given(Image.new("RGB", (8, 8)))
+
+
+@pytest.mark.parametrize("bands", [[1, 2, 3, 4], [4, 3, 2], [1, 2]])
+def test_a_run_of_bands_that_no_frame_has_is_refused_at_once(run, bands):
+    named = ",".join(map(str, bands))
+    with pytest.raises(SettingsError, match=rf"{run}: its network is given the bands {named} of a file"):
+        create(str(read_as(run, bands=bands)))
 
 
 def test_what_a_run_has_not_done(run):

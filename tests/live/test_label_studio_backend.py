@@ -1,6 +1,7 @@
 """Label Studio's machine learning backend: requests as it sends them, and its package's checks of the answers."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -121,12 +122,26 @@ def test_label_studios_own_package_accepts_the_answers(backend):
     assert all(interface.LabelInterface(CONFIG).validate_prediction(found) for found in answer["results"])
 
 
+def test_images_in_an_archive(finished, scenes, tmp_path, monkeypatch):
+    uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra label-studio)")
+    packed, served = shutil.make_archive(str(tmp_path / "photos"), "zip", scenes, "images"), []
+    monkeypatch.setattr(uvicorn, "run", lambda app, **_: served.append(app))
+    assert main([str(finished), "--of", "masks", "--images", f"{packed}/images"]) == 0
+    client = pytest.importorskip("starlette.testclient").TestClient(served[0])
+    answer = client.post("/predict", content=body(tasks=tasks("scene-00000.png"), label_config=CONFIG))
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["result"]
+
+
 def test_what_the_command_says(finished, scenes, tmp_path, capsys, monkeypatch):
     pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra label-studio)")
     assert main([str(tmp_path), "--images", str(scenes / "images")]) == 2
     assert "not a run folder" in capsys.readouterr().err
     assert main([str(finished), "--images", str(tmp_path)]) == 2
     assert "no image in it" in capsys.readouterr().err
+    assert main([str(finished), "--images", "http://me:S3CRET@host/imgs"]) == 2
+    assert "leave name and password out" in (said := capsys.readouterr().err)
+    assert "S3CRET" not in said
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     assert main([str(finished), "--images", str(scenes / "images")]) == 2
     assert "pip install 'advcam[label-studio]'" in capsys.readouterr().err

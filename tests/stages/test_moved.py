@@ -1,6 +1,7 @@
 """A run whose images lie somewhere else, and one whose classifier was given."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from advcam.cli import main
 from advcam.pipeline import DataConfig, reopen, start
 from advcam.progress import Reporter
+from advcam.report.settings import _images
 from advcam.runtime import Runtime
 from conftest import arguments
 
@@ -61,6 +63,27 @@ def test_the_whole_run_goes_on_from_there(elsewhere, scenes, capsys):
     words[words.index("--images") + 1] = str(place)
     assert main(words) == 0
     assert set(kept(run).values()) == {str(path) for path in place.iterdir()}
+
+
+def test_the_command_on_the_page_names_the_new_place(elsewhere, scenes):
+    run, place = elsewhere
+    assert main(["report", "--run", str(run), "--images", str(place), "--quiet"]) == 0
+    (command,) = re.findall(r"advcam run --images (\S+)", (run / "report.html").read_text())
+    assert command == str(place)
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "named"),
+    [
+        ("/data/photos", "/data/photos", "/data/photos"),
+        ("/data/photos", "/data/photos2", "/data/photos2"),
+        ("/data/photos.zip", "/data/photos.zip/photos", "/data/photos.zip"),
+        ("/data/s-{0..9}.tar", "/data", "/data/s-{0..9}.tar"),
+        ("/data/s-{0..9}.tar", "/other", "/other"),
+    ],
+)
+def test_where_images_are_now(first, now, named):
+    assert _images(first, now) == named
 
 
 def test_other_images_are_refused(elsewhere, capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from advcam.errors import SettingsError
+from advcam.errors import AdvcamError, SettingsError
 from advcam.options import Option, key_values, plain
 
 LIMITS = "device and limits"
@@ -119,7 +119,7 @@ def _reader(about: Option) -> Any:
     def read(text: str) -> Any:
         try:
             return about.read(text)
-        except SettingsError as error:
+        except AdvcamError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advcam.attribution import strided_size
-from advcam.data import ClassTable, NetworkInput, Reading, ReadingConfig, fit_within, look_at, read_with_doubt
+from advcam.data import ClassTable, NetworkInput, Place, Reading, ReadingConfig, fit_within, look_at, place, read_with_doubt
 from advcam.errors import InputError, SettingsError, known
 from advcam.extractor import AdvCAM
 from advcam.models.classifiers import Backbone, PretrainedClassifier, pretrained_classifier
@@ -35,7 +35,7 @@ PANEL = 448  # long side of the images in the overlay and the animation, pixels
 class ClimbImageConfig(PresetConfig, TimmInput, ReadingConfig):
     """The image, the network and the climb."""
 
-    image: Path = option(help="an image of any kind", positional=True, common=True)
+    image: Place = option(help="an image of any kind: a path or an address", positional=True, common=True, make=place)
     model: str = option(help="timm:NAME, FILE.py:FUNCTION, or a run folder", flag="model", common=True)
     out: Path = option(help="where overlay, map file and animations go", flag="out", common=True)
     classes: tuple[str, ...] = option((), "class to climb, id or name; may be repeated", flag="class", repeat=True, common=True)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advcam.data import Reading, ReadingConfig, list_images, look_at
+from advcam.data import Place, Reading, ReadingConfig, list_images, look_at, place
 from advcam.errors import SettingsError
 from advcam.explore import Correcting, Corrections, Live, Model, Pictures
 from advcam.models.classifiers import Backbone, PretrainedClassifier
@@ -38,9 +38,10 @@ class ExploreConfig(TimmInput, ReadingConfig):
     models: tuple[str, ...] = option(
         (), "timm:NAME, FILE.py:FUNCTION or a run folder; may be repeated, to compare", flag="model", repeat=True, common=True
     )
-    images: Path | None = option(
-        None, "folder of images; with --run: where the run's images are now, if they have moved", flag="images", common=True
-    )
+    images: Place | None = option(
+        None, "folder, archive or address of images; with --run: where the run's images are now, if they have moved",
+        flag="images", common=True, make=place,
+    )  # fmt: skip
     weights_file: Path | None = option(
         None, "weights of timm:NAME, instead of timm's from the hub", flag="weights", common=True
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from advcam.errors import ImageError
 from advcam.limits import MAX_BANDS, MAX_IMAGE_BYTES, MAX_PIXELS
@@ -34,6 +35,8 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"
 GZIP = b"\x1f\x8b"
 SAMPLES = 277
 """The TIFF tag with the number of bands, alpha among them."""
+ORIENTATION = 274
+"""The TIFF and EXIF tag that says how an image is turned and mirrored before it is shown."""
 NODATA = 42113
 """GDAL's TIFF tag with the value that stands for no data."""
 
@@ -71,7 +74,7 @@ def read_in_full(path: Place, data: bytes, page: int, bands: Bands) -> Array | N
 
 
 def read_tiff(path: Place, data: bytes, page: int, bands: Bands) -> Array:
-    """A page of a TIFF, [H, W, C], masked where GDAL says that there is no data.
+    """A page of a TIFF, upright, [H, W, C], masked where GDAL says that there is no data.
 
     Without ``bands`` its alpha is left out; with them it is one of the bands, since many programs call a fourth band alpha. If
     every page has one band, the pages are the bands.
@@ -91,8 +94,19 @@ def read_tiff(path: Place, data: bytes, page: int, bands: Bands) -> Array:
         if len(pages) > 1 and wanted <= len(pages):
             _check(path, own.imagelength, own.imagewidth, wanted)
             parts = [_tiff_page(path, one, bands) for one in pages[:wanted]]
-            return np.ma.concatenate(parts, axis=2) if any(map(np.ma.isMA, parts)) else np.concatenate(parts, axis=2)
-        return _tiff_page(path, own, bands)
+            array = np.ma.concatenate(parts, axis=2) if any(map(np.ma.isMA, parts)) else np.concatenate(parts, axis=2)
+        else:
+            array = _tiff_page(path, own, bands)
+        return upright(array, own.tags.valueof(ORIENTATION))
+
+
+def upright(array: Array, orientation: object) -> Array:
+    """An image [H, W, C] turned and mirrored as its :data:`ORIENTATION` says, of which 1 is as it is."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array[:, ::-1] if orientation in (2, 3, 6, 7) else array
 
 
 def _alike(page: Any, pages: Any) -> list[Any]:
@@ -128,9 +142,11 @@ def with_data(array: Array, nodata: object) -> Array:
 
 
 def _read_png(data: bytes) -> Array:
-    """A PNG of 16 bits without its alpha, [H, W, C]."""
+    """A PNG of 16 bits without its alpha, upright, [H, W, C]."""
     array: Array = importlib.import_module("imagecodecs").png_decode(data)
     array = array.reshape(*array.shape[:2], -1)
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        array = upright(array, image.getexif().get(ORIENTATION))
     return array[:, :, :-1] if array.shape[2] in (2, 4) else array
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 class Channels(Image.Image):
     """An image of any number of 8-bit channels.
 
-    Arrays made of it have all channels [H, W, C], and so have its resized, cropped and turned copies. In everything else, such
-    as saving, pasting and converting, it is the RGB image that people are shown: the first three channels, or the first as
-    grey where there are fewer.
+    Arrays made of it have all channels [H, W, C], and so have its copies, also resized, cropped and turned ones, and those in
+    another process. In everything else, such as saving, pasting and converting, it is the RGB image that people are shown: the
+    first three channels, or the first as grey where there are fewer.
 
     Args:
         layers: a grey image of each channel.
@@ -50,6 +50,26 @@ class Channels(Image.Image):
     def transpose(self, *args: Any, **more: Any) -> Channels:
         """As Pillow's, of every channel."""
         return self.each(lambda layer: layer.transpose(*args, **more))
+
+    def copy(self) -> Channels:
+        """As Pillow's, of every channel."""
+        return self.each(lambda layer: layer.copy())
+
+    __copy__ = copy
+
+    def thumbnail(self, *args: Any, **more: Any) -> None:
+        """As Pillow's, of every channel."""
+        smaller = self.copy().layers
+        for layer in smaller:
+            layer.thumbnail(*args, **more)
+        vars(self).update(vars(Channels(smaller)))
+
+    def convert(self, *args: Any, **more: Any) -> Image.Image:
+        """As Pillow's, of the RGB image that people are shown."""
+        return super().copy().convert(*args, **more)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Channels, (self.layers,)
 
 
 def channels_of(image: Image.Image) -> int:

@@ -20,6 +20,7 @@ from advcam.limits import MAX_IMAGE_BYTES, MAX_PIXELS, MIN_SIDE
 from .arrays import MORE, NODATA, PNG, SAMPLES, TIFF, add_heif, is_negative, read_in_full, reader_of, with_data
 from .channels import Channels
 from .reading import Reading, as_8_bits, chosen, of_type, sample_of
+from .remote import again
 
 if TYPE_CHECKING:
     from .places import Place
@@ -162,7 +163,7 @@ def bytes_of(path: Place) -> bytes:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error}); copy it again") from None
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}); {again(error)}") from None
     if not data:
         raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
     return data

@@ -110,6 +110,7 @@ def place(text: object) -> Place:
     Raises:
         ValueError: it is empty.
         TypeError: neither text nor a place.
+        DataError: an address with a password in it.
     """
     if isinstance(text, Address):
         return text
@@ -119,6 +120,7 @@ def place(text: object) -> Place:
     if not named:
         raise ValueError("a path is empty")
     if remote.is_remote(named):
+        remote.refuse_password(named)
         named = named if named.endswith("://") else named.rstrip("/")
         found = re.match(r"(.+?\.(?:zip|tar|parquet))/+(.+)", named, re.IGNORECASE)
         return Address(found[1], found[2]) if found else Address(named)

@@ -18,6 +18,10 @@ T = TypeVar("T")
 URL = re.compile(r"(?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 """What an address begins with: a protocol, and caches before it (``filecache::s3://``). One letter is a drive of Windows."""
 
+PASSWORD = re.compile(r"(?<=://)(?:[^/@]*:[^/]*(?=@)|(?<=http://)[^/]+(?=@)|(?<=https://)[^/]+(?=@))", re.IGNORECASE)
+"""A name and password before a host; for the web also what has no colon, which may be a token. A name alone is none elsewhere:
+``sftp://me@host``, ``abfs://container@account``."""
+
 WAITS = (0.2, 1.0)
 """Seconds before the second and the third attempt."""
 
@@ -25,6 +29,22 @@ WAITS = (0.2, 1.0)
 def is_remote(text: str) -> bool:
     """Whether a text is an address and not a local path."""
     return URL.match(text) is not None
+
+
+def refuse_password(url: str) -> None:
+    """Raises DataError for an address that has a password in it, without repeating it."""
+    if PASSWORD.search(url):
+        raise DataError(
+            f"{PASSWORD.sub('...', url)}: leave name and password out of the address, since the run folder and the report would"
+            " hold them; fsspec takes them from its own configuration: the environment, or ~/.config/fsspec"
+        )
+
+
+def again(error: OSError) -> str:
+    """What to do about a file that cannot be read."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "more files are open than the system allows; close some, or allow more: ulimit -n 4096"
+    return "copy it again"
 
 
 def find(url: str) -> list[str]:

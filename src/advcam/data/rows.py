@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 from advcam.errors import DataError
 from advcam.limits import MAX_ENTRIES, MAX_IMAGE_BYTES
 
-from .remote import is_remote
+from .remote import again, is_remote
 from .tables import is_image, key
 
 IMAGE = ("image", "img", "images", "picture", "photo", "pixel_values", "jpg", "jpeg", "png", "webp")
@@ -24,6 +26,9 @@ IMAGE = ("image", "img", "images", "picture", "photo", "pixel_values", "jpg", "j
 
 MAX_GROUP = 2**29
 """Most bytes of the images of a Parquet file's row group: all are read for each of them."""
+
+KEPT_BYTES = 2**29
+"""Most bytes of the row groups of all Parquet files that are kept in memory; the one that was read last is kept in any case."""
 
 BATCH = 16
 """Rows that are read at once, so that what is larger than its size says is found before it fills the memory."""
@@ -95,7 +100,8 @@ class Rows:
         except DataError:
             raise
         except Exception as error:  # of pyarrow, on a damaged file
-            raise DataError(f"{self.path}: its labels cannot be read ({_said(error)}); copy it again") from None
+            remedy = again(error) if isinstance(error, OSError) else "copy it again"
+            raise DataError(f"{self.path}: its labels cannot be read ({_said(error)}); {remedy}") from None
 
     def _labels(self) -> Column | list[Column]:
         schema = {field.name: field for field in self._table.schema}
@@ -158,18 +164,24 @@ class _Saved:
 
 @dataclass(frozen=True)
 class _Parquet:
-    file: Any
+    """A Parquet file, which is opened for every read: a folder may have more of them than a process may open."""
 
-    @property
-    def schema(self) -> Any:
-        return self.file.schema_arrow
+    path: str
+    about: Any
+    schema: Any
 
     def read(self, name: str) -> list[Any]:
         return [value for part in self.batches([name]) for value in part.to_pylist()]
 
     def batches(self, columns: list[str]) -> Any:
         """Parts of a column."""
-        return (batch.column(0) for batch in self.file.iter_batches(2**12, columns=columns, use_threads=False))
+        return self.parts(2**12, columns)
+
+    def parts(self, rows: int, columns: list[str], groups: list[int] | None = None) -> Iterator[Any]:
+        """Parts of a column, of so many rows each."""
+        with importlib.import_module("pyarrow.parquet").ParquetFile(self.path, metadata=self.about) as file:
+            for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
+                yield batch.column(0)
 
 
 def open_rows(path: str) -> Rows:
@@ -190,7 +202,8 @@ def open_rows(path: str) -> Rows:
     except (DataError, FileNotFoundError):
         raise
     except Exception as error:  # of pyarrow, on a damaged file
-        raise DataError(f"{path}: cannot be read as a table ({_said(error)}); copy it again") from None
+        remedy = again(error) if isinstance(error, OSError) else "copy it again"
+        raise DataError(f"{path}: cannot be read as a table ({_said(error)}); {remedy}") from None
 
 
 def _of_saved(path: str, pyarrow: Any) -> Rows:
@@ -222,8 +235,8 @@ def _mapped(pyarrow: Any, path: str) -> Any:
 
 
 def _of_parquet(path: str) -> Rows:
-    file = importlib.import_module("pyarrow.parquet").ParquetFile(path)
-    table, about = _Parquet(file), file.metadata
+    with importlib.import_module("pyarrow.parquet").ParquetFile(path) as file:
+        table, about = _Parquet(path, file.metadata, file.schema_arrow), file.metadata
     _few(path, about.num_rows)
     features = _features(table.schema)
     name = _image_column(path, table.schema, features)
@@ -232,35 +245,35 @@ def _of_parquet(path: str) -> Rows:
     names = (
         [v for part in table.batches([f"{name}.path"]) for v in part.field("path").to_pylist()] if _has(kind, "path") else []
     )
-    groups = _Groups(path, file, f"{name}.bytes" if deep else name, deep)
+    groups = _Groups(table, f"{name}.bytes" if deep else name, deep)
     return Rows(path, table, features, groups.value, names, about.num_rows)
 
 
 class _Groups:
-    """The images of a Parquet file; those of the row group that was read last are kept."""
+    """The images of a Parquet file, read by row groups, of which :data:`_kept` keeps some."""
 
-    def __init__(self, path: str, file: Any, column: str, deep: bool) -> None:
-        self.path, self.file, self.column, self.deep = path, file, column, deep
-        self.starts = [0]
-        for at in range(file.metadata.num_row_groups):
-            self.starts.append(self.starts[-1] + file.metadata.row_group(at).num_rows)
-        self.lock, self.group, self.held = threading.Lock(), -1, list[Any]()
+    def __init__(self, table: _Parquet, column: str, deep: bool) -> None:
+        self.table, self.column, self.deep = table, column, deep
+        self.starts, self.lock = [0], threading.Lock()
+        for at in range(table.about.num_row_groups):
+            self.starts.append(self.starts[-1] + table.about.row_group(at).num_rows)
 
     def value(self, at: int) -> bytes | None:
         """The bytes in a row."""
         group = bisect_right(self.starts, at) - 1
         with self.lock:
-            if group != self.group:
-                self.held, self.group = self._read(group), group
-            held = self.held
+            held = _kept.get(self, group)
+            if held is None:
+                held = self._read(group)
+                _kept.add(self, group, held)
         within = at - self.starts[group]
         data: bytes | None = held[within // BATCH][within % BATCH].as_py()
         return data
 
     def _read(self, group: int) -> list[Any]:
         held, total = list[Any](), 0
-        for batch in self.file.iter_batches(BATCH, row_groups=[group], columns=[self.column], use_threads=False):
-            part = batch.column(0).field("bytes") if self.deep else batch.column(0)
+        for column in self.table.parts(BATCH, [self.column], [group]):
+            part = column.field("bytes") if self.deep else column
             total += part.nbytes
             if total > MAX_GROUP:
                 raise OSError(
@@ -270,6 +283,45 @@ class _Groups:
                 )
             held.append(part)
         return held
+
+
+@dataclass
+class _Kept:
+    """The row groups that were read last, of all Parquet files: one of each file, :data:`KEPT_BYTES` of all."""
+
+    groups: OrderedDict[_Groups, tuple[int, list[Any]]] = field(default_factory=OrderedDict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, of: _Groups, group: int) -> list[Any] | None:
+        """A group of a file, if it is kept."""
+        with self.lock:
+            number, held = self.groups.get(of, (-1, []))
+            if number != group:
+                return None
+            self.groups.move_to_end(of)
+            return held
+
+    def add(self, of: _Groups, group: int, held: list[Any]) -> None:
+        """Keeps a group in place of the file's other one, and of those that were used longest ago."""
+        with self.lock:
+            self.groups.pop(of, None)
+            self.groups[of] = group, held
+            while len(self.groups) > 1 and self.size() > KEPT_BYTES:
+                self.groups.popitem(last=False)
+
+    def size(self) -> int:
+        """The bytes of all."""
+        return sum(part.nbytes for _, held in self.groups.values() for part in held)
+
+    def forget(self) -> None:
+        """Begins anew, in a forked process: another thread may have held the parent's lock."""
+        self.groups, self.lock = OrderedDict(), threading.Lock()
+
+
+_kept = _Kept()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_kept.forget)
 
 
 def _few(path: str, count: int) -> None:

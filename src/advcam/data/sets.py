@@ -9,12 +9,12 @@ from typing import Any
 from advcam.errors import DataError
 from advcam.limits import MAX_CLASSES
 
-from .archives import is_table
+from .archives import archive, is_table
 from .columns import flagged, labelled, objects
 from .labels import NONE, ClassTable, Found, numbered
 from .names import by_id
 from .places import Address, Place
-from .rows import Column, Rows, open_rows
+from .rows import Column, Rows
 from .tables import key, object_table
 
 
@@ -32,7 +32,8 @@ def read_set(folder: Place, files: Sequence[tuple[str, Place]]) -> Found | None:
     if not packed:
         return None
     images = {name: path for name, path in by_id(folder, packed).items() if isinstance(path, Address)}
-    tables = {path.within: open_rows(path.within) for path in images.values()}
+    opened = {within: archive(within) for within in dict.fromkeys(path.within for path in images.values())}
+    tables = {within: held for within, held in opened.items() if isinstance(held, Rows)}
     columns = {within: held.labels() for within, held in tables.items()}
     first, *others = ([column.name for column in _listed(some)] for some in columns.values())
     if other := next((other for other in others if other != first), None):

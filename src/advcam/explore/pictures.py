@@ -99,5 +99,7 @@ class Pictures:
         with self._lock:
             self.dropped[name] = path
             while len(self.dropped) > KEPT:
-                Path(str(self.dropped.popitem(last=False)[1])).unlink(missing_ok=True)
+                oldest = self.dropped.popitem(last=False)[1]
+                if oldest not in self.dropped.values():
+                    Path(str(oldest)).unlink(missing_ok=True)
         return name

@@ -119,10 +119,13 @@ class AdvCAM:
             self._need_one_scale("record=True keeps steps")
         if isinstance(images, (list, tuple)):
             return self._several_sizes(check_list(images), targets, record)
-        job = self._start(images, targets)
-        if self.window is not None and max(job.images.shape[2:]) > self.window:
+        if self.window is not None and max((whole := check_images(images, self.settings.bounds)).shape[2:]) > self.window:
             self._need_no_window(record, "record=True keeps")
-            return self._joined(job, [Pixels(image) for image in job.images])
+            found = self._found(whole) if targets is None else targets
+            with undisturbed():
+                whole = whole.detach().clone()
+            return self._joined(self._start(whole[..., : self.window, : self.window], found), [Pixels(one) for one in whole])
+        job = self._start(images, targets)
         climbed = [job.climb(scale, record) for scale in self.settings.scales]
         grids, first, recorded = zip(*climbed, strict=True)
         return job.maps(grids, first, recorded[0])

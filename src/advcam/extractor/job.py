@@ -99,7 +99,7 @@ class Job:
             own, image = self.image[rows].unique(return_inverse=True)
             return climb(
                 self.climber, make_views(self.images[own], scale, s.mirror), image, self.target[rows], s,
-                head=self.network.linear(), steps=int(s.steps_at(scale)), move_last=move_last,
+                head=self.network.linear(), steps=self.steps_at(scale), move_last=move_last,
             )  # fmt: skip
 
     def _shielded(self, steps: Iterator[Step]) -> Iterator[Step]:
@@ -110,6 +110,10 @@ class Job:
             if step is None:
                 return
             yield step
+
+    def steps_at(self, scale: float) -> int:
+        """The number of steps at a scale."""
+        return int(self.settings.steps_at(scale))
 
     def of_image(self, row: int) -> Job:
         """The pairs of one image."""

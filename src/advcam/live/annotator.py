@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from advcam.data import Item, Place, read_image
+from advcam.data import Item, Place, Reading, read_image
 from advcam.data.names import key_of
 from advcam.errors import ImageError, RunError, SettingsError, known
 from advcam.extractor import AdvCAM
@@ -98,6 +98,8 @@ class Annotator:
     def given(self, image: Image.Image) -> Image.Image:
         """An image that another program has read from its file, as the run would read the file.
 
+        It is a page by itself. One of 8 bits is left as it is where the run's range is of images of more bits.
+
         Raises:
             ImageError: whole numbers of 32 bits or floats, whose range is not known; or as :meth:`read`.
         """
@@ -106,7 +108,24 @@ class Annotator:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "image.png"
             (image if image.mode in OF_PNG else image.convert("RGB")).save(path)
-            return self.read(path)
+            try:
+                return read_image(path, None, _of_frames(self.context.data.reading))
+            except ImageError as error:
+                raise ImageError(str(error).replace(str(path), "an image of another program")) from None
+
+    def need_frames(self) -> None:
+        """Checks that the run can read what another program shows: grey or colours, not the bands of a file.
+
+        Raises:
+            SettingsError: it cannot.
+        """
+        reading, root = self.context.data.reading, self.context.run.root
+        bands = reading.bands if isinstance(reading.bands, tuple) else ()
+        if reading.channels not in (1, 3) or max(bands, default=0) > 3:
+            raise SettingsError(
+                f"{root}: its network is given the bands {','.join(map(str, bands))} of a file, and another"
+                f" program shows grey or three colours; `advcam predict --run {root}` reads the files themselves"
+            )
 
     def __call__(self, image: Image.Image, name: str) -> Masked:
         """The mask of an image, as :meth:`read` or :meth:`given` gives it, with the scores of its classes.
@@ -137,6 +156,13 @@ class Annotator:
             except ImageError:  # the file has changed since the run read it
                 continue
         return None
+
+
+def _of_frames(reading: Reading) -> Reading:
+    """How a single frame is read where files are read so; a range that 8 bits cannot have is that of deep images."""
+    window = reading.window
+    deep = not isinstance(window, str) and (window[0] < 0 or window[1] <= 1 or window[1] > 255)
+    return replace(reading, page=1, deep_only=reading.deep_only or deep)
 
 
 def _by_network(context: Context, step: str) -> Callable[[Image.Image, Sequence[int] | None], Made]:

@@ -31,10 +31,11 @@ class Detection:
         tolerance: by how many pixels polygons may leave the outline, where CVAT asks for polygons.
 
     Raises:
-        SettingsError: the package cvat-sdk is not installed, or a tolerance that is negative.
+        SettingsError: the package cvat-sdk is not installed, a tolerance that is negative, or a run of bands that no frame has.
     """
 
     def __init__(self, annotator: Annotator, tolerance: float = 1.0) -> None:
+        annotator.need_frames()
         try:
             from cvat_sdk import auto_annotation, masks  # type: ignore[import-not-found, unused-ignore]
         except ImportError:

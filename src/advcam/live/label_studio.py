@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
-from advcam.data import Place, list_images
+from advcam.data import Place, list_images, place
 from advcam.data.names import key_of
 from advcam.data.tools import addresses
 from advcam.errors import AdvcamError, DataError, SettingsError
@@ -58,14 +58,14 @@ class Backend:
 
     Args:
         annotator: makes the masks.
-        images: the folder of the tasks' images, which are found by the ends of their addresses.
+        images: the folder, archive or address of the tasks' images, which are found by the ends of their addresses.
         from_name: the brush that is meant where a configuration has several.
 
     Raises:
         DataError: no such folder, or no image in it.
     """
 
-    def __init__(self, annotator: Annotator, images: Path, from_name: str | None = None) -> None:
+    def __init__(self, annotator: Annotator, images: Place, from_name: str | None = None) -> None:
         self.annotator, self.images, self.files = annotator, images, list_images(images)
         self._wishes = Wishes(Names(annotator.context.data.classes), model_version=annotator.version)
         if from_name:
@@ -94,8 +94,8 @@ class Backend:
         asked = _decoded(body, Asked)
         wishes = self._configured(asked["label_config"])
         results = []
-        for place in [self._image(task, wishes.variable) for task in asked["tasks"]]:
-            masked = self.annotator(self.annotator.read(place), str(place))
+        for path in [self._image(task, wishes.variable) for task in asked["tasks"]]:
+            masked = self.annotator(self.annotator.read(path), str(path))
             results.append(prediction(masked, wishes, Losses()))
         return {"results": results, "model_version": self.annotator.version}
 
@@ -171,14 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m advcam.live.label_studio", description="A machine learning backend of Label Studio: a run's masks."
     )
     parser.add_argument("run", type=Path, help="the run's folder")
-    parser.add_argument("--images", type=Path, required=True, help="the folder of the tasks' images")
+    parser.add_argument("--images", type=place, required=True, help="the folder, archive or address of the tasks' images")
     parser.add_argument("--of", choices=tuple(WAYS), help="what makes the masks; none: the first of these that the run has")
     parser.add_argument("--from-name", help="the brush, where a labelling configuration has several")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; 0.0.0.0: every one of this machine")
     parser.add_argument("--port", type=int, default=9090)
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         try:
             import uvicorn
         except ImportError:

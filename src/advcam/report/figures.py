@@ -64,15 +64,17 @@ def per_class(metrics: Mapping[str, Any]) -> list[Chart]:
     return charts
 
 
-def confusions(confused: Mapping[str, NDArray[np.int64]], names: Sequence[str], images: int) -> list[Chart]:
-    """Returns which labels are found in place of which, of masks and predictions."""
+def confusions(confused: Mapping[str, NDArray[np.int64]], names: Sequence[str], images: int, truth: str) -> list[Chart]:
+    """Returns which labels are found in place of which, of masks and predictions; ``truth`` names the ground truth."""
     titles = {"mask": "masks", "prediction": "predictions", "semi": "predictions, semi-supervised"}
     charts = []
     for kind, counts in confused.items():
         labels = _most_frequent(counts.sum(1), background=True)
         part = counts[np.ix_(labels, labels)]
         share = part / np.maximum(counts.sum(1)[labels][:, None], 1)
-        note = f"Of each label's pixels in the ground truth of {images} images, the share in % that is found as which."
+        note = (
+            f"Of each label's pixels in the ground truth of {images} images ({truth}), the share in % that is found as which."
+        )
         if len(labels) < len(counts):
             note += f" The {len(labels)} most frequent of {len(counts)} labels."
         shown = ["background", *names]
@@ -143,8 +145,11 @@ def together(data: Dataset) -> list[Chart]:
     return [matrix("Labels that occur together", note, "class", "with", [names[at] for at in labels], part)]
 
 
-def sizes(objects: Sequence[tuple[str, int, float, float]], names: Sequence[str]) -> list[Chart]:
-    """Returns IoU against size: of each image and class its share of the image, and the IoU of our mask."""
+def sizes(objects: Sequence[tuple[str, int, float, float]], names: Sequence[str], truth: str) -> list[Chart]:
+    """Returns IoU against size: of each image and class its share of the image, and the IoU of our mask.
+
+    ``truth`` names the ground truth.
+    """
     if not objects:
         return []
     ordered = sorted(objects, key=lambda one: one[2])
@@ -152,7 +157,7 @@ def sizes(objects: Sequence[tuple[str, int, float, float]], names: Sequence[str]
     middle = [(median(ordered[at][2] for at in group), median(ordered[at][3] for at in group)) for group in groups]
     kept = ordered[:: -(-len(ordered) // POINTS)]
     points = [(share, iou, f"{image}, {names[at - 1]}") for image, at, share, iou in kept]
-    note = f"One point for each class of an image in the ground truth, {len(ordered)} in all"
+    note = f"One point for each class of an image in the ground truth ({truth}), {len(ordered)} in all"
     note += f", of which {len(kept)} are drawn" if len(kept) < len(ordered) else ""
     note += f"; the line is the median of {len(middle)} groups of equal number."
     title = "Size of objects against IoU of their masks"

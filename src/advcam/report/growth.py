@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,16 @@ def grow(context: Context, items: Sequence[Item]) -> None:
     context.run.see_no_links(context.run.root / "report")
     config = config.at(context.precision("climb", config.precision))
     key, labelled = context.run.state()["steps"]["climb"]["key"], [item for item in items if item.labels]
+    if config.window and (large := [item.id for item in labelled if max(item.size) > config.window]):
+        labelled = [item for item in labelled if item.id not in large]
+        context.reporter.say(f"{len(large)} images were climbed in windows, which cannot be shown step by step")
     model, record = trained_classifier(context)
     climbers = [
         AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, **config.changes | {"scales": (scale,)})
         for scale in config.settings().scales
     ]
-    prepare, device = network_input(record), context.runtime.torch_device()
+    prepare = network_input(record)
+    prepare, device = replace(prepare, long_side=config.window or prepare.long_side), context.runtime.torch_device()
     for item in context.reporter.track(labelled, len(labelled), "climb, step by step"):
         maps = _steps(climbers, prepare(item.read())[None].to(device), item)
         classes = tuple(context.data.classes.ids[at] for at in item.labels)

@@ -18,7 +18,7 @@ from advcam.errors import DataError, ImageError, StoreError
 from advcam.limits import IGNORE
 from advcam.progress import Reporter
 from advcam.stages.context import redo
-from advcam.stages.truth import KINDS, Truth, truth_of
+from advcam.stages.truth import KINDS, Truth, corrected_mask, truth_of
 from advcam.store import RunFolder, atomic_write, mask_file, read_json, write_json, write_text
 from advcam.store.masks import voc_palette
 from advcam.store.records import ClassifyMetrics, Metrics, ThresholdRecord, TrainingMetrics
@@ -99,7 +99,7 @@ def write_report(
     draw = partial(Draw, run, data.classes.positions(others=0), data.classes.ids, truth, climb=climb)
     path = run.root / "report.html"
     with gallery(run, data, ordered, lambda side: draw(side=side), reporter) as images:
-        write_text(path, _page(run, data, records, images, by, wrong))
+        write_text(path, _page(run, data, records, images, by, wrong, truth))
     _write_sheet(run, data, _best_first(ordered, by))
     if images.damaged:
         more = f", and {len(images.damaged) - 1} more" if len(images.damaged) > 1 else ""
@@ -148,20 +148,23 @@ def _truth(run: RunFolder, data: Dataset, config: ReportConfig, wrong: list[str]
         run.see_no_links(kept.parent)
         colours = str(config.mask_colours.resolve()) if config.mask_colours else None
         write_json(kept, {"masks": str(config.masks.resolve()), "mask_colours": colours})
-        return _knowing(truth, data)
+        return _knowing(run, truth, data)
     if not kept.is_file():
         return None
     known = read_json(kept, TruthRecord, "`advcam report --masks DIR` writes it again")
     with contextlib.suppress(OSError, ValueError, DataError):
         if Path(known["masks"]).is_dir():
-            return _knowing(truth_of(Path(known["masks"]), Path(c) if (c := known["mask_colours"]) else None), data)
+            return _knowing(run, truth_of(Path(known["masks"]), Path(c) if (c := known["mask_colours"]) else None), data)
     wrong.append(f"{known['masks']}: the ground truth shown before is no longer there; --masks DIR says where it is")
     return None
 
 
-def _knowing(truth: Truth, data: Dataset) -> Truth:
-    """Returns the truth with 255 as the object, if there is one class and all masks hold 0 and 255 alone."""
-    if len(data.classes) > 1:
+def _knowing(run: RunFolder, truth: Truth, data: Dataset) -> Truth:
+    """Returns the truth with 255 as the object, if there is one class and all masks hold 0 and 255 alone.
+
+    In the masks that a person corrected in the run, 255 is what nobody knows.
+    """
+    if len(data.classes) > 1 or truth.folder.resolve() == corrected_mask(run, "").parent.resolve():
         return truth
     held = set[int]()
     for item in data.items:
@@ -172,12 +175,14 @@ def _knowing(truth: Truth, data: Dataset) -> Truth:
     return truth.knowing(held, data.classes)
 
 
-def _page(run: RunFolder, data: Dataset, records: Records, images: Gallery, by: str, wrong: Sequence[str]) -> str:
+def _page(
+    run: RunFolder, data: Dataset, records: Records, images: Gallery, by: str, wrong: Sequence[str], truth: Truth | None
+) -> str:
     loader = PackageLoader("advcam.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = percent
     state, metrics, counts = run.state(), records["metrics"], images.counts()
-    commands, unknown = again(run)
+    commands, unknown = again(run, data)
     palette, climbed = voc_palette(), f"AdvCAM, {rules(run.config('climb'))}"
     titles = {name: words for name, words in figures.TITLES.items() if metrics.get(name)}
     titles |= {"seed_advcam": f"seed, {climbed}"} if "seed_advcam" in titles else {}
@@ -205,8 +210,9 @@ def _page(run: RunFolder, data: Dataset, records: Records, images: Gallery, by: 
         doubts=_doubts(metrics.get("ground_truth") or {}),
         classify=records["classify"],
         climbed=climbed,
-        charts=_charts(run, data, records, images),
+        charts=_charts(run, data, records, images, str(truth.folder.resolve()) if truth else ""),
         studies=finished(run),
+        corrected=run.config("refine").get("corrected", False),
         steps=[(s, run.folder(s).name, state["steps"][s], settings_of(run, s)) for s in run.order if run.begun(s)],
         again=commands,
         unknown=unknown,
@@ -223,14 +229,14 @@ def _extremes(images: Gallery, by: str) -> list[tuple[str, str, float]]:
     return [("Best", *max(found, key=lambda one: one[1])), ("worst", *min(found, key=lambda one: one[1]))]
 
 
-def _charts(run: RunFolder, data: Dataset, records: Records, images: Gallery) -> list[Chart]:
+def _charts(run: RunFolder, data: Dataset, records: Records, images: Gallery, truth: str) -> list[Chart]:
     metrics, names = records["metrics"], data.classes.names
     trained = {step: records[step] for step in ("classify", "segment", "semi") if records[step]}  # type: ignore[literal-required]
     return [
         *figures.sweep(metrics, records["threshold"] or None, run.config("refine").get("maps", "advcam")),
         *figures.per_class(metrics),
-        *figures.confusions(images.confused, names, images.compared),
-        *figures.sizes(images.objects, names),
+        *figures.confusions(images.confused, names, images.compared, truth),
+        *figures.sizes(images.objects, names, truth),
         *(figures.precision(records["classify"]) if records["classify"] else []),
         *figures.trainings(trained),
         *figures.together(data),

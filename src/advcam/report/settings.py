@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from advcam.data import ReadingConfig
+from advcam.data import Dataset, ReadingConfig
 from advcam.errors import SettingsError
 from advcam.options import Config, literal, plain
+from advcam.stages.moved import folder_of
 from advcam.stages.table import STEPS
 from advcam.store import RESTORE, RunFolder, read_json
 from advcam.store.records import DataRecord
@@ -51,11 +53,16 @@ def settings_of(run: RunFolder, step: str) -> list[Setting]:
     return sorted(found, key=lambda setting: not setting.differs)
 
 
-def again(run: RunFolder) -> tuple[list[str], list[str]]:
-    """Returns the commands that make the run again in a folder beside it, and the files whose paths the run did not keep."""
+def again(run: RunFolder, dataset: Dataset) -> tuple[list[str], list[str]]:
+    """Returns the commands that make the run again in a folder beside it, and the files whose paths the run did not keep.
+
+    Args:
+        run: the run folder.
+        dataset: its data set, which says where the images are now.
+    """
     root = run.root.resolve()
     out = root.with_name(f"{root.name}-again")
-    data, unknown = _data(run)
+    data, unknown = _data(run, dataset)
     begun = [step for step in run.order if run.begun(step)]
     whole = [step for step, about in STEPS.items() if not about.optional]
     commands = []
@@ -67,17 +74,23 @@ def again(run: RunFolder) -> tuple[list[str], list[str]]:
     return [shlex.join(command) for command in commands], unknown
 
 
-def _data(run: RunFolder) -> tuple[list[str], list[str]]:
+def _data(run: RunFolder, dataset: Dataset) -> tuple[list[str], list[str]]:
     """The options that name the data set and the seed, and the files that are not known."""
     about, kept = run.state()["about"], read_json(run.root / "data.json", DataRecord, RESTORE)
     files = kept.get("files", {})
-    words = ["--images", about["images"], "--labels", kept.get("labels_file") or "LABELS"]
+    words = ["--images", _images(about["images"], str(folder_of(dataset))), "--labels", kept.get("labels_file") or "LABELS"]
     unknown = [] if kept.get("labels_file") else ["LABELS"]
     for name, flag in LISTS.items():
         if about.get(name) is not None:
             words += [f"--{flag}", files.get(name) or name.upper()]
             unknown += [] if name in files else [name.upper()]
     return [*words, *_reading(about.get("reading") or {}), "--seed", str(about["seed"])], unknown
+
+
+def _images(first: str, now: str) -> str:
+    """Where the images are: the place that the run began with, unless they have moved to another folder."""
+    of_pattern = "{" in first and now == os.path.dirname(first)  # archives, whose names are in those of the images
+    return first if f"{now}/".startswith(f"{first}/") or of_pattern else now
 
 
 def _reading(kept: Mapping[str, Any]) -> list[str]:

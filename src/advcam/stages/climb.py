@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+
 from advcam.data import Item, Skip
+from advcam.extractor import check_window
 from advcam.store import save_maps
 
-from .context import Context, trained_classifier
+from .context import Context, network_input, trained_classifier
 from .maps import ClimbConfig, climbed
 from .start import Start
 
@@ -14,10 +17,13 @@ def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
     """Loads the classifier, if there is one, so that errors show before maps are deleted.
 
     Raises:
-        AdvcamError: as in :func:`advcam.stages.context.trained_classifier`.
+        AdvcamError: as in :func:`advcam.stages.context.trained_classifier`, or a window that does not suit the network.
     """
     if context.run.done("classify"):
-        trained_classifier(context)
+        model, record = trained_classifier(context)
+        if config.window:
+            channels = len(network_input(record).mean)
+            check_window(model, torch.rand(1, channels, config.window, config.window, device=context.runtime.torch_device()))
 
 
 def run(context: Context, config: ClimbConfig) -> list[Skip]:

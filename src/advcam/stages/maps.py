@@ -67,8 +67,8 @@ class ClimbConfig(PresetConfig):
         True, "write the maps; without them refine climbs as it makes each mask, and seeds cannot be scored", flag="keep-maps"
     )
     window: int | None = option(
-        None, "climb larger images at their own size, whatever the long side, in windows of so many pixels that overlap by a"
-        " quarter", flag="window", least=64, most=10**6,
+        None, "climb images at their own size, whatever the long side, and larger ones in windows of so many pixels that"
+        " overlap by a quarter", flag="window", least=64, most=10**6,
     )  # fmt: skip
 
     @property
@@ -139,10 +139,14 @@ def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> It
         return
     model, record = trained_classifier(context)
     climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, window=config.window, **config.changes)
-    names = {item.id for item in wanted}
+    names, prepare = {item.id for item in wanted}, network_input(record)
+    if config.window:
+        prepare = replace(prepare, long_side=config.window)
     for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
-        if any(item.id in names for item in batch):
-            made = _climb_batch(context, climber, network_input(record), batch)
+        if config.window and max(batch[0].size) > config.window:
+            yield from ((item, *_climb_in_windows(context, climber, prepare, item)) for item in batch if item.id in names)
+        elif any(item.id in names for item in batch):
+            made = _climb_batch(context, climber, prepare, batch)
             yield from ((item, *maps) for item, maps in zip(batch, made, strict=True) if item.id in names)
 
 
@@ -161,8 +165,6 @@ def _climb_batch(
 ) -> list[tuple[StoredMaps, StoredMaps]]:
     shown = [item for item in items if item.labels]
     found: Maps | None = None
-    if climber.window and max(items[0].size) > climber.window:
-        return [_climb_in_windows(context, climber, prepare, item) for item in items]
     if shown:
         images = torch.stack([prepare(item.read()) for item in shown])
         found = climber(images.to(context.runtime.torch_device()), [item.labels for item in shown])

@@ -14,6 +14,7 @@ from advcam.attribution import ClimbSettings, strided_size
 from advcam.data import Item
 from advcam.extractor import AdvCAM, Maps
 from advcam.stages.context import Context, network_input, trained_classifier
+from advcam.stages.maps import recorded
 
 
 @dataclass
@@ -30,6 +31,12 @@ class Climber:
     def __post_init__(self) -> None:
         self.model, record = trained_classifier(self.context)
         self.prepare = network_input(record)
+        climbed = recorded(self.context.run)
+        if climbed and climbed.window:
+            self.context.reporter.warn(
+                f"the run climbed images at their own size (--window {climbed.window}); a study climbs them whole, scaled down"
+                f" to the long side of {self.prepare.long_side}, so its maps are others"
+            )
 
     def image(self, item: Item) -> Float[Tensor, "1 b y x"]:
         """Returns the network's input for an image, as in the climb step.

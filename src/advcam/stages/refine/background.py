@@ -12,11 +12,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 from advcam.data import fit_within
+from advcam.errors import RunError
 from advcam.metrics import SweepCounts, sweep_counts
 from advcam.refinement import separation
 from advcam.stages.context import Context, redo
 from advcam.stages.maps import MapSource
-from advcam.stages.truth import Truth, need_corrected
+from advcam.stages.truth import Corrected, Truth, corrected_masks, need_corrected
 from advcam.store import digest, read_json, write_json
 from advcam.store.records import ThresholdRecord
 
@@ -78,10 +79,29 @@ def chosen_threshold(context: Context, long_side: int, source: MapSource, see: S
     return found
 
 
+def corrected_to_choose_on(context: Context) -> Corrected:
+    """Returns the corrected masks that a threshold may be chosen on: of images with labels that are not for scoring.
+
+    Raises:
+        RunError: there is none.
+        StoreError: as for :func:`advcam.stages.truth.corrected_masks`.
+    """
+    scored = {item.id for item in context.data.eval}
+    found = corrected_masks(context.run, [item for item in context.data.train if item.labels and item.id not in scored])
+    if not found.known and corrected_masks(context.run, context.data.eval).known:
+        raise RunError(
+            f"{found.folder}: holds corrected masks of images for scoring, on which no threshold may be chosen, and none of a"
+            f" training image with labels; `advcam explore --run {context.run.root}` makes them"
+        )
+    return found if found.known else need_corrected(context.run, ())
+
+
 def threshold_of_corrected(
     context: Context, long_side: int, source: MapSource, see: See, refined: Refined | None
 ) -> ThresholdRecord:
     """Returns the background threshold that is best on the run's corrected masks; kept in ``threshold.json`` of the step.
+
+    Images for scoring are left out.
 
     Args:
         context: the run.
@@ -91,13 +111,13 @@ def threshold_of_corrected(
         refined: makes the maps that the threshold is for; None where they are the climb's.
 
     Raises:
-        RunError: there is no corrected mask of an image with labels.
+        RunError: there is no corrected mask of a training image with labels.
         StoreError: a corrected mask is damaged, or has another size than its image.
     """
     path = context.run.folder("refine") / "threshold.json"
     if path.is_file():
         return read_json(path, ThresholdRecord, redo(context.run, "refine"))
-    corrected = need_corrected(context.run, [item for item in context.data.items if item.labels])
+    corrected = corrected_to_choose_on(context)
     truth, positions = Truth(corrected.folder, ours=True), context.data.classes.positions(others=0)
     outputs, count = len(context.data.classes) + 1, len(corrected.known)
     before, after = list[SweepCounts](), list[SweepCounts]()

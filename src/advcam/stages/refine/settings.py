@@ -208,7 +208,10 @@ class RefineConfig(Config):
         return replace(self, changes=self.changes | {"precision": precision}) if asked else self
 
     def identity(self) -> dict[str, Any]:
-        """Returns everything that changes the masks: what is in the file of the features' weights, not its name."""
+        """Returns everything that changes the masks: what is in the file of the features' weights, not its name.
+
+        What is in the corrected masks, the step adds.
+        """
         weights = self.changes.get("features_weights")
         record = self.record() | ({"features_weights": weights_digest(weights)} if weights else {})
         return record if record.pop("corrected") is False else record | {"corrected": True}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from advcam.refinement import argmax_mask, confidence
 from advcam.stages.context import Context, list_skips, trained_classifier
 from advcam.stages.maps import MapSource, map_source, maps_of, recorded
 from advcam.stages.start import Start
-from advcam.stages.truth import need_corrected
-from advcam.store import StoredMaps, lacks, load_scores, only_value, save_confidence, save_mask, write_csv, write_json
+from advcam.stages.truth import corrected_mask
+from advcam.store import StoredMaps, digest, lacks, load_scores, only_value, save_confidence, save_mask, write_csv, write_json
 
-from .background import chosen_threshold, threshold_of_corrected
+from .background import chosen_threshold, corrected_to_choose_on, threshold_of_corrected
 from .learnt import by_irn, by_psa, try_network
 from .settings import Affinity, RefineConfig, Threshold
 from .similar import by_affinity, seeing, spread, try_features
@@ -42,7 +43,7 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
     for item in context.data.items if climb and climb.keep and context.run.done("climb") else ():
         maps_of(context, item, config.maps == "plain")
     if config.corrected:
-        need_corrected(context.run, [item for item in context.data.items if item.labels])
+        corrected_to_choose_on(context)
     try_network(context, config, start)
     if config.method == "affinity":
         try_features(config.settings())
@@ -62,7 +63,8 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
     if config.precision:
         config = config.at(context.precision("refine", config.precision))
     everything = context.data.items
-    with context.step("refine", config, [context.run.mask(item.id) for item in everything]) as todo:
+    masks, identity = [context.run.mask(item.id) for item in everything], _identity(context, config)
+    with context.step("refine", config, masks, identity=identity) as todo:
         if not todo:
             return []
         source = map_source(context, config.maps == "plain")
@@ -85,6 +87,15 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
         _write_scores(context)
         _report_odd_masks(context)
     return []
+
+
+def _identity(context: Context, config: RefineConfig) -> dict[str, Any]:
+    """Returns everything that changes the masks; of corrected masks, whose they are and what is in them."""
+    if not config.corrected:
+        return config.identity()
+    known = corrected_to_choose_on(context).known
+    contents = [crc32(corrected_mask(context.run, item.id).read_bytes()) for item in known]
+    return config.identity() | {"corrected": digest([[item.id for item in known], contents])}
 
 
 def refiner_of(context: Context, config: RefineConfig, source: MapSource) -> Refiner:
