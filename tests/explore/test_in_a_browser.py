@@ -151,6 +151,7 @@ def show(page, name):
     page.locator("#search").fill(name)
     page.locator("#images button").first.click()
     expect(page.locator("#what b")).to_have_text(name)
+    expect(page.locator("#canvas")).to_have_attribute("data-shown", name)  # the image is there, too
     page.locator("#search").fill("")
     page.locator("#search").blur()
 

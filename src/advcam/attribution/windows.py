@@ -80,6 +80,7 @@ def place(whole: Float[Tensor, "*b y x"], part: Float[Tensor, "*b h w"], rows: S
     Source: ours.
 
     Example:
+        >>> import torch
         >>> whole, row = torch.zeros(1, 4), Span(slice(0, 2), slice(0, 2))
         >>> for value, column in enumerate(spans(8, window=6, multiple=1), 1):
         ...     place(whole, torch.full((1, 3), float(value)), row, column, cell=2)
