@@ -51,6 +51,11 @@ def test_a_window_that_does_not_suit_the_network_is_refused_before_anything_is_d
     assert sorted(path.relative_to(copied) for path in copied.rglob("*")) == before
 
 
+def test_a_window_larger_than_all_images_is_not_needed(copied):
+    assert main(["climb", "--run", str(copied), "--redo", "--window", "1000000", "--quiet"]) == 0
+    assert {one.size for one in maps(copied).values()} == {(192, 192)}
+
+
 def test_a_climb_that_was_stopped_makes_what_is_missing_alone(copied):
     before = maps(copied)
     gone = next(name for name, one in before.items() if len(one.classes))

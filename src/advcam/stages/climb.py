@@ -21,7 +21,7 @@ def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
     """
     if context.run.done("classify"):
         model, record = trained_classifier(context)
-        if config.window:
+        if config.window and any(max(item.size) > config.window for item in context.data.items):
             channels = len(network_input(record).mean)
             check_window(model, torch.rand(1, channels, config.window, config.window, device=context.runtime.torch_device()))
 
