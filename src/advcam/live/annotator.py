@@ -181,8 +181,8 @@ def _by_maps(context: Context) -> Callable[[Image.Image, Sequence[int] | None], 
     assert climb is not None, "refine needs climb"
     plain = config.maps == "plain"
     refiner = refiner_of(context, config, map_source(context, plain))
-    model, record = trained_classifier(context)
-    classifier, prepare = AdvCAM(model), network_input(record)
+    ready = trained_classifier(context)
+    classifier, prepare = AdvCAM(ready[0]), network_input(ready[1])
 
     def found_in(image: Image.Image) -> list[int]:
         scores = classifier.scores(prepare(image)[None].to(context.runtime.torch_device()))[0]
@@ -192,7 +192,7 @@ def _by_maps(context: Context) -> Callable[[Image.Image, Sequence[int] | None], 
         shown = tuple(found_in(image) if labels is None else labels)
         item = Shown("shown", Path("shown/shown.png"), shown, (image.height, image.width), pixels=image)
         alone = replace(context, data=replace(context.data, train=(item,), eval=()))
-        ((_, maps, first),) = climbed(alone, climb, [item])
+        ((_, maps, first),) = climbed(alone, climb, [item], ready)
         ids, found = refine(context, config, refiner, item, first if plain else maps)
         if found is None:
             return ids, {}

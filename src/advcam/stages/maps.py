@@ -14,6 +14,7 @@ from advcam.errors import RunError, SettingsError, StoreError
 from advcam.extractor import AdvCAM, Maps
 from advcam.options import Config, Option, option, options_of
 from advcam.store import RESTORE, RunFolder, StoredMaps, load_maps
+from advcam.store.records import ClassifierRecord
 
 from .context import Context, network_input, trained_classifier
 
@@ -126,18 +127,20 @@ def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
     return stored
 
 
-def climbed(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
+def climbed(
+    context: Context, config: ClimbConfig, wanted: Sequence[Item], ready: tuple[Any, ClassifierRecord] | None = None
+) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
     """Yields images with their AdvCAMs and plain maps, at stride 4, with maximum 1, rounded to float16 as on disk.
 
     Images of one size form batches of up to ``runtime.max_pixels``. Batches are those of the whole run, whatever is wanted,
-    so a resumed run gives bitwise equal maps.
+    so a resumed run gives bitwise equal maps. ``ready`` is the run's classifier and its record, where they are loaded already.
 
     Raises:
         NetworkError: the classifier has no class activation map.
     """
     if not wanted:
         return
-    model, record = trained_classifier(context)
+    model, record = ready or trained_classifier(context)
     climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, window=config.window, **config.changes)
     names, prepare = {item.id for item in wanted}, network_input(record)
     if config.window:
