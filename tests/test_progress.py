@@ -49,9 +49,9 @@ def test_a_log_gets_a_line_now_and_then(clock, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "climb: 0 of 2 in 0:20",
         "climb: 0 of 2 in 0:40",
-        "climb: 1 of 2 in 1:00, 1:00 left",
-        "climb: 1 of 2 in 1:20, 1:20 left",
-        "climb: 2 of 2 in 1:20",
+        "climb: 1 of 2 in 1:00, 60.0 s each, 1:00 left",
+        "climb: 1 of 2 in 1:20, 80.0 s each, 1:20 left",
+        "climb: 2 of 2 in 1:20, 40.0 s each",
     ]
     assert set(clock.waits) == {progress.EVERY}
 
@@ -63,7 +63,7 @@ def test_a_log_gets_no_bar_whatever_the_environment_says(clock, capsys, monkeypa
     with Reporter().bar("climb", 10) as advance:
         clock.goes_on(20)
         advance(10)
-    assert capsys.readouterr().err.splitlines() == ["climb: 0 of 10 in 0:20", "climb: 10 of 10 in 0:20"]
+    assert capsys.readouterr().err.splitlines() == ["climb: 0 of 10 in 0:20", "climb: 10 of 10 in 0:20, 2.0 s each"]
 
 
 @pytest.mark.parametrize(("kernel", "bar"), [(None, True), ("1", False)])
@@ -91,8 +91,8 @@ def test_what_was_done_before_is_counted_but_not_timed(clock, capsys):
         clock.goes_on(20)
     assert capsys.readouterr().err.splitlines() == [
         "climb: 8 of 10 in 0:20",
-        "climb: 9 of 10 in 0:40, 0:40 left",
-        "climb: 9 of 10 in 0:40, 0:40 left",
+        "climb: 9 of 10 in 0:40, 40.0 s each, 0:40 left",
+        "climb: 9 of 10 in 0:40, 40.0 s each, 0:40 left",
     ]
 
 
@@ -114,3 +114,47 @@ def test_quiet_says_nothing(clock, capsys):
 @pytest.mark.parametrize(("seconds", "clock"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])
 def test_clock(seconds, clock):
     assert progress._clock(seconds) == clock
+
+
+def test_a_fast_loop_says_how_many_a_second(clock, capsys):
+    with Reporter().bar("climb", 100) as advance:
+        advance(50)
+        clock.goes_on(20)
+        advance(50)
+    assert capsys.readouterr().err.splitlines() == [
+        "climb: 50 of 100 in 0:20, 2.5 a second, 0:20 left",
+        "climb: 100 of 100 in 0:20, 5.0 a second",
+    ]
+
+
+def test_waiting_is_what_the_items_take_to_come_and_not_what_is_done_with_them(monkeypatch):
+    now = 0.0
+
+    def pass_time(seconds):
+        nonlocal now
+        now += seconds
+
+    def batches():
+        for _ in range(4):
+            pass_time(1)
+            yield 8
+
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(perf_counter=lambda: now))
+    waited = progress.Waited()
+    for _epoch in range(2):
+        for _batch in waited.watch(batches()):
+            pass_time(3)
+        pass_time(100)  # between epochs: neither waiting nor training
+    assert (waited.seconds, waited.whole) == (8, 32)
+    assert waited.line("classify", 64) == "classify: 2.0 a second; waited for images 25 % of the time"
+
+
+def test_an_error_of_a_reader_passes_through_the_watch():
+    def broken():
+        yield 1
+        raise ValueError("damaged")
+
+    watched = progress.Waited().watch(broken())
+    assert next(watched) == 1
+    with pytest.raises(ValueError, match="damaged"):
+        next(watched)

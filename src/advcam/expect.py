@@ -78,7 +78,9 @@ def expect_number(value: object, name: str, least: float = -MAX_VALUE, most: flo
         InputError: it is not; the message says what was expected and what came.
     """
     try:
-        given = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+        if type(value) is not float and (not isinstance(value, Real) or isinstance(value, bool)):  # isinstance is slow
+            value = math.nan
+        given = float(value)
     except OverflowError:  # a whole number too large for a float
         given = math.nan
     if not (math.isfinite(given) and least <= given <= most):

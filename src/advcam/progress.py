@@ -11,11 +11,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from markupsafe import Markup
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 T = TypeVar("T")
 
@@ -54,7 +65,7 @@ class Reporter:
                 yield advance
             return
         columns = (
-            TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), _Pace(),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=self.console) as progress:
@@ -70,8 +81,9 @@ class Reporter:
 
         def tell() -> None:
             seconds = time.monotonic() - start
+            pace = f", {_pace((done - begun) / seconds)}" if done > begun and seconds else ""
             left = f", {_clock(seconds / (done - begun) * (total - done))} left" if begun < done < total else ""
-            line = f"{what}: {done} of {total} in {_clock(seconds)}{left}"
+            line = f"{what}: {done} of {total} in {_clock(seconds)}{pace}{left}"
             if show:
                 show(line, done, total)
             else:
@@ -110,6 +122,50 @@ class Reporter:
     def warn(self, line: str) -> None:
         """Prints a warning, even if quiet."""
         print(f"advcam: warning: {line}", file=sys.stderr)
+
+
+@dataclass
+class Waited:
+    """How long a loop waited for what it works on: decoding, resizing, the disk.
+
+    Args:
+        seconds: waited so far.
+        whole: seconds that the loops have taken so far, waiting included.
+    """
+
+    seconds: float = 0.0
+    whole: float = 0.0
+
+    def watch(self, items: Iterable[T]) -> Iterator[T]:
+        """Yields the items, and adds up the time that each took to come."""
+        source, start = iter(items), time.perf_counter()
+        before = self.whole
+        while True:
+            asked = time.perf_counter()
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            finally:
+                now = time.perf_counter()
+                self.seconds += now - asked
+                self.whole = before + now - start
+            yield item
+
+    def line(self, what: str, images: int) -> str:
+        """Says how many images were taken a second, and which share of the time was spent waiting for them."""
+        return f"{what}: {_pace(images / self.whole)}; waited for images {100 * self.seconds / self.whole:.0f} % of the time"
+
+
+class _Pace(ProgressColumn):
+    """How many are done a second, as of late."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_pace(task.speed) if task.speed else "")
+
+
+def _pace(rate: float) -> str:
+    return f"{rate:.1f} a second" if rate >= 1 else f"{1 / rate:.1f} s each"
 
 
 def _is_terminal() -> bool:

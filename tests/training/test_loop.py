@@ -1,5 +1,7 @@
 """The training loop: it learns, keeps the best, and a killed training ends with the same weights."""
 
+import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -26,7 +28,9 @@ def views(scenes):
     return TrainingViews(items, Augmentation(32, (0.5, 1.0), 640), Normalisation((0.5,) * 3, (0.5,) * 3), 0, 4)
 
 
-def train(folder, views, stop_after=None, best=None, epochs=4, workers=0, runtime=None, net=None, objective=None, **plan):
+def train(
+    folder, views, stop_after=None, best=None, epochs=4, workers=0, runtime=None, net=None, objective=None, quiet=True, **plan
+):
     torch.manual_seed(0)
     net, seen = (net or SmallNet)(), []
 
@@ -47,7 +51,7 @@ def train(folder, views, stop_after=None, best=None, epochs=4, workers=0, runtim
     } | plan
     state, history = fit(
         net, None, net.fc.parameters(), views, objective or ImageLoss(F.multilabel_soft_margin_loss), Plan(**settings), look,
-        best, folder, runtime or Runtime("cpu", workers=workers), Reporter(quiet=True), "test",
+        best, folder, runtime or Runtime("cpu", workers=workers), Reporter(quiet), "test",
     )  # fmt: skip
     return net, state, history
 
@@ -75,6 +79,21 @@ def test_a_finished_training_is_not_trained_again(tmp_path, views):
 def test_the_loss_falls(tmp_path, views):
     _, _, history = train(tmp_path, views, epochs=25)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def test_it_says_how_many_images_a_second_and_how_long_it_waited_for_them(tmp_path, views, capsys):
+    class Slow(type(views)):
+        def __getitem__(self, at):
+            time.sleep(0.05)
+            return super().__getitem__(at)
+
+    views.__class__ = Slow
+    train(tmp_path, views, quiet=False, epochs=2)
+    *epochs, last = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in epochs] == [f"test, epoch {n} of 2: 12 of 12" for n in (1, 2)]
+    share = re.fullmatch(r"test: .* a second; waited for images (\d+) % of the time", last)
+    assert share
+    assert 50 < int(share[1]) <= 100
 
 
 def test_the_best_epoch_is_kept(tmp_path, views):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from advcam.data import Views
 from advcam.errors import SettingsError, out_of_memory
 from advcam.models.weights import State
-from advcam.progress import Reporter
+from advcam.progress import Reporter, Waited
 from advcam.runtime import Runtime, is_distributed, resolve_precision
 
 from .batches import step_batches, usable_workers
@@ -123,6 +123,7 @@ def fit(
     writer = Writer(folder if runtime.tensorboard and runtime.first else None)
     epochs = math.ceil(steps / per_epoch)
     workers = usable_workers(runtime.readers, views, batch // shares, reporter) if len(state.history) < epochs else 0
+    waited, shown = Waited(), 0
     for epoch in range(len(state.history), epochs):
         views.epoch = epoch
         generator = torch.Generator().manual_seed(views.seed * 100_003 + epoch)
@@ -135,15 +136,18 @@ def fit(
         total = 0.0
         try:
             batches = step_batches(views, mine.flatten().tolist(), batch // shares, runtime.accumulate, workers)
-            for at, taken in enumerate(reporter.track(batches, todo, f"{what}, epoch {epoch + 1} of {epochs}"), first):
-                value = _step(accelerator, model, objective, taken, at / steps, precision)
-                optimizer.step()
-                optimizer.zero_grad()
-                schedule.step()
-                if average:
-                    _follow(average, plain, 1 - plan.average(at))
-                total += value
-                writer.numbers(at + 1, {"step/loss": value, "step/lr": float(schedule.get_last_lr()[0])})
+            with reporter.bar(f"{what}, epoch {epoch + 1} of {epochs}", todo * batch) as advance:
+                for at, taken in enumerate(waited.watch(batches), first):
+                    value = _step(accelerator, model, objective, taken, at / steps, precision)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    schedule.step()
+                    if average:
+                        _follow(average, plain, 1 - plan.average(at))
+                    total += value
+                    writer.numbers(at + 1, {"step/loss": value, "step/lr": float(schedule.get_last_lr()[0])})
+                    advance(batch)
+            shown += todo * batch
         except (RuntimeError, MemoryError) as error:
             if workers and ("shared memory" in str(error) or "DataLoader worker" in str(error)):
                 raise SettingsError(
@@ -167,6 +171,8 @@ def fit(
         writer.numbers(first + todo, {f"epoch/{name}": value for name, value in record.items() if isinstance(value, float)})
         writer.flush()
         runtime.wait()
+    if shown:
+        reporter.say(waited.line(what, shown))
     return state.best, state.history
 
 
