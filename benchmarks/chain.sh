@@ -3,7 +3,7 @@
 #   chain.sh DATA [WORK] [ROWS]   # DATA: photos or defects, with the classifier that `make bench-quality` trains
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${1:-photos} work=${2:-runs/chain-$data} rows=${3:-ways advcam upper plain few weak unlabelled rounds}
+data=${1:-photos} work=${2:-runs/chain-$data} rows=${3:-ways advcam upper plain psa few weak unlabelled rounds}
 python=.venv/bin/python advcam=${ADVCAM:-.venv/bin/advcam}
 case $data in
   photos) steps=200 semi=150 crop=256 ;;
@@ -20,11 +20,12 @@ if [[ " $rows " == *" ways "* ]]; then
 fi
 
 $advcam refine --run "$run" --quiet
-masks() {  # a run with masks of plain maps or of AdvCAMs, made once
-  local made=(classify climb)
-  [ "$1" = plain ] || made+=(refine)
+masks() {  # a run with masks of plain maps, of AdvCAMs, or of AdvCAMs by PSA; made once
+  local made=(classify climb) how=(--maps "$1")
+  [ "$1" != advcam ] || made+=(refine)
+  [ "$1" != psa ] || how=(--method psa --refine-option "crop=$crop")
   [ -d "$work/masks-$1" ] || $python -m benchmarks.rows copy "$run" "$work/masks-$1" "${made[@]}"
-  $advcam refine --run "$work/masks-$1" --maps "$1" --quiet > /dev/null
+  $advcam refine --run "$work/masks-$1" "${how[@]}" --quiet > /dev/null
 }
 row() {  # NAME MAPS VERB OPTIONS...: one training and its predictions of the images for scoring, of two rows with the CRF too
   local name=$1 maps=$2 verb=$3 from=masks-$2 steps=(classify climb refine); shift 3
@@ -43,6 +44,7 @@ row advcam advcam segment "${segment[@]}"  # starts from the run's classifier, a
 row upper advcam semi --pixel-labels "$train" "${alone[@]}"
 [[ " $rows " != *" advcam "* ]] || $python -m benchmarks.rows score "$work/advcam" segment "$truth" --data "$data" --name advcam --labels
 row plain plain segment "${segment[@]}"
+row psa psa segment "${segment[@]}"
 row few advcam semi --pixel-labels "$work/few.txt" "${alone[@]}"
 row weak advcam semi "${few[@]}" --mode weak --semi-option weak=1.0 --semi-option start=segment
 row unlabelled advcam semi "${few[@]}" --mode unlabelled --semi-option "start=$work/few/5-semi/model.safetensors"

@@ -129,6 +129,7 @@ MAPS = {
 WAYS = ("threshold", "PAMR", "CRF", "affinity alone", "affinity, PAMR", "affinity, CRF")
 LEARNT = {
     "upper": "ground truth of all (U)", "plain": "masks of plain maps", "advcam": "masks of AdvCAMs",
+    "psa": "masks of AdvCAMs by PSA",
     "few": "ground truth of 60 alone", "weak": "ground truth of 60, masks of AdvCAMs of the others",
     "unlabelled": "ground truth of 60, the others without labels", "rounds": "masks of AdvCAMs, then its own (`rounds=2`)",
 }  # fmt: skip
