@@ -14,6 +14,7 @@ from .emphasis import pressure
 from .maps import METHODS, Head, gradient_scale
 from .objective import penalty, relu_scores, suppressed, unit_of
 from .settings import ClimbSettings
+from .turns import Turns
 from .views import add_views
 
 Classifier = Callable[[Float[Tensor, "n b y x"]], tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]]
@@ -91,25 +92,27 @@ def climb(
         >>> [round(float(step.scores[0, 1]), 2) for step in steps]  # the logit of class 1 rises
         [0.5, 0.6, 0.7]
     """
-    x, rows, first = views.detach(), image, None
+    x, turns, first = views.detach(), Turns.of(image, len(views), views.device), None
+    target = target.to(views.device)
     steps = steps or s.steps
     for t in range(steps):
         moving = t + 1 < steps or move_last
         moved = pushed = None
         with torch.enable_grad():
             x.requires_grad_(moving)
-            seen = observe(classifier, x, rows, target, s, head, keep=moving)
+            seen = observe(classifier, x, turns, target, s, head, keep=moving)
             first = first or Start.of(seen, s)
             if moving:
-                ascent = gradients(objective(seen, first, target, s), x, rows, len(x))
+                ascent = gradients_in_turns(objective(seen, first, target, s), x, turns)
+        pixels = turns.each(x.detach())
         if moving:
-            moved, pushed = ascend(x.detach()[rows], ascent, s), pressure(finite(ascent), seen.grid)
+            moved, pushed = ascend(pixels, ascent, s), pressure(finite(ascent), seen.grid)
             del ascent
-        step = Step(finite(seen.cam.detach()), seen.scores.detach(), x.detach()[rows], moved, pushed)
-        del seen
+        step = Step(finite(seen.cam.detach()), seen.scores.detach(), pixels, moved, pushed)
+        del seen, pixels
         yield step
         if moved is not None:
-            x, rows = moved, torch.arange(len(moved), device=moved.device)
+            x, turns = moved, Turns(len(moved))
 
 
 class Seen(NamedTuple):
@@ -134,7 +137,7 @@ class Seen(NamedTuple):
 
 
 def observe(
-    classifier: Classifier, x: Float[Tensor, "n v b y x"], rows: Int[Tensor, " c"], target: Int[Tensor, " c"], s: ClimbSettings,
+    classifier: Classifier, x: Float[Tensor, "n v b y x"], turns: Turns, target: Int[Tensor, " c"], s: ClimbSettings,
     head: Head | None, keep: bool,
 ) -> Seen:  # fmt: skip
     """Features, scores and map (equation 1, or another method's) of the pixels; each image goes through the network once.
@@ -142,7 +145,7 @@ def observe(
     Args:
         classifier: see :func:`climb`.
         x: [N, V, B, H, W], pixels.
-        rows: int [C], the image of each climb.
+        turns: the image of each climb.
         target: int [C], the class of each climb.
         s: the settings.
         head: see :func:`climb`.
@@ -152,12 +155,12 @@ def observe(
         Features, gradient, scores and map of each climb.
     """
     features, logits = classifier(x.flatten(0, 1))
-    f, y = features.unflatten(0, x.shape[:2])[rows], logits.unflatten(0, x.shape[:2])[rows]
+    f, y = (turns.each(part.unflatten(0, x.shape[:2])) for part in (features, logits))
     if head is not None:
         g = head.gradient(f, target)
     else:
-        own = y[torch.arange(len(rows)), :, target].sum(1)
-        g = gradients(own, features, rows, len(x), keep=keep)
+        own = y.gather(2, target[:, None, None].expand(-1, y.shape[1], 1))[..., 0].sum(1)
+        g = gradients_in_turns(own, features, turns, keep=keep)
     maps = METHODS[s.method](f, g)
     if s.weights == "gradient":
         maps = maps * gradient_scale(f, _linear(head), target)
@@ -207,14 +210,21 @@ def gradients(values: Float[Tensor, " c"], at: Tensor, rows: Int[Tensor, " c"], 
         >>> gradients(torch.stack([x.sum(), 2 * x.sum()]), x, rows, 1).flatten().tolist()
         [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
     """
-    rank = (rows[:, None] == rows[None]).tril(-1).sum(1)  # the number of earlier climbs of the same image
-    turns, parts, order = int(rank.max()) + 1, [], []
-    for turn in range(turns):
-        (mine,) = torch.where(rank == turn)
-        (g,) = torch.autograd.grad(values[mine].sum(), at, retain_graph=keep or turn + 1 < turns)
-        parts.append(g.reshape(n, -1, *at.shape[-3:])[rows[mine]])
-        order.append(mine)
-    return parts[0] if turns == 1 else torch.cat(parts)[torch.cat(order).argsort()]
+    return gradients_in_turns(values, at, Turns.of(rows, n, at.device), keep=keep)
+
+
+def gradients_in_turns(values: Float[Tensor, " c"], at: Tensor, turns: Turns, *, keep: bool = False) -> Tensor:
+    """:func:`gradients` of climbs whose turns are known: nothing here waits for a device."""
+
+    def of_images(values: Tensor, keep: bool) -> Tensor:
+        (g,) = torch.autograd.grad(values.sum(), at, retain_graph=keep)
+        return g.reshape(turns.images, -1, *at.shape[-3:])
+
+    if not turns.parts:
+        return turns.each(of_images(values, keep))
+    last = len(turns.parts) - 1
+    parts = [of_images(values[mine], keep or at_turn < last)[rows] for at_turn, (mine, rows) in enumerate(turns.parts)]
+    return torch.cat(parts)[turns.order]
 
 
 def ascend(x: Float[Tensor, "c v b y x"], gradient: Float[Tensor, "c v b y x"], s: ClimbSettings) -> Tensor:

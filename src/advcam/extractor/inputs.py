@@ -120,8 +120,8 @@ def check_flag(name: str, value: object) -> bool:
         raise InputError(f"{name} is True or False; got {describe_value(value)}") from None
 
 
-def flatten_targets(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row and class of every pair, [M] each.
+def flatten_targets(lists: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Row and class of every pair, [M] each, and the rows as numbers.
 
     Raises:
         InputError: no class at all.
@@ -130,7 +130,7 @@ def flatten_targets(lists: list[list[int]], device: torch.device) -> tuple[Tenso
     if not found:
         raise InputError("targets name no class at all: expected at least one class of one image")
     rows, ids = zip(*found, strict=True)
-    return torch.tensor(rows, device=device), torch.tensor(ids, device=device)
+    return torch.tensor(rows, device=device), torch.tensor(ids, device=device), rows
 
 
 def check_scales(images: Tensor, scales: tuple[float, ...]) -> None:

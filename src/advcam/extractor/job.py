@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -22,10 +24,16 @@ from .memory import Budget
 CLASSES_AT_ONCE = 8
 """Classes of one image that cost as much as one where its features are computed only once."""
 
+_one_at_a_time = threading.Lock()
+_before: list[Any] = []  # how convolutions were set before, once for each thread that climbs
+
 
 @dataclass(frozen=True)
 class Job:
-    """One call: settings, images, the network and its fast copy, and image and class of each of M pairs."""
+    """One call: settings, images, the network and its fast copy, and image and class of each of M pairs.
+
+    The pairs are in the order of the images. Their rows stand in ``rows`` too, where no device has to be waited for.
+    """
 
     settings: ClimbSettings
     budget: Budget
@@ -34,6 +42,7 @@ class Job:
     climber: Network
     image: Int[Tensor, " m"]
     target: Int[Tensor, " m"]
+    rows: tuple[int, ...]
 
     def climb(self, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Climbs every pair at one scale: the sum of its maps, the first map, and what was recorded."""
@@ -96,7 +105,8 @@ class Job:
         """The climbs of some pairs, neither capped nor weighted."""
         s = self.settings
         with undisturbed():
-            own, image = self.image[rows].unique(return_inverse=True)
+            own = sorted(set(self.rows[rows]))
+            image = torch.tensor([own.index(row) for row in self.rows[rows]])
             return climb(
                 self.climber, make_views(self.images[own], scale, s.mirror), image, self.target[rows], s,
                 head=self.network.linear(), steps=self.steps_at(scale), move_last=move_last,
@@ -117,8 +127,12 @@ class Job:
 
     def of_image(self, row: int) -> Job:
         """The pairs of one image."""
-        mine = self.image == row
-        return replace(self, images=self.images[row : row + 1], image=self.image[mine] - row, target=self.target[mine])
+        start = self.rows.index(row) if row in self.rows else 0
+        mine = slice(start, start + self.rows.count(row))
+        return replace(
+            self, images=self.images[row : row + 1], image=self.image[mine] - row, target=self.target[mine],
+            rows=(0,) * (mine.stop - start),
+        )  # fmt: skip
 
     def maps(
         self, grids: Sequence[Tensor], first: Sequence[Tensor], recorded: dict[str, Tensor], size: tuple[int, int] | None = None
@@ -138,7 +152,7 @@ class Job:
         """``one`` for all pairs, chunk by chunk; where memory runs out, ``max_pixels`` is halved."""
         done: list[dict[str, Tensor]] = []
         start = 0
-        while start < len(self.image):
+        while start < len(self.rows):
             rows = next(self._chunks(scale, start))
             try:
                 done.append(one(rows))
@@ -156,7 +170,7 @@ class Job:
         room = self._room(scale)
         begin = at = start
         used = 0
-        for _, group in groupby(self.image[start:].tolist()):
+        for _, group in groupby(self.rows[start:]):
             count = len(list(group))
             cost = -(-count // each)
             if used and used + cost > room:
@@ -176,11 +190,28 @@ class Job:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Turns the caller's inference mode and autocast off inside."""
-    with torch.inference_mode(False), contextlib.ExitStack() as stack:
+    """Turns the caller's inference mode and autocast off inside, and TF32, in which torch convolves float32 on a GPU."""
+    with torch.inference_mode(False), _convolving_in_float32(), contextlib.ExitStack() as stack:
         for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+@contextlib.contextmanager
+def _convolving_in_float32() -> Iterator[None]:
+    """The setting is the process's: the first thread inside sees how it was, and the last one out puts it back."""
+    cudnn = torch.backends.cudnn
+    where, name, off = (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
+    with _one_at_a_time:
+        _before.append(_before[0] if _before else getattr(where, name))
+        setattr(where, name, off)
+    try:
+        yield
+    finally:
+        with _one_at_a_time:
+            before = _before.pop()
+            if not _before:
+                setattr(where, name, before)
 
 
 def not_finite(step: Step) -> Tensor:

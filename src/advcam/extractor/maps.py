@@ -145,7 +145,7 @@ class Maps:
             InputError: a row that is not a whole number of at least 0.
         """
         row = expect_whole(row, "row", 0)
-        mine = self.image == row
+        mine = (self.image == row).nonzero()[:, 0]
 
         def pick(value: object) -> object:
             if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
