@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from advcam.cli import main
+from advcam.data import Item
 from advcam.errors import StoreError
 from advcam.stages.segment import SegmentConfig
 from advcam.stages.training_masks import sure_pixels
@@ -43,6 +44,17 @@ def same(a, b):
 
 def segment(run, *more):
     return main(["segment", "--run", str(run), "--redo", *SMALL, *more])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "crop"),
+    [([(96, 128)], 128), ([(90, 100), (50, 60)], 128), ([(20, 20)], 64), ([(300, 400)], 256), ([(8000, 300)], 256), ([], 256)],
+)
+def test_a_crop_is_no_larger_than_the_largest_image(sizes, crop):
+    """In steps of 32 pixels; the decoder's BatchNorm would take its statistics from the padding."""
+    items = [Item(str(at), Path("image.png"), (), size) for at, size in enumerate(sizes)]
+    assert SegmentConfig().augmentation(items).crop == crop
+    assert SegmentConfig(crop=48).augmentation(items).crop == 48
 
 
 @pytest.mark.parametrize("network", ["deeplabv2", "unet"])
@@ -202,11 +214,11 @@ def test_two_processes_segment(run):
     assert segment(run, *words) == 0
     for name, value in weights(run / "4-segment").items():
         torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-5)
-    command[command.index("segment")] = "refine"
+    command[command.index("segment")] = "report"
     refused = subprocess.run(
         [*command[: command.index("--redo")], "--quiet"], capture_output=True, text=True, env=os.environ, timeout=300
     )
-    assert "only advcam segment runs in several processes" in refused.stderr
+    assert "only advcam climb, refine, segment run in several processes" in refused.stderr
 
 
 @pytest.mark.parametrize(

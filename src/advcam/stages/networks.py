@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from advcam.data import Augmentation, Views
+from advcam.data import Augmentation, Item, Views
 from advcam.errors import RunError, SettingsError
+from advcam.limits import MIN_SIDE
 from advcam.models.classifiers import Backbone
 from advcam.models.segmentation import NETWORKS
 from advcam.models.weights import State
@@ -26,6 +27,8 @@ from .start import Start, trained_start, weights_digest
 
 FILES = ("model.safetensors", "model.json", "metrics.json")
 """Files of a trained network."""
+LEAST_CROP = 64
+"""Pixels to which the crops of smaller images are padded, so that features have a few cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,9 @@ class NetworkConfig(NetworkTraining):
         "statistics", "of the encoder: trained; statistics: running statistics kept; frozen: scales and shifts kept too",
         choices=CHOICES["batch_norm"],
     )  # fmt: skip
-    crop: int = 256
+    crop: int = option(
+        256, "side of the training crops, pixels; at most that of the largest image", flag="crop", least=MIN_SIDE, most=16_384
+    )
     scales: tuple[float, float] = (0.5, 1.5)
     predict_scales: tuple[float, ...] = option(
         (1.0,), "scales of the image whose probabilities are merged", flag="predict-scales", least=0.1, most=10
@@ -84,9 +89,13 @@ class NetworkConfig(NetworkTraining):
             self.schedule, self.warmup, self.ema, self.steps, self.momentum, self.bias_factor,
         )  # fmt: skip
 
-    def augmentation(self) -> Augmentation:
-        """Returns the augmentation of training views."""
-        return Augmentation(self.crop, self.scales, self.long_side)
+    def augmentation(self, items: Sequence[Item] = ()) -> Augmentation:
+        """Returns the augmentation of training views, their crop no larger than the largest of the images.
+
+        Beyond that a crop holds padding, from which the decoder's BatchNorm would take statistics that no whole image has.
+        """
+        largest = max((min(max(item.size), self.long_side) for item in items), default=self.crop)
+        return Augmentation(min(self.crop, max(LEAST_CROP, -(-largest // 32) * 32)), self.scales, self.long_side)
 
 
 def check_classes(context: Context) -> ClassifierRecord:

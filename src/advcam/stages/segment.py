@@ -170,7 +170,7 @@ def _round(context: Context, config: SegmentConfig, masks: Callable[[str], Path]
     learnt, held = _split(context, config.holdout)
     normalise = Normalisation(*started.backbone.normalisation())
     views = TrainingViews(
-        learnt, config.augmentation(), normalise, context.seed, outputs,
+        learnt, config.augmentation(context.data.train), normalise, context.seed, outputs,
         masks=[masks(item.id) for item in learnt], remap=positions, load=load,
     )  # fmt: skip
     score = "held_out_mean_iou" if held else "mean_iou_of_training_images"

@@ -302,17 +302,17 @@ def _train(context: Context, config: SemiConfig) -> None:
     positions, pseudo = _positions(context, labelled, config), classes.positions(others=IGNORE)
     pseudo[IGNORE] = UNKNOWN
     torch.manual_seed(context.seed)
-    normalise = Normalisation(*started.backbone.normalisation())
+    normalise, augment = Normalisation(*started.backbone.normalisation()), config.augmentation(context.data.train)
     model = build(context, config)
     count = max(len(context.data.train), 2)  # pairs in an epoch: images repeat, each time as another view
     shown, beside = (list(islice(cycle(items), count)) for items in (labelled, others))
     views = SemiViews(
         TrainingViews(
-            shown, config.augmentation(), normalise, context.seed, outputs,
+            shown, augment, normalise, context.seed, outputs,
             masks=[mask(item.id) for item in shown], remap=positions, load=_load(config),
         ),
         None if config.mode == "labelled" else TrainingViews(
-            beside, config.augmentation(), normalise, context.seed + 1, outputs,
+            beside, augment, normalise, context.seed + 1, outputs,
             masks=[weak(item.id) if config.mode == "weak" else None for item in beside], remap=pseudo,
             load=load_mask,
         ),
