@@ -472,6 +472,14 @@ CALLS = {
         },
         any_number,
     ),
+    "resampled_iou": (
+        metrics.resampled_iou,
+        {
+            "hits": torch.ones(4, 3), "predicted": torch.ones(4, 3), "true": torch.ones(4, 3),
+            "weights": metrics.resampled(4, 3),
+        },
+        any_number,
+    ),
     "confusion": (metrics.confusion, {"prediction": TRUTH % 255, "truth": TRUTH, "classes": 3, "ignore": 255}, sound),
     "iou": (metrics.iou, {"counts": COUNTS}, any_number),
     "boundary_counts": (

@@ -266,7 +266,9 @@ def test_images_looked_at_worst_first_are_no_sample(run, scenes, capsys):
     every = names(run)
     look_at(run, scenes, every[:4], order="need")
     assert evaluate(run, "--corrected") == 0
-    assert "too low" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "were not drawn at random, so the numbers are of these images only; look at some in the explorer's order" in said
+    assert said.count("of these images only") == 2  # in the warning, and with the numbers
     assert "not drawn at random" in scores(run)["ground_truth"]["rule"]
     look_at(run, scenes, every[4:7], order="random")
     assert evaluate(run, "--corrected") == 0
@@ -279,7 +281,7 @@ def test_rejected_masks_are_counted_aloud(run, scenes, capsys):
     look_at(run, scenes, names(run)[:3])
     look_at(run, scenes, names(run)[3:5], action="reject")
     assert evaluate(run, "--corrected", "--quiet") == 0
-    assert "2 rejected masks cannot be scored" in capsys.readouterr().err
+    assert "2 rejected masks are not scored" in capsys.readouterr().err
     assert scores(run)["masks"]["split"] == "corrected masks, 3 images"
 
 
@@ -317,7 +319,7 @@ def test_the_page_shows_the_masks_that_are_scored_on(run, scenes):
     assert f"ground truth of 3 images ({folder})" in page
     assert f"One point for each class of an image in the ground truth ({folder})" in page
     assert str(scenes / "masks") not in page
-    assert json.loads((run / "report" / "truth.json").read_text()) == {"masks": str(folder), "mask_colours": None}
+    assert json.loads((run / "report" / "truth.json").read_text()) == {"masks": "corrected/masks", "mask_colours": None}
 
 
 def test_the_page_too_ignores_255_of_corrected_masks(run):
@@ -326,7 +328,7 @@ def test_the_page_too_ignores_255_of_corrected_masks(run):
     from advcam.pipeline import reopen
     from advcam.progress import Reporter
     from advcam.report import ReportConfig
-    from advcam.report.page import _truth
+    from advcam.report.truth import truth_shown
     from advcam.runtime import Runtime
 
     context = reopen(run, None, Runtime(), Reporter(quiet=True))
@@ -336,7 +338,7 @@ def test_the_page_too_ignores_255_of_corrected_masks(run):
     for folder, number in ((run / "corrected" / "masks", 255), (run.parent / "truth", 1)):
         save_mask(folder / f"{item.id}.png", mask)
         for config in (ReportConfig(masks=folder), ReportConfig()):  # given, and remembered
-            assert _truth(context.run, data, config, [])(item)[0, 0] == number
+            assert truth_shown(context.run, data, config, [])(item)[0, 0] == number
 
 
 @pytest.mark.parametrize("words", [[], ["--corrected", "--masks", "truth"]])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from advcam.errors import InputError
-from advcam.metrics import interval, mean_iou, noise, resampled, resampled_mean, resampled_seeds
+from advcam.metrics import interval, iou, mean_iou, noise, resampled, resampled_iou, resampled_mean, resampled_seeds
 
 
 def test_draws_are_of_n_images_and_the_same_for_the_same_seed():
@@ -69,3 +69,23 @@ def test_the_interval_holds_the_mean_of_what_was_drawn_from():
         low, high = interval(resampled_mean(sample, resampled(40, 200)))
         inside += bool(low <= 3 <= high)
     assert 0.85 < inside / 200 <= 1
+
+
+def test_ious_are_those_of_a_loop_over_draws_and_images():
+    confused = torch.randint(0, 50, (6, 4, 4))
+    confused[:, 3], confused[:, :, 3] = 0, 0  # a label that is nowhere
+    confused[1:, 2], confused[1:, :, 2] = 0, 0  # one in a single image
+    weights = resampled(6, 30, seed=1)
+    found = resampled_iou(confused.diagonal(dim1=1, dim2=2), confused.sum(1), confused.sum(2), weights)
+    assert found[:, 3].isnan().all()
+    assert torch.equal(found[:, 2].isnan(), weights[:, 0] == 0)
+    for row, drawn in enumerate(weights.long()):
+        assert torch.allclose(found[row], iou(torch.einsum("n,nij->ij", drawn, confused)), equal_nan=True)
+
+
+def test_counts_of_other_images_have_no_iou():
+    hits = torch.ones(3, 2)
+    with pytest.raises(InputError, match=r"predicted \(3, 3\).*expected \[n, l\], the same"):
+        resampled_iou(hits, torch.ones(3, 3), hits, resampled(3, 1))
+    with pytest.raises(InputError, match="n images and b"):
+        resampled_iou(hits, hits, hits, resampled(4, 1))

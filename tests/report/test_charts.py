@@ -57,6 +57,18 @@ def test_a_curve_goes_up_where_values_do_and_every_point_says_its_value():
     assert chart.rows == [["1", "0.5"], ["3", "0.25"]]
 
 
+def test_curves_of_classes_can_be_told_apart_and_singled_out():
+    series = {f"class {at}": [(0, 1.0), (50, at / 20), (100, 0.0)] for at in range(20)}
+    told = {name: [(100, 0.0)] for name in series}
+    chart = lines("t", "", "x", "y", series, percent=True, told=told, ids={name: 7 + at for at, name in enumerate(series)})
+    curves = [group for group in parts(chart, "g") if group.get("data-of")]
+    assert [curve.get("data-of") for curve in curves] == [str(7 + at) for at in range(20)]
+    assert len({curve.find("path").get("class") for curve in curves}) == 20
+    assert [title.text for title in curves[3].iter("title")] == ["class 3", "class 3: 0.0 % at 100"]
+    assert chart.ids == list(range(7, 27))
+    assert chart.rows == [["100", *["0.0 %"] * 20]]
+
+
 def test_bars_are_as_long_as_their_shares_and_none_is_said():
     chart = bars("IoU", "", "IoU in %", {"masks": {"cat": 0.5, "dog": None, "cow": 0.25}}, {("masks", "cat"): (0.4, 0.6)})
     widths = [float(bar.get("width")) for bar in parts(chart, "rect")]
@@ -64,7 +76,7 @@ def test_bars_are_as_long_as_their_shares_and_none_is_said():
     assert tooltips(chart) == [
         "cat", "cat, masks: 50.0 % [40.0, 60.0]", "dog", "dog, masks: \N{EN DASH}", "cow", "cow, masks: 25.0 %",
     ]  # fmt: skip
-    assert chart.rows[1] == ["dog", "\N{EN DASH}"]
+    assert chart.rows == [["cat", "50.0 % [40.0, 60.0]"], ["dog", "\N{EN DASH}"], ["cow", "25.0 %"]]
     assert any(line.get("class") == "interval" for line in parts(chart, "line"))
 
 

@@ -46,6 +46,22 @@ def unpacked(entry):
     return found
 
 
+def test_a_corrected_mask_is_shown_and_not_compared_with_the_truth(folder, tmp_path):
+    item, ids = item_of(tmp_path / "a.png"), np.full((32, 48), 3, np.uint8)
+    save_mask(folder.root / "corrected" / "masks" / "a.png", ids)
+    save_mask(tmp_path / "truth" / "a.png", ids)
+    shown = draw(folder, truth=Truth(tmp_path / "truth"))(item, True)
+    assert (unpacked(shown.entry)["corrected"] == ids).all()
+    assert (shown.confused, shown.objects) == ({}, [])
+
+
+def test_a_corrected_mask_of_another_size_is_said(folder, tmp_path):
+    save_mask(folder.root / "corrected" / "masks" / "a.png", np.full((9, 48), 3, np.uint8))
+    shown = draw(folder)(item_of(tmp_path / "a.png"), True)
+    assert shown.entry["planes"] == []
+    assert "corrected/masks/a.png" in str(shown.damaged[0])
+
+
 def test_a_small_image_is_kept_as_it_is(folder, tmp_path):
     item = item_of(tmp_path / "a.png")
     ids = np.zeros((32, 48), np.uint8)

@@ -115,7 +115,9 @@ def test_its_numbers_are_those_that_were_measured(finished):
         assert row[-1] == f"{found['split']}; {found['rule']}"
     for label, value in metrics["masks"]["per_class"].items():
         row = next(row for row in read.rows if row[0] == label and len(row) == 5)  # of the chart of IoU per class
-        assert row[3] == ("\N{EN DASH}" if value is None else f"{percent(value)} %")
+        ends = metrics["masks"]["per_class_intervals"][label]
+        between = f" [{percent(ends[0])}, {percent(ends[1])}]" if ends else ""
+        assert row[3] == ("\N{EN DASH}" if value is None else f"{percent(value)} %{between}")
     mean = read.row("mean over classes")
     assert mean[1] == f"{percent(metrics['average_precision']['mean'])} %"
 
@@ -140,14 +142,14 @@ def test_every_chart_has_its_place(finished):
     titles = [
         "Seeds: mIoU against background threshold", "Seeds: noise against background threshold", "IoU per class",
         "Confusion of masks", "Confusion of predictions", "Size of objects against IoU of their masks",
-        "Average precision of the classifier", "Classifier: loss", "Segmentation network: loss", 
+        "Average precision of the classifier", "Precision and recall of the classifier", "Classifier: loss",
+        "Segmentation network: loss",
         "Labels that occur together",
     ]  # fmt: skip
     shown = [words.strip() for words in read.words]
     assert [title for title in titles if title not in shown] == []
     assert "polyline" not in read.tags
     assert "background threshold, share of the map's maximum" in shown
-    assert "the curve itself cannot be drawn" in read.text  # of precision and recall, which the run does not keep
 
 
 def test_confusion_is_that_of_masks_and_truth(finished, scenes):

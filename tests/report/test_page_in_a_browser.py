@@ -12,6 +12,7 @@ from PIL import Image
 
 from advcam.cli import main
 from advcam.report import gallery
+from advcam.store import save_mask
 from advcam.store.masks import voc_palette
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -42,7 +43,7 @@ def run(finished, tmp_path_factory):
     for path in [*run.rglob("scene-00017.*")]:
         path.rename(path.with_name(HOSTILE_IMAGE + path.suffix))
     image, name = (json.dumps(text)[1:-1] for text in (HOSTILE_IMAGE, HOSTILE_CLASS))
-    for file in ("data.json", "metrics.json"):
+    for file in ("data.json", "metrics.json", "1-classify/metrics.json"):
         replaced(run / file, ('"id": "scene-00017"', f'"id": "{image}"'), ('"ring"', f'"{name}"'))
     csv_image = '"' + HOSTILE_IMAGE.replace('"', '""') + '"'
     for file in ("per-image.csv", "3-refine/scores.csv", "3-refine/lacking.csv"):
@@ -261,6 +262,51 @@ def test_names_are_shown_as_text(visit):
     assert names(again) == [HOSTILE_IMAGE]
     again.get_by_role("link", name="Show all").click()
     again.wait_for_function("document.querySelectorAll('#rows > li').length === 24")
+
+
+def test_curves_of_the_other_classes_step_back_by_mouse_and_by_keyboard(visit):
+    page = visit()
+    chart = page.locator("figure").filter(has=page.get_by_role("heading", name="Precision and recall of the classifier"))
+    ids = chart.locator("[data-of]").evaluate_all("all => all.map(one => one.dataset.of)")
+    assert len(ids) > 2
+    assert HOSTILE_CLASS in chart.locator("button").all_inner_texts()
+    chart.locator(f"button[data-class='{ids[1]}']").click()
+    page.wait_for_function(f"location.hash.includes('show={ids[1]}')")
+    assert chart.locator("[data-of]:not(.faint)").evaluate_all("all => all.map(one => one.dataset.of)") == [ids[1]]
+    assert chart.locator("button[aria-pressed=true]").get_attribute("data-class") == ids[1]
+    assert page.locator("#legend button[aria-pressed=true]").get_attribute("data-class") == ids[1]
+    page.keyboard.press("Enter")
+    assert chart.locator(".faint").count() == 0
+    chart.get_by_text("The numbers").focus()
+    page.keyboard.press("Enter")
+    assert chart.locator("table tbody tr").count() == 11
+
+
+def test_corrected_masks_are_a_layer_and_what_was_decided_is_found(visit, run):
+    corrected = Path(shutil.copytree(run, run.parent / "corrected"))
+    ids = np.zeros((64, 64), np.uint8)
+    ids[10:30, 5:40], ids[40:] = 2, 255
+    save_mask(corrected / "corrected" / "masks" / "scene-00003.png", ids)
+    save_mask(corrected / "corrected" / "masks" / "scene-00004.png", np.full((64, 64), 255, np.uint8))
+    save_mask(corrected / "corrected" / "masks" / "scene-00005.png", ids)  # of another tool
+    log = "time,who,image,action\n,a,scene-00003,accept\n,a,scene-00003,fix\n,a,scene-00004,reject\n,a,scene-00006,accept\n"
+    (corrected / "corrected" / "log.csv").write_text(log)
+    assert main(["report", "--run", str(corrected), "--quiet"]) == 0
+    page = visit(corrected / "report.html", "#sort=name&state=corrected")
+    assert names(page) == ["scene-00003", "scene-00004", "scene-00005"]
+    shown = figure(page, "scene-00003", "corrected")
+    assert shown.locator("figcaption").inner_text() == "corrected mask"
+    assert (pixels(shown)[..., :3][ids > 0] == COLOURS[ids[ids > 0]]).all()
+    assert ((pixels(shown)[..., 3] == 255) == (ids > 0)).all()
+    assert "mended" in page.locator(".facts").first.inner_text()
+    for state, found in (("fix", ["scene-00003"]), ("reject", ["scene-00004"])):
+        page.locator("select[name=state]").select_option(state)
+        assert names(page) == found
+    assert page.locator("select[name=state] option[value=accept]").count() == 0  # its mask is gone
+    page.locator("select[name=state]").select_option("corrected")
+    page.get_by_label("laid over").check()
+    page.get_by_role("radio", name="corrected mask").check()
+    assert page.locator("figure[data-layer=corrected] canvas[data-drawn]").count() == 3
 
 
 @pytest.mark.parametrize("width", [390, 320])

@@ -16,8 +16,9 @@ from advcam.data import Augmentation, Item, NetworkInput, Normalisation, Trainin
 from advcam.errors import StoreError
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
-from advcam.stages.classify import average_precision, soft_margin
+from advcam.stages.classify import soft_margin
 from advcam.stages.context import load_data
+from advcam.stages.ranking import average_precision, ranked
 from advcam.stages.table import open_run
 from advcam.store import load_maps, load_mask
 from conftest import arguments
@@ -74,7 +75,7 @@ def precision(folder, entries):
         items.append(Item(str(at), folder / f"{at}.png", labels, (64, 64), unknown=unknown))
     data = SimpleNamespace(classes=SimpleNamespace(names=("red", "green")))
     context = SimpleNamespace(runtime=Runtime(), data=data, reporter=Reporter(quiet=True))
-    return average_precision(context, Red().eval(), NetworkInput(HALF, HALF, 640), items)
+    return average_precision(*ranked(context, Red().eval(), NetworkInput(HALF, HALF, 640), items), data.classes.names)
 
 
 def test_a_pair_that_is_not_known_is_not_measured(tmp_path):

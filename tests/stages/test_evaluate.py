@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from advcam.cli import main
 from advcam.metrics import boundary_counts, boundary_iou, box_overlaps, mask_boxes, min_max
-from advcam.stages.scores import mean_iou_interval
+from advcam.stages.scores import intervals
 from advcam.store import load_maps, load_mask
 
 SIDES = ("plain", "advcam")
@@ -86,10 +86,41 @@ def test_without_the_images_there_is_no_top_1(finished, scenes, tmp_path, capsys
 def test_the_interval_of_few_images():
     """Bootstrap over images: equal images leave nothing to chance, a good and a bad one everything; one image says nothing."""
     good, bad = torch.tensor([[10, 0], [0, 10]]), torch.tensor([[10, 0], [10, 0]])
-    assert mean_iou_interval([good] * 8) == (1.0, 1.0)
-    low, high = mean_iou_interval([good, bad])
-    assert (low, high) == (0.25, 1.0)
-    assert mean_iou_interval([good]) is None
+    assert intervals([good] * 8) == ((1.0, 1.0), [(1.0, 1.0), (1.0, 1.0)])
+    assert intervals([good, bad]) == ((0.25, 1.0), [(0.5, 1.0), (0.0, 1.0)])
+    assert intervals([good]) == (None, [None, None])
+
+
+def test_a_class_of_a_single_image_has_no_interval():
+    """Without the image there is no IoU, and with it always the same: an interval would be of no width, and say nothing."""
+    with_it, without = torch.tensor([[8, 0, 2], [0, 5, 5], [0, 0, 0]]), torch.tensor([[10, 0, 0], [0, 0, 0], [0, 0, 0]])
+    mean, (background, single, found_once) = intervals([with_it, without, without])
+    assert mean is not None
+    assert background == pytest.approx((0.8, 1.0))
+    assert (single, found_once) == (None, None)
+
+
+def test_the_interval_of_a_class_that_nobody_has():
+    counts = torch.tensor([[10, 0], [0, 0]])
+    assert intervals([counts, counts]) == ((1.0, 1.0), [(1.0, 1.0), None])
+
+
+def test_each_class_has_an_interval_around_its_iou_and_both_are_said(finished, scenes, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["evaluate", "--run", str(run), "--masks", str(scenes / "masks")]) == 0
+    said = capsys.readouterr().err
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in ("masks", "predictions"):
+        for found in (metrics[name], metrics[name]["boundary"]):
+            assert list(found["per_class_intervals"]) == list(found["per_class"])
+            for label, ends in found["per_class_intervals"].items():
+                assert ends is None or ends[0] <= found["per_class"][label] <= ends[1]
+        value, (low, high) = (metrics[name][of]["background"] for of in ("per_class", "per_class_intervals"))
+        line = next(
+            line for line in said.splitlines() if line.startswith(f"{name}, IoU in % of each class, the lowest first: ")
+        )
+        assert f"background {100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in line
 
 
 def test_contours_of_masks_and_predictions(finished, scenes):

@@ -25,7 +25,7 @@ from advcam.stages.context import Context
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.maps import recorded
 from advcam.stages.table import STEPS, open_run
-from advcam.store import RESTORE, RunFolder, alone
+from advcam.store import RESTORE, RunFolder, alone, at_work
 from advcam.studies import StudyConfig
 
 from . import recipes
@@ -170,9 +170,23 @@ def _own(args: Namespace) -> str | None:
     return code and str(Path(code).resolve())
 
 
+def _to_read(args: Namespace) -> Context:
+    """Opens a run whose files are read, not made; warns if a step makes some of them at this moment.
+
+    That is harmless, as files appear whole or not at all, but what is read then is not all of the run.
+    """
+    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
+    if busy := at_work(args.run):
+        context.reporter.warn(
+            f"{args.run}: {busy} works there, and what it has not made yet is left out here: give this command again when it"
+            " has ended"
+        )
+    return context
+
+
 def report(args: Namespace) -> Outcome:
     """``advcam report``: writes the page of a run."""
-    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
+    context = _to_read(args)
     warn_of_missing(context)
     config: ReportConfig = _config(args, "report", ReportConfig)
     if config.grow:
@@ -182,14 +196,14 @@ def report(args: Namespace) -> Outcome:
 
 def evaluate(args: Namespace) -> Outcome:
     """``advcam evaluate``: scores a run against ground truth."""
-    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
+    context = _to_read(args)
     skipped = pipeline.score(context, _config(args, "evaluate", EvaluateConfig))
     return Outcome(f"metrics: {args.run / 'metrics.json'}", (), len(skipped), args.run / "skipped-evaluate.csv")
 
 
 def study(args: Namespace) -> Outcome:
     """``advcam study``: runs a study."""
-    context = pipeline.reopen(args.run, args.seed, _runtime(args), _reporter(args), args.images, _own(args))
+    context = _to_read(args)
     config = _study_config(args, context)
     others = [pipeline.reopen(run, args.seed, context.runtime, context.reporter) for run in config.runs]
     folder, skipped = studies.run(args.name, context, config, others)

@@ -15,6 +15,8 @@ from advcam import process
 from .terminal import Unread, only_our_warnings, print_any_name, say, speaks
 
 DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
+SEVERAL = ("climb", "refine", "segment")
+"""Verbs that torchrun may start several processes of."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +45,10 @@ def _called(args: Namespace) -> int:
     from advcam.runtime import is_distributed
 
     try:
-        if is_distributed() and args.verb != "segment":
-            raise SettingsError("only advcam segment runs in several processes; start this command without a launcher")
+        if is_distributed() and args.verb not in SEVERAL:
+            raise SettingsError(
+                f"only advcam {', '.join(SEVERAL)} run in several processes; start this command without a launcher"
+            )
         if args.seed is not None and not 0 <= args.seed <= MAX_SEED:
             raise SettingsError(f"--seed must be from 0 to {MAX_SEED}, got {args.seed}")
         return _end(args.call(args))

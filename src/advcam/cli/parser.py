@@ -17,7 +17,7 @@ from advcam.pipeline import DataConfig
 from advcam.report import ReportConfig
 from advcam.runtime import Runtime
 from advcam.stages.evaluate import EvaluateConfig
-from advcam.stages.table import CLIMBING, STEPS, TRAINING
+from advcam.stages.table import CLIMBING, SHARED, STEPS, TRAINING
 from advcam.studies import STUDIES, StudyConfig
 
 from . import calls, recipes
@@ -25,7 +25,13 @@ from .options import LIMITS, Verb
 
 
 class Parser(ArgumentParser):
-    """As argparse's, but an unknown option is named first, with those that are like it, not after those that are missing."""
+    """As argparse's, but options are typed whole, and an unknown one is named first, with those like it, before any missing.
+
+    Abbreviated, `--out` was `--output-stride` where there is no `--out`, and a new option could change what is typed today.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
         """Parses what is known of the words; of a verb's, an unknown option is an error."""
@@ -34,12 +40,20 @@ class Parser(ArgumentParser):
             given = word.split("=")[0]
             if given == "--":
                 break
-            if given.startswith("--") and not any(flag.startswith(given) for flag in flags):
-                close = get_close_matches(given, flags, 3, 0.6)
+            if given.startswith("--") and given not in flags:
+                close = _alike(given, flags)
                 self.error(
                     f"there is no option {given}; " + (f"did you mean {' or '.join(close)}?" if close else "see --help-all")
                 )
         return super().parse_known_args(args, namespace)
+
+
+def _alike(given: str, flags: Sequence[str]) -> list[str]:
+    """Returns at most three options that may have been meant: the folder's other name, what begins so, what is spelt alike."""
+    other = {"--out": "--run", "--run": "--out"}.get(given, "")
+    begun = [flag for flag in flags if flag.startswith(given)]
+    found = [flag for flag in (other, *begun, *get_close_matches(given, flags, 3, 0.6)) if flag in flags]
+    return [*dict.fromkeys(found)][:3]
 
 
 def parser(everything: bool) -> ArgumentParser:
@@ -95,7 +109,7 @@ def _command(verbs: Verbs, name: str) -> None:
 def _run(verbs: Verbs) -> None:
     verb = verbs.add(
         "run", calls.run, "Classify, climb, refine, segment, report; resumes where it stopped.",
-        "--images photos --labels labels.csv --out runs/first", TRAINING + CLIMBING,
+        "--images photos --labels labels.csv --out runs/first", TRAINING + CLIMBING + SHARED,
     )  # fmt: skip
     verb.parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder, new or to resume")
     _add_recipe(verb)

@@ -31,8 +31,6 @@ from .superpixels import superpixels
 
 KINDS = ("refined", "advcam", "plain")
 """The maps that the page's threshold is of: after refining as the run's masks were, as they are, and without a climb."""
-MOST_PIXELS = 50_000_000
-"""Larger masks are not painted in a browser."""
 
 
 class Correcting:
@@ -182,12 +180,10 @@ class Correcting:
         The mask is the draft, else the corrected one, else the run's; 255 throughout where none of these can be used.
 
         Raises:
-            InputError: there is no such image, or it is too large to be painted.
+            InputError: there is no such image.
             StoreError: the log or the corrected labels are damaged.
         """
         item = self.item(name)
-        if item.size[0] * item.size[1] > MOST_PIXELS:
-            raise InputError(f"{name}: {item.size[1]}x{item.size[0]} is more than a browser can paint; correct it elsewhere")
         version, notes = self.corrections.version(name), list[str]()
         source, mask = "nothing", np.full(item.size, IGNORE, np.uint8)
         paths = {"draft": self.corrections.draft(name), "corrected": self.corrections.mask(name), "run": self.run.mask(name)}

@@ -26,9 +26,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from advcam.attribution import METHODS
 from advcam.errors import AdvcamError, ImageError, InputError, RunError, SettingsError, StoreError
+from advcam.limits import MAX_PIXELS
 
 from .copying import as_command, as_python
-from .correcting import MOST_PIXELS, Correcting
+from .correcting import Correcting
 from .corrections import ChangedError
 from .live import Asked, Live
 from .pictures import MAX_DROPPED_BYTES, Pictures
@@ -245,7 +246,7 @@ class Calls:
         if request.method == "DELETE":
             run.item(name)
             return JSONResponse({"version": await run_in_threadpool(run.corrections.discard, name, was)})
-        data = await _body(request, MOST_PIXELS)
+        data = await _body(request, MAX_PIXELS)
         return JSONResponse({"version": await run_in_threadpool(run.keep, name, data, was)})
 
     async def decide(self, request: Request) -> Response:
@@ -253,7 +254,7 @@ class Calls:
         name, was, action = (_given(request, key) for key in ("id", "version", "action"))
         order, seconds = request.query_params.get("order", "")[:40], request.query_params.get("seconds", "0")
         looked = float(seconds) if seconds.replace(".", "", 1).isdecimal() else 0.0
-        data = await _body(request, MOST_PIXELS)
+        data = await _body(request, MAX_PIXELS)
         version, what = await run_in_threadpool(self.explorer.run.decide, name, action, data, was, order, looked)
         return JSONResponse({"version": version, "action": what})
 

@@ -168,7 +168,9 @@ def application(backend: Backend) -> Starlette:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves a run until it is stopped; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m advcam.live.label_studio", description="A machine learning backend of Label Studio: a run's masks."
+        prog="python -m advcam.live.label_studio",
+        description="A machine learning backend of Label Studio: a run's masks.",
+        allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--images", type=place, required=True, help="the folder, archive or address of the tasks' images")

@@ -1,6 +1,6 @@
 """Metrics: counts that are summed over images, and the numbers computed from them. Pure: torch only."""
 
-from .bootstrap import interval, resampled, resampled_mean, resampled_seeds
+from .bootstrap import interval, resampled, resampled_iou, resampled_mean, resampled_seeds
 from .boundary import boundary_counts, boundary_iou
 from .boxes import MAP_THRESHOLDS, box_overlaps, mask_boxes
 from .calibration import Calibration, finds
@@ -43,6 +43,7 @@ __all__ = [
     "noise",
     "pixel_counts",
     "resampled",
+    "resampled_iou",
     "resampled_mean",
     "resampled_seeds",
     "sweep",

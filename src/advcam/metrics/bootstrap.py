@@ -165,6 +165,43 @@ def resampled_seeds(
     return torch.cat(mean_ious), torch.cat(noises)
 
 
+def resampled_iou(
+    hits: Shaped[Tensor, "n l"], predicted: Shaped[Tensor, "n l"], true: Shaped[Tensor, "n l"], weights: Float[Tensor, "b n"]
+) -> Float[Tensor, "b l"]:
+    """Compute the IoU of every class in every bootstrap sample, from summed counts.
+
+    ``IoU_l = H_l / (P_l + G_l - H_l)``, with ``H = sum_i w_i hits_i``, P of ``predicted`` and G of ``true`` likewise.
+
+    Args:
+        hits: [N, L], number of pixels of class l predicted as l.
+        predicted: [N, L], number of pixels predicted as l, ignored pixels left out.
+        true: [N, L], number of pixels of class l.
+        weights: [B, N], at least 0, see :func:`resampled`.
+
+    Returns:
+        float64 [B, L] in [0, 1]; NaN where the class is absent from both masks in all images of the sample.
+
+    Raises:
+        InputError: counts and weights that do not fit.
+
+    Source: Efron, Annals of Statistics 1979; IoU as in IRN's ``eval_cam.py``.
+
+    Example:
+        >>> hits, predicted, true = torch.tensor([[4, 2]]), torch.tensor([[4, 4]]), torch.tensor([[6, 2]])
+        >>> resampled_iou(hits, predicted, true, resampled(1, 0)).tolist()
+        [[0.6666666666666666, 0.5]]
+    """
+    for name, counts in (("hits", hits), ("predicted", predicted), ("true", true)):
+        expect_tensor(counts, name, "numbers", "n l", beside=hits)
+        _check_weights(weights, counts, name)
+    if predicted.shape != hits.shape or true.shape != hits.shape:
+        raise InputError(
+            f"hits {tuple(hits.shape)}, predicted {tuple(predicted.shape)}, true {tuple(true.shape)}: expected [n, l], the same"
+        )
+    h, p, g = (weights.double() @ counts.double() for counts in (hits, predicted, true))
+    return h / (p + g - h)
+
+
 def _check_weights(weights: Tensor, values: Tensor, name: str) -> None:
     """Raise InputError on weights of another form than :func:`resampled` gives, or of another number of images."""
     expect_tensor(weights, "weights", "numbers", "b n", finite=True, beside=values)

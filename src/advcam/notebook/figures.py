@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from advcam.report.charts import Chart
 
 GAP, LINE = 6, 16  # pixels
-COLOURS = ("#1f77c9", "#d9580d")
+COLOURS = ("#1f77c9", "#d9580d", "#15803d", "#9333ea", "#a16207")
+ABREAST, FITTING = 4, 14  # names in a line of a legend, and their letters
+DASHES = ("", "7 3", "2 3", "9 3 2 3")
 PAGE = '<!doctype html><meta charset="utf-8"><title>advcam</title>{}\n'
 STYLE = (
     """\
@@ -30,11 +33,12 @@ STYLE = (
 .advcam .axis, .advcam .chosen { stroke: GREY } .advcam .chosen { stroke-dasharray: 4 3 }
 .advcam .grid { stroke: GREY; stroke-opacity: .3 }
 .advcam .line { fill: none; stroke-width: 2 }
-.advcam .dot { opacity: 0 } .advcam g:hover .dot { opacity: 1 }
+.advcam .dot { opacity: 0 } .advcam g:hover > .dot { opacity: 1 }
 """.replace("GREY", "#808080")
     + "".join(
         f".advcam .s{at} {{ stroke: {colour} }} .advcam .dot.s{at} {{ fill: {colour} }}\n" for at, colour in enumerate(COLOURS)
     )
+    + "".join(f".advcam .d{at} {{ stroke-dasharray: {dash} }}\n" for at, dash in enumerate(DASHES) if dash)
 )
 
 
@@ -129,8 +133,10 @@ class Curves:
         return f"{self.chart.title}. {self.chart.note}"
 
     def _repr_html_(self) -> str:
-        name = Markup('<span style="margin-right: 12px"><span style="color: {}">■</span> {}</span>')
-        key = Markup("").join(name.format(c, words) for c, words in zip(COLOURS, self.chart.legend, strict=False))
+        name = Markup(
+            '<span style="margin-right: 12px"><svg width="24" height="8"><path class="{}" d="M0 5H24"/></svg> {}</span> '
+        )
+        key = Markup("").join(name.format(line, words) for line, words in self._named())
         whole = Markup('<div class="advcam"><style>{}</style><b>{}</b><div>{}</div>{}<div>{}</div></div>')
         return str(whole.format(Markup(STYLE), self.chart.title, key, self.chart.svg, self.chart.note))
 
@@ -149,10 +155,23 @@ class Curves:
     def _svg(self) -> bytes:
         start, rest = str(self.chart.svg).split(">", 1)
         start = start.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1).replace('"chart"', '"chart advcam"', 1)
-        word = Markup('<text x="{}" y="-3" style="fill: {}">{}</text>')
-        names = enumerate(zip(COLOURS, self.chart.legend, strict=False))
-        key = "".join(word.format(52 + 80 * at, colour, name) for at, (colour, name) in names)
+        low, width, height = map(float, re.findall(r'viewBox="0 (\S+) (\S+) (\S+)"', start)[0])
+        room = LINE * -(-len(self.chart.legend) // ABREAST)
+        start = re.sub('viewBox="[^"]*"', f'viewBox="0 {low - room:g} {width:g} {height + room:g}"', start)
+        word = Markup('<path class="{}" d="M{} {}h20"/><text x="{}" y="{}">{}</text>')
+        key = Markup("")
+        for at, (line, name) in enumerate(self._named()):
+            left, foot = 8 + at % ABREAST * width // ABREAST, low - room + LINE * (at // ABREAST + 1) - 4
+            key += word.format(
+                line, left, foot - 4, left + 24, foot, name if len(name) <= FITTING else f"{name[: FITTING - 1]}…"
+            )
         return f"{start}><style>{STYLE}</style>{key}{rest}".encode()
+
+    def _named(self) -> list[tuple[str, str]]:
+        """How each series is drawn, and its name."""
+        from advcam.report.charts import paint
+
+        return [(f"line {paint(at)}", name) for at, name in enumerate(self.chart.legend)]
 
 
 def _write(path: str | os.PathLike[str], forms: Mapping[str, object]) -> None:

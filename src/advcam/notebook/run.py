@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import os
 import shlex
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,52 +13,32 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from advcam.cells import as_read
-from advcam.data import Dataset, Item
+from advcam.data import Dataset, Item, place
 from advcam.errors import InputError, RunError, StoreError, known
 from advcam.expect import describe, expect_whole
-from advcam.report import heat
-from advcam.report.figures import TITLES
+from advcam.report import coloured, heat
+from advcam.report.figures import TITLES, curves_of
 from advcam.report.rows import rows_of, worst_first
 from advcam.report.studies import finished
-from advcam.stages.context import load_data
+from advcam.stages.context import load_data, redo
+from advcam.stages.moved import relocated
 from advcam.stages.table import ORDER, STEPS
+from advcam.stages.truth import corrected_mask
 from advcam.store import RunFolder, load_maps, load_mask, read_json
 from advcam.store.masks import voc_palette
-from advcam.store.records import Metrics
+from advcam.store.records import ClassifyMetrics, Metrics
 
 from .drawings import LARGEST
-from .figures import Pictures
+from .figures import Curves, Pictures
+from .studies import Study, study_of
 
 PALETTE = np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
+PREDICTING = ("segment", "semi")
+"""Steps that predict."""
+MASKS = ("refine", *PREDICTING, "corrected")
+"""What makes masks."""
 WORST = 3
 """Images that are drawn where none is named."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A finished study of a run's classifier.
-
-    Args:
-        name: of the study.
-        paragraph: what it found.
-        rule: how its numbers were made.
-        rows: of its table, each by column; numbers as floats.
-        figure: as the study drew it.
-    """
-
-    name: str
-    paragraph: str
-    rule: str
-    rows: list[dict[str, str | float]]
-    figure: Image.Image
-
-    def plot(self) -> Pictures:
-        """Returns its figure, with what it found."""
-        return Pictures([[(self.name, self.figure)]], f"{self.paragraph} ({self.rule})")
-
-    def _repr_html_(self) -> str:
-        return self.plot()._repr_html_()
 
 
 class Run:
@@ -72,10 +48,12 @@ class Run:
 
     Args:
         root: the run's folder, as given to ``--out`` or ``--run``.
+        images: where its images are now, if they have moved, as ``--images``; unlike a command, this records nothing.
 
     Raises:
         InputError: not a path.
-        RunError: the folder is not a run, or one of an incompatible version.
+        RunError: the folder is not a run, or one of an incompatible version; or an image of the run is not in ``images``.
+        DataError: there is no folder ``images``, or no image in it.
         StoreError: its ``run.json`` is damaged.
 
     Source: ours (a view of files).
@@ -87,13 +65,18 @@ class Run:
         advcam.errors.RunError: runs/none: expected a run folder, and it has no run.json; give the one of `advcam run --out`
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> None:
         if not isinstance(root, (str, os.PathLike)):
             raise InputError(f"root {describe(root)}: expected the path of a run folder, as text or a Path")
+        if images is not None and (not isinstance(images, (str, os.PathLike)) or not os.fspath(images)):
+            raise InputError(f"images {describe(images)}: expected the folder where the run's images are, as text or a Path")
         self._folder = RunFolder(Path(root), ORDER)
         if not (self.root / "run.json").is_file():
             raise RunError(f"{self.root}: expected a run folder, and it has no run.json; give the one of `advcam run --out`")
         self._folder.state()
+        self._moved = None if images is None else place(os.fspath(images))
+        if self._moved:
+            len(self._items)  # what is missing is said now
 
     @property
     def root(self) -> Path:
@@ -131,7 +114,7 @@ class Run:
     @property
     def studies(self) -> dict[str, Study]:
         """The finished studies of the run's classifier, by name."""
-        return {shown.name: self._study(shown) for shown in finished(self._folder)}
+        return {shown.name: study_of(self.root, shown) for shown in finished(self._folder)}
 
     def image(self, id: str) -> NDArray[np.uint8]:
         """Read an image.
@@ -170,20 +153,30 @@ class Run:
             raise StoreError(f"{path}: are not the maps of this image, which has another size; delete it, and climb again")
         return {number: values.numpy() for number, values in zip(stored.classes, stored.maps, strict=True)}
 
-    def mask(self, id: str) -> NDArray[np.uint8]:
-        """Read the mask that ``refine`` made of an image.
+    def mask(self, id: str, step: str = "refine") -> NDArray[np.uint8]:
+        """Read the mask that a step, or a person, made of an image.
 
         Args:
-            id: of the image.
+            id: of the image; of ``segment`` and ``semi`` one of those for scoring, if the run has any.
+            step: whose mask: ``refine``, ``segment``, ``semi``, or ``corrected``, which a person looked at in the explorer.
 
         Returns:
-            uint8 [H, W], class ids, 0 background, 255 undecided.
+            uint8 [H, W], class ids, 0 background, 255 undecided; a rejected mask is 255 throughout.
 
         Raises:
-            InputError: the run has no such image.
-            RunError: ``refine`` has not made it.
+            InputError: the run has no such image, or there is no such step.
+            RunError: the step has not made it, or nobody has looked at it.
             StoreError: the file is damaged.
         """
+        if not isinstance(step, str) or step not in MASKS:
+            raise InputError(f"step {describe(step)}: expected one of {', '.join(MASKS)}")
+        if step in PREDICTING:
+            return self.prediction(id, step)
+        if step == "corrected":
+            path = corrected_mask(self._folder, self._item(id).id)
+            if not path.is_file():
+                raise RunError(f"{path}: is not there, nobody has looked at this mask; `advcam explore --run {self._quoted}`")
+            return load_mask(path, self._item(id).size)
         return self._plane(id, "refine", self._folder.mask)
 
     def confidence(self, id: str) -> NDArray[np.float32]:
@@ -217,7 +210,7 @@ class Run:
             RunError: the step has not made it, or predicts other images.
             StoreError: the file is damaged.
         """
-        if not isinstance(step, str) or step not in ("segment", "semi"):
+        if not isinstance(step, str) or step not in PREDICTING:
             raise InputError(f"step {describe(step)}: expected segment or semi, the steps that predict")
         item, to_score = self._item(id), self._data.eval
         if to_score and item not in to_score:
@@ -252,6 +245,27 @@ class Run:
         shown = [row for item in items for row in self._rows(item, side) if row]
         return Pictures(shown, f"{len(items)} of {len(rows)} images, {order}.", self._legend(items))
 
+    def precision_recall(self) -> Curves:
+        """Draw precision against recall of the classifier, a curve for each class, on the images that it was measured on.
+
+        Returns:
+            A drawing that a notebook shows; ``save("curves.svg")`` or ``save("curves.html")`` writes it.
+
+        Raises:
+            RunError: the classifier has not been measured, by a version that did not keep its curves, or none of these images
+                shows a class.
+            StoreError: the file is damaged.
+        """
+        path = self._file(self._folder.folder("classify") / "metrics.json", "classify")
+        kept = read_json(path, ClassifyMetrics, redo(self._folder, "classify"))
+        drawn = curves_of(kept, {name: number for number, name in self.classes.items()})
+        if not drawn:
+            raise RunError(
+                f"{path}: holds no curve of precision and recall: no image that it was measured on shows a class, or an earlier"
+                f" version of advcam wrote it; delete it, and `advcam classify --run {self._quoted}` measures again"
+            )
+        return Curves(drawn[0])
+
     def __repr__(self) -> str:
         done = [name for name, state in self.steps.items() if state == "done"]
         return f"Run({str(self.root)!r}, {'done: ' + ', '.join(done) if done else 'nothing done yet'})"
@@ -274,7 +288,8 @@ class Run:
 
     @cached_property
     def _data(self) -> Dataset:
-        return load_data(self._folder)
+        data = load_data(self._folder)
+        return relocated(data, self._moved) if self._moved else data
 
     @cached_property
     def _items(self) -> dict[str, Item]:
@@ -310,19 +325,6 @@ class Run:
             f" deleted; `advcam {step} {example}` makes what is missing"
         )
 
-    def _study(self, shown: Any) -> Study:
-        table = self.root / shown.table
-        try:
-            with Image.open(io.BytesIO(base64.b64decode(shown.figure.partition(",")[2]))) as figure:
-                image = figure.convert("RGB")
-            with table.open(encoding="utf-8", newline="") as file:
-                rows = [
-                    {name: _number(as_read(cell)) for name, cell in row.items()} for row in csv.DictReader(file, strict=True)
-                ]
-        except Exception as error:  # Pillow may raise anything on a damaged file
-            raise StoreError(f"{table.parent}: a file is damaged or gone ({error}); run the study again") from None
-        return Study(shown.name, shown.paragraph, shown.rule, rows, image)
-
     # Panels
 
     def _rows(self, item: Item, side: int) -> list[list[tuple[str, Image.Image]]]:
@@ -330,9 +332,9 @@ class Run:
         factor, run = side / max(item.size), self._folder
         image = item.read().convert("RGB").resize([max(1, round(length * factor)) for length in reversed(item.size)])
         masks = {"mask": run.mask(item.id), "prediction": run.prediction(item.id)}
-        masks["semi-supervised"] = run.prediction(item.id, "semi")
+        masks |= {"semi-supervised": run.prediction(item.id, "semi"), "corrected": corrected_mask(run, item.id)}
         found = {title: load_mask(path, item.size) for title, path in masks.items() if path.is_file()}
-        first = [(item.id, image), *((title, _coloured(ids, image)) for title, ids in found.items())]
+        first = [(item.id, image), *((title, coloured(ids, image)) for title, ids in found.items())]
         kinds = {"plain map": True, "AdvCAM": False}
         maps = {title: self.maps(item.id, plain) for title, plain in kinds.items() if run.maps(item.id, plain).is_file()}
         classes = sorted({number for of_classes in maps.values() for number in of_classes})
@@ -354,21 +356,7 @@ class Run:
         return {self.classes[number]: "#{:02x}{:02x}{:02x}".format(*PALETTE[number]) for number in ids}
 
 
-def _coloured(ids: NDArray[np.uint8], image: Image.Image) -> Image.Image:
-    """The image under the colours of a mask."""
-    small = np.asarray(Image.fromarray(ids).resize(image.size, Image.Resampling.NEAREST))
-    share = np.where(small > 0, 0.65, 0.0)[..., None]
-    return Image.fromarray((np.asarray(image) * (1 - share) + PALETTE[small] * share).astype(np.uint8))
-
-
 def _score(found: Any) -> str:
     shown = "none" if found["mean_iou"] is None else f"{100 * found['mean_iou']:.1f} %"
     ends = found.get("interval")
     return f"mIoU {shown}" + (f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "") + f" ({found['rule']})"
-
-
-def _number(cell: str) -> str | float:
-    try:
-        return float(cell)
-    except ValueError:
-        return cell

@@ -3,7 +3,7 @@
 from .card import write_card
 from .config import ReportConfig
 from .growth import grow
-from .images import grid, heat
+from .images import coloured, grid, heat
 from .page import chosen_to_grow, write_report
 
-__all__ = ["ReportConfig", "chosen_to_grow", "grid", "grow", "heat", "write_card", "write_report"]
+__all__ = ["ReportConfig", "chosen_to_grow", "coloured", "grid", "grow", "heat", "write_card", "write_report"]

@@ -18,6 +18,8 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
 LONGEST = 18
 """Characters of a name that are shown beside a chart; its tooltip has all."""
 BAR, GAP, LINE, CELL = 9, 10, 14, 30
+COLOURS, DASHES = 5, 4
+"""Colours and kinds of dashes of curves, see style.css."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Chart:
         header: of the table of its numbers.
         rows: of that table.
         legend: names of the series, in the order of their colours.
+        ids: class ids of the series, where each is of a class that the page can single out.
     """
 
     title: str
@@ -39,6 +42,7 @@ class Chart:
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     legend: Sequence[str] = ()
+    ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def up_to(value: float) -> float:
 def lines(
     title: str, note: str, x: str, y: str, series: Mapping[str, Points],
     marks: Mapping[str, float] | None = None, percent: bool = False,
+    told: Mapping[str, Points] | None = None, ids: Mapping[str, int] | None = None,
 ) -> Chart:  # fmt: skip
     """Returns curves over a number.
 
@@ -115,8 +120,10 @@ def lines(
         series: the points of each curve, by name; points without a value are left out.
         marks: places on the horizontal axis to mark, by what they are.
         percent: whether values are shares, shown in percent.
+        told: the points of each curve that have a tooltip and stand in the table; none: all.
+        ids: the class id of each curve, if each is of a class.
     """
-    known = {name: [(a, b) for a, b in points if b is not None and math.isfinite(b)] for name, points in series.items()}
+    known, named = _known(series), _known(told or series)
     xs = [a for points in known.values() for a, _ in points] or [0.0, 1.0]
     top = up_to(max([b for points in known.values() for _, b in points] or [1.0]))
     lowest = min([0.0, *(b for points in known.values() for _, b in points)])
@@ -128,14 +135,31 @@ def lines(
     _chosen(svg, across, marks or {})
     for at, (name, points) in enumerate(known.items()):
         path = " ".join(f"{'M' if not n else 'L'}{across(a)} {up(b)}" for n, (a, b) in enumerate(points))
-        _add(svg, "path", {"d": path, "class": f"line s{at}"})
-        for a, b in points:
-            group = _mark(svg, f"{name}: {_value(b, percent)} at {a:g}")
-            _add(group, "circle", {"cx": across(a), "cy": up(b), "r": 5, "class": f"dot s{at}"})
-    places = sorted({a for points in known.values() for a, _ in points})
-    table = {name: dict(points) for name, points in known.items()}
+        curve = _mark(svg, name) if ids else _add(svg, "g", {})
+        if ids:
+            curve.set("data-of", str(ids[name]))
+        _add(curve, "path", {"d": path, "class": f"line {paint(at)}"})
+        for a, b in named[name]:
+            group = _mark(curve, f"{name}: {_value(b, percent)} at {a:g}")
+            _add(group, "circle", {"cx": across(a), "cy": up(b), "r": 5, "class": f"dot {paint(at)}"})
+    places = sorted({a for points in named.values() for a, _ in points})
+    table = {name: dict(points) for name, points in named.items()}
     rows = [[f"{a:g}", *(_value(table[name].get(a), percent) for name in known)] for a in places]
-    return Chart(title, note, _markup(svg), (x, *known), rows, tuple(known))
+    return Chart(title, note, _markup(svg), (x, *known), rows, tuple(known), [ids[name] for name in known] if ids else ())
+
+
+def paint(at: int) -> str:
+    """Returns the classes of a series' colour and dashes, which repeat after :data:`COLOURS` times :data:`DASHES`.
+
+    Example:
+        >>> paint(0), paint(7)
+        ('s0 d0', 's2 d1')
+    """
+    return f"s{at % COLOURS} d{at // COLOURS % DASHES}"
+
+
+def _known(series: Mapping[str, Points]) -> dict[str, list[tuple[float, float]]]:
+    return {name: [(a, b) for a, b in points if b is not None and math.isfinite(b)] for name, points in series.items()}
 
 
 def bars(
@@ -163,8 +187,7 @@ def bars(
         _add(label, "title", {}, name)
         for at, (of, values) in enumerate(series.items()):
             ends = (intervals or {}).get((of, name))
-            between = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
-            group = _mark(svg, f"{name}, {of}: {_value(values.get(name), True)}{between}")
+            group = _mark(svg, f"{name}, {of}: {_value(values.get(name), True)}{_between(ends)}")
             top, value = y + at * BAR, values.get(name) or 0.0
             place = {"x": left, "y": top, "width": max(0.5, across(value) - left), "height": BAR - 1}
             _add(group, "rect", place | {"class": f"s{at}"})
@@ -172,7 +195,10 @@ def bars(
                 middle = top + (BAR - 1) / 2
                 line = {"x1": across(ends[0]), "x2": across(ends[1]), "y1": middle, "y2": middle, "class": "interval"}
                 _add(group, "line", line)
-    rows = [[name, *(_value(values.get(name), True) for values in series.values())] for name in names]
+    rows = [
+        [name, *(_value(v.get(name), True) + _between((intervals or {}).get((of, name))) for of, v in series.items())]
+        for name in names
+    ]
     return Chart(title, note, _markup(svg), ("", *series), rows, tuple(series))
 
 
@@ -309,6 +335,10 @@ def _room(names: Sequence[str]) -> float:
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+
+
+def _between(ends: tuple[float, float] | None) -> str:
+    return f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
 
 
 def _value(value: Number, percent: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from advcam.data import Dataset
 from advcam.store.records import ClassifyMetrics, History, ThresholdRecord, TrainingMetrics
 
-from .charts import Chart, bars, lines, matrix, scatter
+from .charts import Chart, Points, bars, lines, matrix, scatter
 
 TITLES = {
     "seed_plain": "seed, plain map",
@@ -58,8 +59,11 @@ def per_class(metrics: Mapping[str, Any]) -> list[Chart]:
             continue
         mean = "mean of all"
         series = {words: {mean: one["mean_iou"], **one["per_class"]} for words, one in found.items()}
-        ends = {(words, mean): tuple(one["interval"]) for words, one in found.items() if one.get("interval")}
-        note = "Lines at the ends: 95 % interval over images (bootstrap)." if ends else ""
+        given = {words: {mean: one.get("interval"), **one.get("per_class_intervals", {})} for words, one in found.items()}
+        ends = {(words, name): tuple(both) for words, each in given.items() for name, both in each.items() if both}
+        note = ""
+        if ends:
+            note = "Lines at the ends: 95 % interval over images (bootstrap); none where fewer than two images have the class."
         charts.append(bars(f"{title} per class", note, f"{title} in %", series, ends))
     return charts
 
@@ -84,17 +88,52 @@ def confusions(confused: Mapping[str, NDArray[np.int64]], names: Sequence[str], 
     return charts
 
 
-def precision(classify: ClassifyMetrics) -> list[Chart]:
-    """Returns the average precision of the classifier by class."""
+def precision(classify: ClassifyMetrics, ids: Mapping[str, int]) -> list[Chart]:
+    """Returns the average precision of the classifier by class, and the curves that it is the area under.
+
+    Args:
+        classify: what the classify step measured.
+        ids: the id of each class, by name.
+    """
     found = classify["average_precision"]
     values = {"mean over classes": found["mean"], **found["per_class"]}
     if all(value is None for value in values.values()):
         return []
-    note = (
-        f"{classify['split']}, {classify['images']} images; {classify['rule']}. The run keeps the area under each class's"
-        " curve of precision and recall, not the scores that the curve is made of, so the curve itself cannot be drawn."
-    )
-    return [bars("Average precision of the classifier", note, "average precision in %", {"average precision": values})]
+    note = f"{classify['split']}, {classify['images']} images; {classify['rule']}."
+    if "precision_recall" not in classify:
+        note += " The scores behind it were not kept by this run, so there is no curve of precision and recall."
+    areas = bars("Average precision of the classifier", note, "average precision in %", {"average precision": values})
+    return [areas, *curves_of(classify, ids)]
+
+
+def curves_of(classify: ClassifyMetrics, ids: Mapping[str, int]) -> list[Chart]:
+    """Returns precision against recall, a stair for each class, the area under which is its average precision.
+
+    Args:
+        classify: what the classify step measured; runs of earlier versions have no curves.
+        ids: the id of each class, by name.
+    """
+    kept, areas = classify.get("precision_recall"), classify["average_precision"]["per_class"]
+    known = [name for name in kept["per_class"] if name in ids] if kept else []
+    shown = sorted(known, key=lambda name: (areas.get(name) or 0.0, name))[:MOST]
+    if not kept or not shown:
+        return []
+    stairs, told = dict[str, Points](), dict[str, Points]()
+    for name in shown:
+        points = list(zip(kept["per_class"][name]["recall"], kept["per_class"][name]["precision"], strict=False))
+        corners = [(recall, point[1]) for before, point in pairwise(points) for recall in (before[0], point[0])]
+        stairs[name] = [(100 * recall, precision) for recall, precision in corners]
+        told[name] = [(level, _reached(points, level / 100)) for level in range(0, 101, 10)]
+    note = f"{kept['split']}, {kept['images']} images; {kept['rule']}. The lowest average precision first."
+    if len(shown) < len(known):
+        note += f" The {len(shown)} lowest of {len(known)} classes."
+    title = "Precision and recall of the classifier"
+    return [lines(title, note, "recall in %", "precision in %", stairs, percent=True, told=told, ids=ids)]
+
+
+def _reached(points: Sequence[tuple[float, float]], recall: float) -> float | None:
+    """The precision of the first threshold that reaches a recall, above 0 at the least."""
+    return next((precision for at, precision in points if at > 0 and at >= recall - 1e-6), None)
 
 
 def trainings(kept: Mapping[str, TrainingMetrics | ClassifyMetrics]) -> list[Chart]:

@@ -39,6 +39,10 @@ STATES = {
     "lacking": "mask lacks a labelled class",
     "empty": "no class found (mask is 255)",
     "prediction": "has a prediction",
+    "corrected": "has a corrected mask",
+    "accept": "accepted by a person",
+    "fix": "mended by a person",
+    "reject": "rejected by a person",
     "truth": "has ground truth",
     "scored": "scored",
     "train": "to train on",
@@ -179,7 +183,7 @@ def _index(run: RunFolder, data: Dataset, rows: Sequence[Row], shown: Sequence[S
 def _layers(run: RunFolder, shown: Sequence[Shown]) -> list[str]:
     """The layers that some image has, in the order of the page."""
     there = {kind for one in shown for kind in (*one.entry["planes"], *one.entry["maps"])}
-    return [kind for kind in ("plain", "advcam", "mask", "prediction", "semi", "truth") if kind in there]
+    return [kind for kind in ("plain", "advcam", "mask", "prediction", "semi", "corrected", "truth") if kind in there]
 
 
 def _some(name: str, values: list[int | None]) -> dict[str, list[int | None]]:
@@ -198,6 +202,8 @@ def _state(row: Row, shown: Shown, trained: bool, judged: bool) -> int:
         "lacking": bool(row.lacking),
         "empty": row.empty,
         "prediction": "prediction" in planes or "semi" in planes,
+        "corrected": "corrected" in planes,
+        **{decision: row.decision == decision and "corrected" in planes for decision in ("accept", "fix", "reject")},
         "truth": "truth" in planes,
         "scored": bool(row.scores),
         "train": trained,

@@ -98,8 +98,13 @@ def heat(values: NDArray[np.float32], image: Image.Image) -> Image.Image:
 def _colours(path: Path, image: Image.Image) -> Image.Image | None:
     if not path.is_file():
         return None
-    ids = np.asarray(Image.fromarray(load_mask(path)).resize(image.size, Image.Resampling.NEAREST))
-    return _blend(np.asarray(image), _PALETTE[ids], np.where(ids > 0, 0.65, 0.0)[..., None])
+    return coloured(load_mask(path), image)
+
+
+def coloured(ids: NDArray[np.uint8], image: Image.Image) -> Image.Image:
+    """Draws a mask over an image, in the colours of its classes."""
+    small = np.asarray(Image.fromarray(ids).resize(image.size, Image.Resampling.NEAREST))
+    return _blend(np.asarray(image), _PALETTE[small], np.where(small > 0, 0.65, 0.0)[..., None])
 
 
 def _blend(under: NDArray[Any], over: NDArray[Any], share: NDArray[Any]) -> Image.Image:

@@ -17,13 +17,13 @@ from PIL import Image
 
 from advcam.data import IGNORE, Item
 from advcam.errors import AdvcamError, ImageError, StoreError
-from advcam.stages.truth import Truth
+from advcam.stages.truth import Truth, corrected_mask
 from advcam.store import RunFolder, load_maps, load_mask, mask_file
 
 from .growth import eight_bits, load_growth
 
-LABELS = ("mask", "prediction", "semi", "truth")
 MAPS = ("plain", "advcam")
+BY_HAND = ("corrected", "truth")
 
 Ids = NDArray[np.uint8]
 
@@ -111,6 +111,7 @@ class Draw:
             "mask": self.run.mask(item.id),
             "prediction": self.run.prediction(item.id),
             "semi": self.run.prediction(item.id, "semi"),
+            "corrected": corrected_mask(self.run, item.id),
         }
         found = {kind: _tried(damaged, partial(load_mask, path, item.size)) for kind, path in files.items() if path.is_file()}
         if self.truth and mask_file(self.truth.folder, item.id).is_file():
@@ -140,7 +141,8 @@ class Draw:
             return {}, []
         labels = len(self.ids) + 1
         truth = self.positions[planes["truth"]]
-        confused = {kind: _confusion(self._ours(ids), truth, labels) for kind, ids in planes.items() if kind != "truth"}
+        made = {kind: ids for kind, ids in planes.items() if kind not in BY_HAND}
+        confused = {kind: _confusion(self._ours(ids), truth, labels) for kind, ids in made.items()}
         counts = confused.get("mask", confused.get("prediction"))
         if counts is None:
             return confused, []

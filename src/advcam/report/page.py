@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,28 +13,30 @@ from markupsafe import Markup
 
 from advcam.attribution import rules
 from advcam.data import Dataset, Item
-from advcam.errors import DataError, ImageError, StoreError
-from advcam.limits import IGNORE
+from advcam.errors import ImageError, StoreError
 from advcam.progress import Reporter
 from advcam.stages.context import redo
-from advcam.stages.truth import KINDS, Truth, corrected_mask, truth_of
-from advcam.store import RunFolder, atomic_write, mask_file, read_json, write_json, write_text
+from advcam.stages.truth import KINDS, Truth
+from advcam.store import RunFolder, atomic_write, read_json, write_text
 from advcam.store.masks import voc_palette
 from advcam.store.records import ClassifyMetrics, Metrics, ThresholdRecord, TrainingMetrics
 
 from . import figures
-from .charts import Chart
+from .charts import Chart, paint
 from .config import ReportConfig
 from .gallery import STATES, Gallery, gallery
 from .growth import spread
+from .home import command, without_home
 from .images import panels, sheet
 from .layers import Draw
 from .rows import Row, rows_of, worst_first
 from .settings import again, settings_of
 from .studies import finished
+from .truth import truth_shown
 from .words import next_commands, percent, summary
 
 MEASURED = ("seed_plain", "seed_advcam", "masks", "predictions", "semi", "instances", "localisation")
+SCRIPTS = ("entries.js", "page.js")
 SHEET, SHEET_SIDE = 4, 128  # rows of report.png, and the long side of its panels
 SORTED = {
     "masks": "mIoU of the mask",
@@ -53,15 +54,9 @@ LAYERS = {
     "mask": "mask",
     "prediction": "prediction",
     "semi": "prediction, semi-supervised",
+    "corrected": "corrected mask",
     "truth": "ground truth",
 }
-
-
-class TruthRecord(TypedDict):
-    """``report/truth.json``: the ground truth that the page shows."""
-
-    masks: str
-    mask_colours: str | None
 
 
 def write_report(
@@ -94,12 +89,12 @@ def write_report(
     records = _records(run)
     rows, wrong = rows_of(run, data)
     ordered, by = worst_first(rows)
-    truth = _truth(run, data, config or ReportConfig(), wrong)
+    truth = truth_shown(run, data, config or ReportConfig(), wrong)
     climb = state["steps"]["climb"]["key"] if run.begun("climb") else ""
     draw = partial(Draw, run, data.classes.positions(others=0), data.classes.ids, truth, climb=climb)
     path = run.root / "report.html"
     with gallery(run, data, ordered, lambda side: draw(side=side), reporter) as images:
-        write_text(path, _page(run, data, records, images, by, wrong, truth))
+        write_text(path, without_home(_page(run, data, records, images, by, wrong, truth)))
     _write_sheet(run, data, _best_first(ordered, by))
     if images.damaged:
         more = f", and {len(images.damaged) - 1} more" if len(images.damaged) > 1 else ""
@@ -134,47 +129,6 @@ def _records(run: RunFolder) -> Records:
     }
 
 
-def _truth(run: RunFolder, data: Dataset, config: ReportConfig, wrong: list[str]) -> Truth | None:
-    """Returns the ground truth that was given now, and remembers it, or else that of the last time.
-
-    Raises:
-        DataError: there is no such folder, or no such file of colours.
-    """
-    kept = run.root / "report" / "truth.json"
-    if config.masks:
-        if not config.masks.is_dir():
-            raise DataError(f"{config.masks}: there is no such folder of ground-truth masks; check --masks")
-        truth = truth_of(config.masks, config.mask_colours)
-        run.see_no_links(kept.parent)
-        colours = str(config.mask_colours.resolve()) if config.mask_colours else None
-        write_json(kept, {"masks": str(config.masks.resolve()), "mask_colours": colours})
-        return _knowing(run, truth, data)
-    if not kept.is_file():
-        return None
-    known = read_json(kept, TruthRecord, "`advcam report --masks DIR` writes it again")
-    with contextlib.suppress(OSError, ValueError, DataError):
-        if Path(known["masks"]).is_dir():
-            return _knowing(run, truth_of(Path(known["masks"]), Path(c) if (c := known["mask_colours"]) else None), data)
-    wrong.append(f"{known['masks']}: the ground truth shown before is no longer there; --masks DIR says where it is")
-    return None
-
-
-def _knowing(run: RunFolder, truth: Truth, data: Dataset) -> Truth:
-    """Returns the truth with 255 as the object, if there is one class and all masks hold 0 and 255 alone.
-
-    In the masks that a person corrected in the run, 255 is what nobody knows.
-    """
-    if len(data.classes) > 1 or truth.folder.resolve() == corrected_mask(run, "").parent.resolve():
-        return truth
-    held = set[int]()
-    for item in data.items:
-        with contextlib.suppress(StoreError):
-            held |= {*truth(item).ravel().tolist()} if mask_file(truth.folder, item.id).is_file() else set()
-        if held - {0, IGNORE}:
-            break
-    return truth.knowing(held, data.classes)
-
-
 def _page(
     run: RunFolder, data: Dataset, records: Records, images: Gallery, by: str, wrong: Sequence[str], truth: Truth | None
 ) -> str:
@@ -189,7 +143,7 @@ def _page(
     return environment.get_template("page.html.j2").render(
         name=run.root.resolve().name,
         style=Markup(loader.get_source(environment, "style.css")[0]),
-        script=Markup(loader.get_source(environment, "page.js")[0]),
+        script=Markup("\n".join(loader.get_source(environment, name)[0] for name in SCRIPTS)),
         index=images.index | {"colours": [palette[3 * at : 3 * at + 3] for at in range(256)], "sort": by},
         inside=images.inside,
         summary=summary(run, data, metrics, records["classify"] or None, counts),
@@ -197,7 +151,7 @@ def _page(
         wrong=wrong,
         extremes=_extremes(images, by),
         sorted=SORTED[by],
-        place=shlex.quote(str(run.root.resolve())),
+        place=command([str(run.root.resolve())]),
         rows={name: words[0].upper() + words[1:] for name, words in titles.items()},
         boundary=any("boundary" in metrics[name] for name in titles),
         classes=list(zip(data.classes.ids, data.classes.names, strict=True)),
@@ -211,6 +165,7 @@ def _page(
         classify=records["classify"],
         climbed=climbed,
         charts=_charts(run, data, records, images, str(truth.folder.resolve()) if truth else ""),
+        paint=paint,
         studies=finished(run),
         corrected=run.config("refine").get("corrected", False),
         steps=[(s, run.folder(s).name, state["steps"][s], settings_of(run, s)) for s in run.order if run.begun(s)],
@@ -231,13 +186,14 @@ def _extremes(images: Gallery, by: str) -> list[tuple[str, str, float]]:
 
 def _charts(run: RunFolder, data: Dataset, records: Records, images: Gallery, truth: str) -> list[Chart]:
     metrics, names = records["metrics"], data.classes.names
+    ids = dict(zip(names, data.classes.ids, strict=True))
     trained = {step: records[step] for step in ("classify", "segment", "semi") if records[step]}  # type: ignore[literal-required]
     return [
         *figures.sweep(metrics, records["threshold"] or None, run.config("refine").get("maps", "advcam")),
         *figures.per_class(metrics),
         *figures.confusions(images.confused, names, images.compared, truth),
         *figures.sizes(images.objects, names, truth),
-        *(figures.precision(records["classify"]) if records["classify"] else []),
+        *(figures.precision(records["classify"], ids) if records["classify"] else []),
         *figures.trainings(trained),
         *figures.together(data),
     ]

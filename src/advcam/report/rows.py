@@ -10,6 +10,7 @@ from pathlib import Path
 from advcam.cells import as_read
 from advcam.data import Dataset, Item
 from advcam.errors import StoreError
+from advcam.stages.truth import decisions
 from advcam.store import RunFolder
 
 SCORED = ("plain", "advcam", "masks", "predictions", "semi")
@@ -32,6 +33,7 @@ class Row:
         confidence: of each class position, how good its mask can be expected to be.
         lacking: why labelled classes have no pixel in its mask.
         empty: whether no class was found in it.
+        decision: what was decided about its mask in the explorer: ``accept``, ``fix`` or ``reject``; empty: nothing.
     """
 
     item: Item
@@ -39,6 +41,7 @@ class Row:
     confidence: dict[int, float] = field(default_factory=dict)
     lacking: str = ""
     empty: bool = False
+    decision: str = ""
 
 
 def rows_of(run: RunFolder, data: Dataset) -> tuple[list[Row], list[str]]:
@@ -59,6 +62,12 @@ def rows_of(run: RunFolder, data: Dataset) -> tuple[list[Row], list[str]]:
                 read(rows, cells, positions)
         except WRONG:
             wrong.append(f"{refine / path}: is not what `advcam refine` writes, and is left out here")
+    try:
+        for name, decision in decisions(run).items():
+            if name in rows and decision != "withdraw":
+                rows[name].decision = decision
+    except StoreError as error:
+        wrong.append(str(error))
     return list(rows.values()), wrong
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,8 @@ from advcam.stages.moved import folder_of
 from advcam.stages.table import STEPS
 from advcam.store import RESTORE, RunFolder, read_json
 from advcam.store.records import DataRecord
+
+from .home import command
 
 LISTS = {"classes": "classes", "train_list": "train-list", "eval_list": "eval-list"}
 """Files of a data set that may be given, and their flags."""
@@ -71,7 +72,7 @@ def again(run: RunFolder, dataset: Dataset) -> tuple[list[str], list[str]]:
         begun = [step for step in begun if step not in whole]
     for step in begun:
         commands.append(["advcam", step, "--run", str(out), *(data if STEPS[step].needs is None else ()), *_pairs(run, step)])
-    return [shlex.join(command) for command in commands], unknown
+    return [command(words) for words in commands], unknown
 
 
 def _data(run: RunFolder, dataset: Dataset) -> tuple[list[str], list[str]]:

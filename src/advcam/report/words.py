@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -10,6 +9,8 @@ from advcam.data import Dataset
 from advcam.stages.table import STEPS
 from advcam.store import RunFolder
 from advcam.store.records import ClassifyMetrics
+
+from .home import command
 
 LOW = 0.7
 """Average precision of the classifier below which labels help more than settings."""
@@ -98,8 +99,7 @@ def _doubtful(counts: Mapping[str, int]) -> list[str]:
 
 def next_commands(run: RunFolder, measured: Container[str], counts: Mapping[str, int]) -> list[tuple[str, str]]:
     """Returns the three commands that a person would type now, each with what it does."""
-    root = shlex.quote(str(run.root.resolve()))
-    model = shlex.quote(str(run.folder("segment").resolve()))
+    root, model = (command([str(path.resolve())]) for path in (run.root, run.folder("segment")))
     left = next((step for step in run.order if not STEPS[step].optional and not run.done(step)), None)
     scored = "masks" in measured or "seed_advcam" in measured
     masks, maps = run.done("refine"), run.done("climb")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from advcam.data import Augmentation, Item, NetworkInput, Normalisation, Skip, TrainingViews, shrunk
 from advcam.errors import NetworkError, SettingsError, known
-from advcam.extractor import AdvCAM
 from advcam.models import find
 from advcam.models.classifiers import Backbone, new_classifier, saved_classifier
 from advcam.models.own import is_code, key_of, own_classifier
@@ -25,6 +23,7 @@ from advcam.store.records import ClassifierRecord
 from advcam.training import ImageLoss, NetworkTraining, Plan, divided, fit
 
 from .context import Context
+from .ranking import CURVE, average_precision, precision_recall, ranked
 from .start import Start
 
 OF_BACKBONE = ("backbone_option", "output_stride", "mean", "std", "weights", "from_scratch", "classifier")
@@ -212,15 +211,21 @@ def run(context: Context, config: ClassifyConfig) -> list[Skip]:
             state, history = _train(context, config, model, head, normalise, train)
             model.load_state_dict(state)
         model.eval().to(context.runtime.torch_device())
-        metrics = average_precision(context, model, NetworkInput(mean, std, config.long_side), scored)
+        scores, truth = ranked(context, model, NetworkInput(mean, std, config.long_side), scored)
         _save(folder, model, config, context, replace(backbone, mean=mean, std=std), code)
         write_json(
             folder / "metrics.json",
             {
-                "average_precision": metrics,
+                "average_precision": average_precision(scores, truth, classes.names),
                 "split": split,
                 "images": len(scored),
                 "rule": "single view, whole image",
+                "precision_recall": {
+                    "per_class": precision_recall(scores, truth, classes.names),
+                    "split": split,
+                    "images": len(scored),
+                    "rule": CURVE,
+                },
                 "history": history,
             },
         )
@@ -303,40 +308,6 @@ def soft_margin(scores: Tensor, targets: Tensor) -> Tensor:
         targets: 1, 0 or -1 [N, K].
     """
     return F.multilabel_soft_margin_loss(scores, targets.clamp(min=0), (targets >= 0).to(targets))
-
-
-def average_precision(context: Context, model: nn.Module, prepare: NetworkInput, items: list[Item]) -> dict[str, Any]:
-    """Measures the average precision of every class over the images, and the ``mean`` over the classes that occur.
-
-    ``micro`` ranks all (image, class) pairs together. Pairs that are not known are left out.
-
-    Raises:
-        NetworkError: the model does not have one output per class.
-    """
-    from torchmetrics.functional.classification import binary_average_precision  # takes longer to load than all of advcam
-
-    device, names = context.runtime.torch_device(), context.data.classes.names
-    rows, truth = [], torch.zeros(len(items), len(names), dtype=torch.long)
-    classifier = AdvCAM(model)
-    for at, item in enumerate(context.reporter.track(items, len(items), "average precision")):
-        image = prepare(item.read())[None]
-        rows.append(classifier.scores(image.to(device)).float().cpu()[0])
-        truth[at, list(item.labels)], truth[at, list(item.unknown)] = 1, -1
-    logits = torch.stack(rows)
-    if logits.shape != truth.shape:
-        raise NetworkError(
-            f"the classifier returns {logits.shape[1]} outputs, the run has {len(names)} classes ({', '.join(names)}); it must"
-            " return one logit for each, in this order"
-        )
-    scores = logits.double().sigmoid()
-    precision = partial(binary_average_precision, ignore_index=-1)
-    found = {
-        name: float(precision(scores[:, at], truth[:, at])) if (truth[:, at] == 1).any() else None
-        for at, name in enumerate(names)
-    }
-    there = [v for v in found.values() if v is not None]
-    micro = float(precision(scores.flatten(), truth.flatten())) if there else None
-    return {"mean": sum(there) / len(there) if there else None, "micro": micro, "per_class": found}
 
 
 def _save(

@@ -23,6 +23,8 @@ TRUTH = "masks as given: ids of no class count as background, 255 is ignored; do
 """How ground truth is read; goes into metrics.json."""
 OF_A_PERSON = "masks that a person accepted or mended in this run, 255 is ignored; what was accepted counts as right throughout"
 """How corrected masks are read, likewise."""
+SAID = 20
+"""Classes whose IoU is said, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,9 @@ def run(context: Context, config: EvaluateConfig, name: str) -> list[Skip]:
     numbers = scores.numbers(name, len(wanted))
     if looked_at:
         context.reporter.say(_estimate(looked_at, numbers, bool(context.run.config("refine").get("corrected"))))
+    for made in ("masks", "predictions", "semi"):
+        if made in numbers:
+            context.reporter.say(_each_class(made, numbers[made]))
     write_json(context.run.root / "metrics.json", numbers | {"ground_truth": truth_record})
     scores.write(context.run.root / "per-image.csv")
     return skipped
@@ -127,12 +132,12 @@ def _looked_at(context: Context, config: EvaluateConfig) -> Corrected | None:
         context.reporter.say(f"{count} of {all_of_them} corrected images were drawn at random: scored on these")
     elif every.chosen != "drawn at random":
         context.reporter.warn(
-            f"{every.folder}: the images were {every.chosen}: of images looked at worst first they are too low; the explorer's"
-            " order `random` gives an estimate for all"
+            f"{every.folder}: the images were not drawn at random, so the numbers are of these images only; look at some in the"
+            " explorer's order `random` to learn those of the whole run"
         )
     if found.rejected:
         context.reporter.warn(
-            f"{len(found.rejected)} rejected masks cannot be scored, as nobody drew the right ones: the numbers are too high"
+            f"{len(found.rejected)} rejected masks are not scored, as nobody drew the right ones, so the numbers are too high"
         )
     return found
 
@@ -154,6 +159,22 @@ def _estimate(looked_at: Corrected, numbers: Mapping[str, Any], chosen: bool) ->
 
     each = ", ".join(said(name) for name in ("masks", "predictions", "semi") if name in numbers)
     return f"{len(looked_at.known)} images looked at, {looked_at.chosen}: mIoU of {each} (95 % interval, bootstrap over images)"
+
+
+def _each_class(made: str, found: Mapping[str, Any]) -> str:
+    """Says the IoU of every class that occurs, each with its 95 % interval where there is one; of many the lowest."""
+    there = sorted((value, name) for name, value in found["per_class"].items() if value == value)  # not NaN
+    shown = there[:SAID]
+    ends = found["per_class_intervals"]
+
+    def said(value: float, name: str) -> str:
+        between = f" [{100 * ends[name][0]:.1f}, {100 * ends[name][1]:.1f}]" if ends[name] else ""
+        return f"{name} {100 * value:.1f}{between}"
+
+    which = (
+        f"of the {len(shown)} lowest of {len(there)} classes" if len(shown) < len(there) else "of each class, the lowest first"
+    )
+    return f"{made}, IoU in % {which}: {', '.join(said(*one) for one in shown)}"
 
 
 def _classified(context: Context, items: Sequence[Item]) -> tuple[dict[str, bool], list[Skip]]:

@@ -36,7 +36,7 @@ from advcam.metrics import (
     noise,
     pixel_counts,
     resampled,
-    resampled_seeds,
+    resampled_iou,
     sweep_counts,
 )
 from advcam.refinement import TEMPERATURE
@@ -113,28 +113,38 @@ class Places:
         }
 
 
-def mean_iou_interval(confused: Sequence[Tensor]) -> tuple[float, float] | None:
-    """Returns the 95 % bootstrap interval of the mIoU over images, from each image's counts [L, L]; None of a single one."""
-    return _interval([torch.stack([counts.diagonal(), counts.sum(0), counts.sum(1)]) for counts in confused])
+Interval = tuple[float, float] | None
+"""The ends of a 95 % interval, None where there is too little to draw from."""
 
 
-def _interval(counted: Sequence[Tensor]) -> tuple[float, float] | None:
-    """Returns the interval from each image's [3, L]: pixels of each class in both masks, in ours, in the truth."""
-    if len(counted) < 2:
-        return None
+def intervals(confused: Sequence[Tensor]) -> tuple[Interval, list[Interval]]:
+    """Returns the 95 % bootstrap intervals over images of the mIoU and of each label's IoU, from each image's counts [L, L].
+
+    There is none of a single image, nor of a label that fewer than two images have, in the truth or in ours.
+    """
+    return _intervals([torch.stack([counts.diagonal(), counts.sum(0), counts.sum(1)]) for counts in confused])
+
+
+def _intervals(counted: Sequence[Tensor]) -> tuple[Interval, list[Interval]]:
+    """Returns the intervals from each image's [3, L]: pixels of each label in both masks, in ours, in the truth."""
     hits, predicted, true = torch.stack(list(counted)).unbind(1)
-    found, _ = resampled_seeds(hits[:, None], predicted[:, None], true, resampled(len(hits)))
-    low, high = interval(found[:, 0])
-    return float(low), float(high)
+    if len(hits) < 2:
+        return None, [None] * hits.shape[1]
+    found = resampled_iou(hits, predicted, true, resampled(len(hits)))
+    mean, each = (torch.stack(interval(values)) for values in (found.nanmean(-1), found))
+    often = ((predicted + true) > 0).sum(0) > 1
+    of_labels = [(low, high) if enough else None for low, high, enough in zip(*each.tolist(), often.tolist(), strict=True)]
+    return (float(mean[0]), float(mean[1])), of_labels
 
 
 def _boundary(counted: Sequence[Tensor], names: Sequence[str]) -> dict[str, Any]:
-    """Returns the boundary IoU of all images: its mean over classes, of each class, and its interval."""
-    found = boundary_iou(torch.stack(list(counted)).sum(0))
+    """Returns the boundary IoU of all images: its mean over classes, of each class, and their intervals."""
+    found, (mean, each) = boundary_iou(torch.stack(list(counted)).sum(0)), _intervals(counted)
     return {
         "mean_iou": float(found.nanmean()),
         "per_class": dict(zip(names, found.tolist(), strict=True)),
-        "interval": _interval(counted),
+        "interval": mean,
+        "per_class_intervals": dict(zip(names, each, strict=True)),
         "rule": BOUNDARY,
     }
 
@@ -253,13 +263,15 @@ class Scores:
                 if name in row:
                     row[name] = float(row[name][best])
         for name, confused in self.counts.items():
+            mean, each = intervals(self.each[name])
             numbers[name] = {
                 "mean_iou": float(mean_iou(confused)),
                 "noise": float(noise(confused)),
                 "split": described(name),
                 "rule": self._rule(name),
                 "per_class": dict(zip(names, iou(confused).tolist(), strict=True)),
-                "interval": mean_iou_interval(self.each[name]),
+                "interval": mean,
+                "per_class_intervals": dict(zip(names, each, strict=True)),
                 "boundary": _boundary(self.contours[name], names),
             }
         places = {

@@ -86,7 +86,7 @@ class Corrected:
     def chosen(self) -> str:
         """How the images were chosen, for whoever reads a number that was measured on them."""
         ids = {item.id for item in self.known + self.rejected}
-        return "drawn at random" if ids <= self.drawn else "not drawn at random, so the numbers may not hold for the others"
+        return "drawn at random" if ids <= self.drawn else "not drawn at random, so it is of these images only"
 
     def representative(self) -> Corrected:
         """Returns those that were looked at in random order, if there are two; else all."""
@@ -129,19 +129,34 @@ def need_corrected(run: RunFolder, items: Sequence[Item]) -> Corrected:
     return found
 
 
+def decisions(run: RunFolder) -> dict[str, str]:
+    """Returns what was last decided in the explorer about each image, by id: ``accept``, ``fix``, ``reject`` or ``withdraw``.
+
+    Raises:
+        StoreError: the log is damaged.
+    """
+    return {name: action for name, action, _ in _logged(run.root / "corrected" / "log.csv")}
+
+
 def _drawn_at_random(log: Path) -> frozenset[str]:
     """Returns the ids of the images that first came up in random order."""
     first: dict[str, str] = {}
+    for name, action, order in _logged(log):
+        if action != "withdraw":
+            first.setdefault(name, order)
+    return frozenset(name for name, order in first.items() if order == "random")
+
+
+def _logged(log: Path) -> list[tuple[str, str, str]]:
+    """Returns image, action and order of every decision in the explorer's log, in order of time; none without a log."""
     try:
         with log.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if row.get("action") in ("accept", "fix", "reject"):
-                    first.setdefault(as_read(row["image"]), row.get("order") or "")
+            rows = [(as_read(row["image"]), row.get("action"), row.get("order") or "") for row in csv.DictReader(file)]
     except FileNotFoundError:
-        return frozenset()
-    except (OSError, ValueError, csv.Error, KeyError) as error:
+        return []
+    except (OSError, ValueError, csv.Error, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{log}: cannot be read ({error}); restore it, or delete it: the masks are kept") from None
-    return frozenset(name for name, order in first.items() if order == "random")
+    return [(name, action, order) for name, action, order in rows if action in ("accept", "fix", "reject", "withdraw")]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Files of a run: written atomically, without pickle, and checked when they are read."""
 
-from .alone import alone
+from .alone import alone, at_work
 from .atomic import atomic_write, csv_text, read_json, remove, sweep, write_bytes, write_csv, write_json, write_text
 from .maps import StoredMaps, load_maps, read_arrays, save_maps
 from .masks import Colours, lacks, load_mask, load_scores, made_of, mask_file, only_value, save_confidence, save_mask
@@ -12,6 +12,7 @@ __all__ = [
     "RunFolder",
     "StoredMaps",
     "alone",
+    "at_work",
     "atomic_write",
     "csv_text",
     "digest",

@@ -49,6 +49,18 @@ def alone(root: Path) -> Iterator[None]:
                 folder.rmdir()  # if still empty
 
 
+def at_work(root: Path) -> str:
+    """Returns who works in a run folder, with host, start time and command; empty if nobody does, or if that cannot be told."""
+    try:
+        handle = os.open(root / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:  # none is there, or none that may be locked
+        return ""
+    try:
+        return "" if lock(handle, inherited=False) else _owner(root / LOCK)
+    finally:
+        os.close(handle)
+
+
 def _taken(path: Path) -> int:
     """Locks the file, writes who holds it, and returns its handle."""
     while True:

@@ -157,13 +157,34 @@ class Precision(TypedDict):
     per_class: dict[str, Number]
 
 
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class PrecisionRecall(TypedDict):
+    """Points of a class's curve of precision and recall; the threshold of the first, which finds nothing, is None."""
+
+    recall: list[Share]
+    precision: list[Share]
+    threshold: list[Share | None]
+
+
+class PrecisionRecalls(TypedDict):
+    """Curves of precision and recall of the classes that the images show."""
+
+    per_class: dict[str, PrecisionRecall]
+    split: str
+    images: Count
+    rule: str
+
+
 class ClassifyMetrics(TypedDict):
-    """``1-classify/metrics.json``."""
+    """``1-classify/metrics.json``; runs of earlier versions have no ``precision_recall``."""
 
     average_precision: Precision
     split: str
     images: Count
     rule: str
+    precision_recall: NotRequired[PrecisionRecalls]
     history: History
 
 
@@ -213,6 +234,7 @@ class Boundary(TypedDict):
     mean_iou: Number
     per_class: dict[str, Number]
     interval: tuple[float, float] | None
+    per_class_intervals: NotRequired[dict[str, tuple[float, float] | None]]
     rule: str
 
 
@@ -228,6 +250,7 @@ class Measured(TypedDict):
     curve: NotRequired[Curve]
     without_truth: NotRequired[AtThreshold]
     interval: NotRequired[tuple[float, float] | None]
+    per_class_intervals: NotRequired[dict[str, tuple[float, float] | None]]
     boundary: NotRequired[Boundary]
 
 

@@ -2,7 +2,7 @@
 
 import { bytes, calm, el, image, json, warn } from "./api.js";
 import { Mask, UNKNOWN } from "./paint.js";
-import { HEAT, View, coloured, layer } from "./view.js";
+import { HEAT, View, coloured, edgesOf, layer } from "./view.js";
 
 const LISTED = 300;
 const by = (id) => document.getElementById(id);
@@ -113,8 +113,15 @@ async function open(id, how) {
   const end = found.data.indexOf(10), head = JSON.parse(new TextDecoder().decode(found.data.subarray(0, end)));
   const [height, width] = head.size;
   calm();
+  let over;
+  try {
+    over = layer(width, height);
+  } catch (error) {
+    warn(`${id}: ${error.message}`);
+    return;
+  }
   opened = {
-    ...head, mask: new Mask(found.data.slice(end + 1), width, height), over: layer(width, height), held: {}, regions: {},
+    ...head, mask: new Mask(found.data.slice(end + 1), width, height), over, held: {}, regions: {},
     unsent: false, sending: null, conflict: false, seconds: 0, since: performance.now(), cursor: null, pen: false,
     how, at: Math.max(0, order.findIndex((row) => row.id === id)),
   };
@@ -416,16 +423,6 @@ async function needRegions() {
   }
 }
 
-function edgesOf(numbers, width, height) {
-  const made = layer(width, height), data = new ImageData(width, height), words = new Uint32Array(data.data.buffer);
-  for (let at = 0; at < numbers.length; at++) {
-    const right = at % width < width - 1 && numbers[at] !== numbers[at + 1];
-    if (right || (at + width < numbers.length && numbers[at] !== numbers[at + width])) words[at] = 0xffffffff;
-  }
-  made.getContext("2d").putImageData(data, 0, 0);
-  return made;
-}
-
 // The map of the class and its threshold.
 
 function key() {
@@ -474,7 +471,11 @@ async function preview() {
   const one = about.classes.find((other) => other.id === value), above = limit();
   const table = new Uint8ClampedArray(256 * 4);
   for (let at = 0; at < 256; at++) if (at > above) table.set([...one.colour.map((part) => Math.min(255, part + 90)), 150], 4 * at);
-  mine.preview = coloured(map.data, mine.mask.width, mine.mask.height, table);
+  try {
+    mine.preview = coloured(map.data, mine.mask.width, mine.mask.height, table);
+  } catch (error) {
+    say(error.message, true);
+  }
   view.paint();
 }
 

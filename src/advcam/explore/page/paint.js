@@ -91,28 +91,27 @@ export class Mask {
   // Gives a value to the pixels that are connected to (x, y) through pixels for which `same` holds.
   flood(x, y, same, value) {
     const { data, width, height } = this;
-    const start = y * width + x;
-    if (x < 0 || y < 0 || x >= width || y >= height || !same(start)) return;
-    const seen = new Uint8Array(width * height);
-    const stack = [start];
-    seen[start] = 1;
-    const found = [];
+    if (x < 0 || y < 0 || x >= width || y >= height || !same(y * width + x)) return;
+    const seen = new Uint8Array(width * height), stack = [[x, y]]; // a pixel of each run that is still to be filled
+    let x0 = x, y0 = y, x1 = x, y1 = y;
+    const open = (at) => !seen[at] && same(at);
     while (stack.length) {
-      const at = stack.pop();
-      found.push(at);
-      const column = at % width;
-      for (const next of [column > 0 ? at - 1 : -1, column < width - 1 ? at + 1 : -1, at - width, at + width]) {
-        if (next >= 0 && next < seen.length && !seen[next] && same(next)) {
-          seen[next] = 1;
-          stack.push(next);
+      const [column, row] = stack.pop(), start = row * width;
+      if (seen[start + column]) continue;
+      let left = column, right = column;
+      while (left > 0 && open(start + left - 1)) left--;
+      while (right < width - 1 && open(start + right + 1)) right++;
+      seen.fill(1, start + left, start + right + 1);
+      x0 = Math.min(x0, left), x1 = Math.max(x1, right), y0 = Math.min(y0, row), y1 = Math.max(y1, row);
+      for (const other of [row - 1, row + 1]) {
+        if (other < 0 || other >= height) continue;
+        for (let at = left; at <= right; at++) {
+          if (open(other * width + at) && (at === left || !open(other * width + at - 1))) stack.push([at, other]);
         }
       }
     }
-    let x0 = width, y0 = height, x1 = 0, y1 = 0;
-    for (const at of found) {
-      data[at] = value;
-      const column = at % width, row = (at - column) / width;
-      x0 = Math.min(x0, column), x1 = Math.max(x1, column), y0 = Math.min(y0, row), y1 = Math.max(y1, row);
+    for (let row = y0; row <= y1; row++) {
+      for (let at = row * width + x0; at <= row * width + x1; at++) if (seen[at]) data[at] = value;
     }
     this.touch(x0, y0, x1, y1);
   }

@@ -1,10 +1,26 @@
 // A canvas that shows layers of one size, zoomed and moved.
 
+// A canvas that holds every pixel; an error where the browser draws nothing on one so large, which it does not say itself.
 export function layer(width, height) {
   const canvas = document.createElement("canvas");
   canvas.width = width;
   canvas.height = height;
+  if (!holds(canvas.getContext("2d"), width - 1, height - 1)) {
+    throw new Error(`this browser cannot hold ${width} × ${height} pixels, and at another size a mask would not be exact: `
+      + "try another browser, or more memory, or correct it with another tool");
+  }
   return canvas;
+}
+
+function holds(context, x, y) {
+  try {
+    context.fillRect(x, y, 1, 1);
+    const held = context.getImageData(x, y, 1, 1).data[3] === 255;
+    context.clearRect(x, y, 1, 1);
+    return held;
+  } catch {
+    return false;
+  }
 }
 
 export class View {
@@ -105,6 +121,17 @@ export function coloured(values, width, height, colours) {
   const made = layer(width, height), data = new ImageData(width, height), words = new Uint32Array(data.data.buffer);
   const table = new Uint32Array(colours.buffer);
   for (let at = 0; at < values.length; at++) words[at] = table[values[at]];
+  made.getContext("2d").putImageData(data, 0, 0);
+  return made;
+}
+
+// The borders of numbered regions, white.
+export function edgesOf(numbers, width, height) {
+  const made = layer(width, height), data = new ImageData(width, height), words = new Uint32Array(data.data.buffer);
+  for (let at = 0; at < numbers.length; at++) {
+    const right = at % width < width - 1 && numbers[at] !== numbers[at + 1];
+    if (right || (at + width < numbers.length && numbers[at] !== numbers[at + width])) words[at] = 0xffffffff;
+  }
   made.getContext("2d").putImageData(data, 0, 0);
   return made;
 }

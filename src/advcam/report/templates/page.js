@@ -9,13 +9,13 @@
 
   const TITLES = {
     image: "image", plain: "plain map", advcam: "AdvCAM", mask: "mask", prediction: "prediction",
-    semi: "prediction, semi-supervised", truth: "ground truth", difference: "mask and prediction differ",
+    semi: "prediction, semi-supervised", corrected: "corrected mask", truth: "ground truth", difference: "mask and prediction differ",
   };
   const SCORE = { plain: "plain", advcam: "advcam", mask: "masks", prediction: "predictions", semi: "semi" };
   const SIZES = { s: "120px", m: "200px", l: "400px" };
-  const KEPT = 96; // files beside the page that are held at once
   const IGNORE = 255;
   const nameOf = new Map(index.classes);
+  const { entryOf, unpacked } = entries(index, inside);
 
   // ---- State: the fragment of the address ----
 
@@ -146,7 +146,8 @@
     const unknown = (index.unknown[at] || []).map((position) => index.classes[position][1]);
     if (unknown.length) words.push(`not known: ${unknown.join(", ")}`);
     if (at < index.images && !index.labels[at].length && !unknown.length) words.push("no label");
-    if (index.state[at] & index.bits.train) words.push("to train on");
+    for (const [state, title] of [["train", "to train on"], ["accept", "accepted"], ["fix", "mended"], ["reject", "rejected"]])
+      if (index.state[at] & index.bits[state]) words.push(title);
     return words;
   }
 
@@ -300,64 +301,6 @@
     canvas.getContext("2d").putImageData(pixels, 0, 0);
   }
 
-  // ---- What the pixels are drawn from ----
-
-  const files = new Map(); // number of a file beside the page -> promise of its images
-  const waiting = new Map();
-  window.advcam = { take: (number, entries) => waiting.get(number)?.(entries) };
-
-  async function entryOf(at) {
-    if (at >= index.images) return null;
-    if (!index.folder) return inside[at];
-    const number = Math.floor(at / index.together);
-    const file = files.get(number) || load(number);
-    files.delete(number); // and to the end: the last used
-    files.set(number, file);
-    while (files.size > KEPT) files.delete(files.keys().next().value);
-    return ((await file) || [])[at % index.together];
-  }
-
-  function load(number) {
-    return new Promise((done) => {
-      waiting.set(number, done);
-      const script = document.createElement("script");
-      script.src = `${index.folder}${number}.js`;
-      script.onerror = () => done(null);
-      script.onload = () => { done(null); waiting.delete(number); script.remove(); };
-      document.head.append(script);
-    });
-  }
-
-  const opened = new WeakMap(); // an image -> promise of its planes and maps
-
-  function unpacked(entry) {
-    if (!opened.has(entry)) opened.set(entry, unpack(entry));
-    return opened.get(entry);
-  }
-
-  async function unpack(entry) {
-    const bytes = await inflated(entry.data);
-    let at = 0;
-    const take = (count) => bytes.subarray(at, (at += count));
-    const [plane, map] = [entry.size[0] * entry.size[1], entry.grid[0] * entry.grid[1]];
-    const planes = Object.fromEntries(entry.planes.map((kind) => [kind, take(plane)]));
-    const maps = Object.fromEntries(entry.maps.map((kind) => [kind, entry.classes.map(() => take(map))]));
-    return { planes, maps, grown: entry.grown ? await steps(entry.grown) : [] };
-  }
-
-  async function steps(grown) {
-    const bytes = await inflated(grown.data);
-    const count = grown.grid[0] * grown.grid[1];
-    return Array.from({ length: grown.steps }, (_, t) =>
-      grown.classes.map((_, k) => bytes.subarray(count * (t * grown.classes.length + k), count * (t * grown.classes.length + k + 1))));
-  }
-
-  async function inflated(text) {
-    const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }
-
   // ---- Controls ----
 
   const near = new Set();
@@ -375,6 +318,7 @@
     $("#layers").disabled = state.view !== "over";
     $("#look .value").textContent = `${state.opacity} %`;
     for (const button of $$("button[data-class]")) button.setAttribute("aria-pressed", String(button.dataset.class === state.show));
+    for (const curve of $$("[data-of]")) curve.classList.toggle("faint", Boolean(state.show) && curve.dataset.of !== state.show);
     for (const one of near) if (one.isConnected) fill(one); else near.delete(one);
   }
 
