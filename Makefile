@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: reference help install demo test test-all attack check format bench bench-attribution bench-quality bench-refinement bench-chain results docs clean
+.PHONY: reference help install demo test test-all attack check format bench bench-attribution bench-quality bench-frontier bench-peers bench-refinement bench-chain results docs clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -61,6 +61,12 @@ bench-chain: $(STAMP)  ## masks by every way and networks on photographs, two ho
 
 bench-quality: $(STAMP)  ## maps of 2 networks on 5 data sets of ../shared, hours; benchmarks/quality.md records it
 	$(BIN)/python -m benchmarks.quality
+
+bench-frontier: $(STAMP)  ## quality against seconds, every setting beside the published loop; benchmarks/frontier.md records it
+	$(BIN)/python -m benchmarks.frontier
+
+bench-peers: $(STAMP)  ## maps of other libraries: seconds, memory, mIoU; benchmarks/frontier.md records it
+	$(BIN)/python -m benchmarks.peers
 
 results: $(STAMP)  ## benchmarks/README.md and the README's table, from what the benchmarks kept
 	$(BIN)/python -m benchmarks.results

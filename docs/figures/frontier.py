@@ -1,0 +1,97 @@
+"""Figure of the page on speed: quality against seconds an image, and which settings nothing beats.
+
+    python docs/figures/frontier.py
+
+Reads ``benchmarks/frontier.json``, which ``make bench-frontier`` writes. Writes ``frontier.png`` beside this file.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+NAMES = {
+    "photos": "photographs of animals",
+    "objects": "11 other things",
+    "mobilenet": "MobileNetV2",
+    "efficientnet": "EfficientNet-Lite0",
+}
+KINDS = {
+    "plain": ("#7f8c8d", "plain map"),
+    "default": ("#d35400", "climb, steps of 1 %"),
+    "fast": ("#2471a3", "climb, steps of 2 %"),
+    "multiscale": ("#7d3c98", "preset multiscale"),
+    "features": ("#1e8449", "climb of features (not in the library)"),
+    "published": ("#c0392b", "published method"),
+}
+SAID = {
+    "plain": ("plain map", -7, 3, "right"),
+    "default, T = 8": ("default", 0, -12, "center"),
+    "fast, T = 4": ("fast", 0, 6, "center"),
+    "multiscale, T = 4": ("multiscale", 0, 7, "center"),
+    "features, T = 2, later maps x 3": ("features, T = 2", -7, -3, "right"),
+    "features, T = 4, later maps x 3": ("T = 4", 0, 6, "center"),
+    "published loop, four scales": ("published loop,\nfour scales", -8, 8, "center"),
+    "published loop, one scale": ("published loop,\none scale", 0, 8, "center"),
+    "official, one scale": ("official", 0, -12, "center"),
+}
+"""What is written beside a point, how many points to the right of it and above, and how it is aligned."""
+
+
+def beaten_by_none(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points of which none is both cheaper and better."""
+    best: list[dict[str, Any]] = []
+    for point in sorted(points, key=lambda p: (p["seconds"], -p["mean_iou"][0])):
+        if not best or point["mean_iou"][0] > best[-1]["mean_iou"][0]:
+            best.append(point)
+    return best
+
+
+def draw(axes: Any, points: list[dict[str, Any]]) -> None:
+    """All settings of one network on one data set; the line joins those of the library that nothing of it beats."""
+    of_library = [p for p in points if not p["setting"].startswith("features") and "later maps" not in p["setting"]]
+    line = beaten_by_none(of_library)
+    axes.plot([p["seconds"] for p in line], [p["mean_iou"][0] for p in line], color="#2c3e50", linewidth=1, zorder=1)
+    for p in points:
+        kind = p["setting"].split()[0].rstrip(",")
+        colour = KINDS.get(kind, KINDS["published"])[0]
+        mark = "D" if "later maps" in p["setting"] else "s" if kind in ("published", "official") else "o"
+        axes.plot(p["seconds"], p["mean_iou"][0], mark, color=colour, markersize=5)
+        if p["setting"] in SAID:
+            words, right, up, side = SAID[p["setting"]]
+            axes.annotate(words, (p["seconds"], p["mean_iou"][0]), (right, up), textcoords="offset points", ha=side, fontsize=8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+    axes.margins(0.08, 0.14)
+    axes.grid(alpha=0.25, which="both")
+
+
+def main(numbers: Path) -> None:
+    """Draws a panel for each network and data set."""
+    kept = [p for p in json.loads(numbers.read_text())["points"] if p["half"] == "last" and p["precision"] == "float32"]
+    shown = [p for p in kept if p["seconds"] is not None]
+    rows, columns = (list(dict.fromkeys(p[key] for p in shown)) for key in ("data", "network"))
+    size = (5.6 * len(columns), 3.9 * len(rows) + 0.4)
+    figure, panels = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, sharex=True)
+    for row, data in enumerate(rows):
+        for column, network in enumerate(columns):
+            axes = panels[row][column]
+            draw(axes, [p for p in shown if (p["data"], p["network"]) == (data, network)])
+            axes.set_title(f"{NAMES.get(data, data)}, {NAMES.get(network, network)}", fontsize=10)
+            axes.set_ylabel("mIoU at the best threshold, %", fontsize=9)
+            if row == len(rows) - 1:
+                axes.set_xlabel("seconds an image, one core without bfloat16", fontsize=9)
+    marks = [plt.Line2D([], [], marker="o", linestyle="", color=colour, label=said) for colour, said in KINDS.values()]
+    marks.append(plt.Line2D([], [], marker="D", linestyle="", color="#2c3e50", label="later maps count two or three times"))
+    figure.legend(handles=marks, loc="lower center", ncols=4 if len(columns) > 1 else 2, fontsize=9, frameon=False)
+    figure.tight_layout(rect=(0, 0.075 if len(columns) > 1 else 0.18, 1, 1))
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "benchmarks" / "frontier.json")
