@@ -1,15 +1,16 @@
-"""Device and limits, which do not change a result, and precision, which does."""
+"""Device, limits and engine, which do not change a result, and precision, which does."""
 
 from __future__ import annotations
 
 import functools
 import gc
+import importlib.util
 import os
 import platform
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -20,19 +21,21 @@ from advcam.process import usable_cores
 
 T = TypeVar("T")
 
+ENGINES = ("local", "ray")
+
 
 @dataclass(frozen=True)
 class Runtime(Config):
-    """The device and the limits of memory and processes.
+    """The device, the limits of memory and processes, and what the images of a step are made by.
 
     Raises:
-        SettingsError: the device is not available.
+        SettingsError: the device or the engine is not available.
     """
 
     device: str = option("auto", "auto (CUDA, then Apple's MPS, then CPU), cpu, cuda or mps", flag="device", common=True)
     workers: int | None = option(
-        None, "processes that read images while a network trains; none: as many as cores but one, 2 at most", flag="workers",
-        least=0, most=1024,
+        None, "processes that read images while a network trains; 0: a thread of this process does; none: 0 on a CPU, which they"
+        " slow down, elsewhere as many as cores but one, 2 at most", flag="workers", least=0, most=1024,
     )  # fmt: skip
     max_pixels: int | None = option(
         None, "most pixels in one forward pass of a climb; bounds memory", flag="max-pixels", least=1
@@ -41,31 +44,63 @@ class Runtime(Config):
         1, "take each training batch in so many micro-batches; bounds memory", flag="accumulate", least=1, most=10**6
     )
     tensorboard: bool = option(False, "write TensorBoard logs of trainings into the step's folder", flag="tensorboard")
+    engine: str = option(
+        "local", "what images are shared out by: local, this process or those of torchrun; ray, the actors of a Ray cluster",
+        flag="engine", choices=ENGINES,
+    )  # fmt: skip
+    address: str | None = option(
+        None, "HOST:PORT of a running Ray cluster, or auto for the one of this machine; none: RAY_ADDRESS, else a cluster of"
+        " this machine alone, for this command", flag="address", example="10.0.0.1:6379",
+    )  # fmt: skip
+    actors: int | None = option(
+        None, "processes that Ray works in, each with as many cores as this process has threads, or one GPU; none: as many as"
+        " the cluster has room for", flag="actors", least=1, most=10**5,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        there = _devices()
         if self.device not in ("auto", *there):
             raise SettingsError(f"--device is one of auto, {', '.join(there)}; got {self.device!r}")
-        if self.device != "auto" and not there[self.device]:
+        if self.device != "auto" and not there[self.device] and self.engine == "local":
             raise SettingsError(
                 f"--device {self.device}: not available here; use {', '.join(d for d, on in there.items() if on)}"
             )
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine == "local" and (odd := [name for name in ("address", "actors") if getattr(self, name) is not None]):
+            raise SettingsError(f"--{odd[0]} is of a Ray cluster: give --engine ray too")
+        if self.engine == "ray" and importlib.util.find_spec("ray") is None:
+            raise SettingsError("--engine ray needs Ray, which is not installed: pip install 'advcam[ray]'")
+        if self.engine == "ray" and is_distributed():
+            raise SettingsError("torchrun and --engine ray both share out the images: leave out one of them")
 
     @property
     def readers(self) -> int:
         """The number of processes that read images."""
-        return min(2, usable_cores() - 1) if self.workers is None else self.workers
+        if self.workers is not None:
+            return self.workers
+        return 0 if self.kind == "cpu" else min(2, usable_cores() - 1)
 
     def torch_device(self) -> torch.device:
         """Returns the torch device."""
         if is_distributed() and self.device != "cpu":
             return torch.device(_state(self).device)
-        if self.device != "auto":
+        if self.device != "auto" and _devices()[self.device]:  # of a Ray cluster, only its actors may have it
             return torch.device(self.device)
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+    @property
+    def kind(self) -> str:
+        """The kind of device that images are made on: ``auto`` is what this process has."""
+        return self.torch_device().type if self.device == "auto" else self.device
+
+    def of_actor(self) -> Runtime:
+        """Returns the runtime of an actor: the same kind of device and limits, for its own process alone."""
+        return replace(self, device=self.kind, engine="local", address=None, actors=None)
 
     @property
     def first(self) -> bool:
@@ -80,6 +115,16 @@ class Runtime(Config):
     def share(self, items: list[T]) -> list[T]:
         """Returns this process's share of the items: with n processes, every n-th item."""
         return items[_state(self).process_index :: _state(self).num_processes] if is_distributed() else items
+
+    def together(self, found: list[T]) -> list[T]:
+        """Returns what all processes have found; each waits for the others."""
+        if not is_distributed():
+            return found
+        from accelerate.utils import gather_object
+
+        _state(self)
+        every: list[T] = gather_object(found)
+        return every
 
     def wait(self) -> None:
         """Waits until all processes have reached this call."""
@@ -111,6 +156,11 @@ class Runtime(Config):
             raise answer[0]
         given: T = answer[0]
         return given
+
+
+def _devices() -> dict[str, bool]:
+    """Which kinds of device there are, and whether this process has one."""
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

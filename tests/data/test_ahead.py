@@ -5,9 +5,9 @@ import threading
 import weakref
 
 import pytest
-import torch
 
-from advcam.data.ahead import Waiting, ahead, to_device
+from advcam.data.ahead import ahead
+from advcam.progress import Waited
 
 
 def threads():
@@ -108,28 +108,11 @@ def test_a_consumer_that_fails_ends_the_thread():
 
 
 def test_waiting_is_counted_and_working_is_not():
-    slow, fast = Waiting(), Waiting()
+    slow, fast = Waited(), Waited()
     pause = threading.Event()
-    for _ in ahead(range(3), lambda _: pause.wait(0.3), waiting=slow):
+    for _ in slow.watch(ahead(range(3), lambda _: pause.wait(0.3))):
         pass
     assert slow.seconds > 0.8
-    for _ in ahead(range(3), lambda _: None, waiting=fast):
+    for _ in fast.watch(ahead(range(3), lambda _: None)):
         pause.wait(0.3)
     assert fast.seconds < 0.6
-
-
-def test_images_come_to_the_cpu_unchanged():
-    images = torch.rand(2, 3, 4, 5)
-    assert to_device(images, torch.device("cpu")) is images
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_images_come_to_cuda_without_waiting():
-    images = torch.rand(2, 3, 4, 5)
-    to_device(images, torch.device("cuda"))  # the first pinned memory is allocated
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        there = to_device(images, torch.device("cuda"))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(there.cpu(), images)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from advcam.data import Item, Skip
+from advcam.engines import Row, Unit, Work
 from advcam.extractor import check_window
 from advcam.store import save_maps
 
 from .context import Context, network_input, trained_classifier
-from .maps import ClimbConfig, climbed
+from .maps import ClimbConfig, climbing, units
+from .sharing import listed_left_out, share_out
 from .start import Start
 
 
@@ -29,10 +33,14 @@ def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
 def run(context: Context, config: ClimbConfig) -> list[Skip]:
     """Climbs every class of every image; writes maps/ID.npz and, from the same views, the plain maps cam/ID.npz.
 
-    Images with both files are not climbed again, unless they share a batch with an image that lacks one.
+    Images with both files are not climbed again. The batches are shared out by the run's engine.
+
+    Returns:
+        Images that end the processes that climb them, also listed in skipped.csv in the step's folder.
 
     Raises:
         NetworkError: the classifier has no class activation map.
+        RunError: images could not be read; they are listed in failed.csv, the others are climbed.
     """
     config = config.at(context.precision("climb", config.precision))
     everything = context.data.items
@@ -41,12 +49,21 @@ def run(context: Context, config: ClimbConfig) -> list[Skip]:
         if not todo or not config.keep:
             return []
         left = [item for item in everything if not _done(context, item)]
-        with context.reporter.bar("climb", len(everything), done=len(everything) - len(left)) as advance:
-            for item, maps, plain in climbed(context, config, left):
-                save_maps(context.run.maps(item.id), maps)
-                save_maps(context.run.maps(item.id, plain=True), plain)
-                advance(1)
-    return []
+        found = share_out(context, "climb", "climb", len(everything), units(context, config, left), saving, config)
+        return listed_left_out(context, "climb", found)
+
+
+def saving(context: Context, config: ClimbConfig) -> Work:
+    """Returns what climbs the wanted images of a unit and writes their files."""
+    climb = climbing(context, config)
+
+    def save(unit: Unit) -> Iterator[Row]:
+        for item, maps, plain in climb(unit):
+            save_maps(context.run.maps(item.id), maps)
+            save_maps(context.run.maps(item.id, plain=True), plain)
+            yield Row(item.id)
+
+    return save
 
 
 def _done(context: Context, item: Item) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from advcam.attribution import PRESETS, ClimbSettings, settings, strided_size
 from advcam.data import Item, NetworkInput, Windows
+from advcam.engines import Unit
 from advcam.errors import RunError, SettingsError, StoreError
 from advcam.extractor import AdvCAM, Maps
 from advcam.options import Config, Option, option, options_of
@@ -17,6 +19,7 @@ from advcam.store import RESTORE, RunFolder, StoredMaps, load_maps
 from advcam.store.records import ClassifierRecord
 
 from .context import Context, network_input, trained_classifier
+from .sharing import left_out
 
 MapSource = Callable[[Sequence[Item]], Iterator[tuple[Item, StoredMaps]]]
 """A function from images to pairs of image and maps, in any order."""
@@ -99,11 +102,31 @@ def recorded(run: RunFolder) -> ClimbConfig | None:
 
 
 def map_source(context: Context, plain: bool) -> MapSource:
-    """Returns the source of the run's plain maps or AdvCAMs: its files, or the climb if they were not kept; bitwise equal."""
+    """Returns the source of the run's plain maps or AdvCAMs: its files, or the climb if they were not kept; bitwise equal.
+
+    It passes over images that the climb has left out.
+    """
+    of_unit = maps_of_units(context, plain)
+    return lambda items: (pair for unit in units_of_maps(context, items) for pair in of_unit(unit))
+
+
+def units_of_maps(context: Context, wanted: Sequence[Item]) -> list[Unit]:
+    """Returns the units in which the maps of images come: one by one from files, in batches where they are climbed."""
     climb = recorded(context.run)
+    if climb and not climb.keep:
+        return units(context, climb, wanted)
+    absent = left_out(context.run, "climb")
+    gone = {item.id for item in wanted if absent(item.id) and not context.run.maps(item.id).is_file()}
+    return [Unit.single(item.id) for item in wanted if item.id not in gone]
+
+
+def maps_of_units(context: Context, plain: bool) -> Callable[[Unit], Iterator[tuple[Item, StoredMaps]]]:
+    """Returns what gives the wanted images of a unit with their plain maps or AdvCAMs, as :func:`map_source`."""
+    climb, items = recorded(context.run), {item.id: item for item in context.data.items}
     if climb is None or climb.keep:
-        return lambda items: ((item, maps_of(context, item, plain)) for item in items)
-    return lambda items: ((item, first if plain else maps) for item, maps, first in climbed(context, climb, items))
+        return lambda unit: ((items[name], maps_of(context, items[name], plain)) for name in unit.wanted)
+    made = cache(partial(climbing, context, climb))
+    return lambda unit: ((item, first if plain else maps) for item, maps, first in made()(unit))
 
 
 def maps_of(context: Context, item: Item, plain: bool) -> StoredMaps:
@@ -132,25 +155,54 @@ def climbed(
 ) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
     """Yields images with their AdvCAMs and plain maps, at stride 4, with maximum 1, rounded to float16 as on disk.
 
-    Images of one size form batches of up to ``runtime.max_pixels``. Batches are those of the whole run, whatever is wanted,
-    so a resumed run gives bitwise equal maps. ``ready`` is the run's classifier and its record, where they are loaded already.
+    ``ready`` is the run's classifier and its record, where they are loaded already.
 
     Raises:
         NetworkError: the classifier has no class activation map.
     """
-    if not wanted:
-        return
+    if wanted:
+        climb = climbing(context, config, ready)
+        for unit in units(context, config, wanted):
+            yield from climb(unit)
+
+
+def units(context: Context, config: ClimbConfig, wanted: Sequence[Item]) -> list[Unit]:
+    """Returns the batches of which some image is wanted: images of one size, up to ``runtime.max_pixels``.
+
+    They are those of the whole run, whatever is wanted, so a run that is resumed or shared out gives bitwise equal maps.
+    Images in windows are climbed one by one.
+    """
+    names, found = {item.id for item in wanted}, list[Unit]()
+    for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
+        ids = tuple(item.id for item in batch)
+        if some := tuple(name for name in ids if name in names):
+            in_windows = config.window and max(batch[0].size) > config.window
+            found += [Unit.single(name) for name in some] if in_windows else [Unit(ids, some)]
+    return found
+
+
+def climbing(
+    context: Context, config: ClimbConfig, ready: tuple[Any, ClassifierRecord] | None = None
+) -> Callable[[Unit], Iterator[tuple[Item, StoredMaps, StoredMaps]]]:
+    """Returns what climbs the wanted images of a unit, as :func:`climbed` gives them.
+
+    Raises:
+        NetworkError: the classifier has no class activation map.
+    """
     model, record = ready or trained_classifier(context)
     climber = AdvCAM(model, config.preset, max_pixels=context.runtime.max_pixels, window=config.window, **config.changes)
-    names, prepare = {item.id for item in wanted}, network_input(record)
+    items, prepare = {item.id: item for item in context.data.items}, network_input(record)
     if config.window:
         prepare = replace(prepare, long_side=config.window)
-    for batch in _batches(context.data.items, context.runtime.max_pixels or 2**20):
+
+    def climb(unit: Unit) -> Iterator[tuple[Item, StoredMaps, StoredMaps]]:
+        batch = [items[name] for name in unit.ids]
         if config.window and max(batch[0].size) > config.window:
-            yield from ((item, *_climb_in_windows(context, climber, prepare, item)) for item in batch if item.id in names)
-        elif any(item.id in names for item in batch):
-            made = _climb_batch(context, climber, prepare, batch)
-            yield from ((item, *maps) for item, maps in zip(batch, made, strict=True) if item.id in names)
+            yield from ((item, *_climb_in_windows(context, climber, prepare, item)) for item in batch)
+        else:
+            yield from _climb_batch(context, climber, prepare, batch, set(unit.wanted))
+
+    return climb
 
 
 def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
@@ -164,16 +216,24 @@ def _batches(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
 
 
 def _climb_batch(
-    context: Context, climber: AdvCAM, prepare: NetworkInput, items: list[Item]
-) -> list[tuple[StoredMaps, StoredMaps]]:
+    context: Context, climber: AdvCAM, prepare: NetworkInput, items: list[Item], wanted: set[str]
+) -> list[tuple[Item, StoredMaps, StoredMaps]]:
+    """Climbs the wanted images of a batch.
+
+    The others are not read: a wanted image stands in each one's place, so that the batch has the form that it always has, on
+    which the last digits depend.
+    """
     shown = [item for item in items if item.labels]
+    read = {item.id: prepare(item.read()) for item in shown if item.id in wanted}
     found: Maps | None = None
-    if shown:
-        images = torch.stack([prepare(item.read()) for item in shown])
+    if read:
+        images = torch.stack([read.get(item.id, next(iter(read.values()))) for item in shown])
         found = climber(images.to(context.runtime.torch_device()), [item.labels for item in shown])
     rows = {item.id: row for row, item in enumerate(shown)}
     return [
-        (_stored(context, item, found, rows), _stored(context, item, found.plain if found else None, rows)) for item in items
+        (item, _stored(context, item, found, rows), _stored(context, item, found.plain if found else None, rows))
+        for item in items
+        if item.id in wanted
     ]
 
 

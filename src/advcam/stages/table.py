@@ -48,25 +48,30 @@ TRAINING = ("workers", "accumulate", "tensorboard")
 CLIMBING = ("max_pixels",)
 """Limits of steps that climb."""
 
+SHARED = ("engine", "address", "actors")
+"""What shares out the images of a step."""
+
 STEPS: dict[str, Step] = {
     "classify": Step(
         classify.ClassifyConfig, None, classify.preflight, classify.run,
         "Train (or load) the classifier; starts a run if --images and --labels are given.", TRAINING,
     ),
     "climb": Step(
-        ClimbConfig, "classify", climb.preflight, climb.run, "Make a map for every class of every image.", CLIMBING
+        ClimbConfig, "classify", climb.preflight, climb.run, "Make a map for every class of every image.",
+        CLIMBING + SHARED,
     ),
     "refine": Step(
-        refine.RefineConfig, "climb", refine.preflight, refine.run, "Make masks from the maps.", TRAINING + CLIMBING
+        refine.RefineConfig, "climb", refine.preflight, refine.run, "Make masks from the maps.",
+        TRAINING + CLIMBING + SHARED,
     ),
     "segment": Step(
         segment.SegmentConfig, "refine", segment.preflight, segment.run,
-        "Train a segmentation network on the masks, and predict.", TRAINING,
+        "Train a segmentation network on the masks, and predict.", TRAINING + SHARED,
     ),
     "semi": Step(
         semi.SemiConfig, "refine", semi.preflight, semi.run,
-        "Train a segmentation network on few masks made by hand and the run's masks of the rest, and predict.", TRAINING,
-        optional=True, example="--run runs/first --pixel-labels few.txt --masks truth",
+        "Train a segmentation network on few masks made by hand and the run's masks of the rest, and predict.",
+        TRAINING + SHARED, optional=True, example="--run runs/first --pixel-labels few.txt --masks truth",
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The batches of a training, read by worker processes whose errors are raised here."""
+"""The batches of a training, read ahead by a thread or by worker processes, whose errors are raised here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import Views
+from advcam.data.ahead import ahead
 from advcam.errors import AdvcamError
 from advcam.progress import Reporter
 
@@ -49,10 +50,14 @@ def step_batches(views: Views, order: list[int], batch: int, parts: int, workers
         order: positions of the views.
         batch: views in a part.
         parts: of a step.
-        workers: processes that read; 0 reads in this process.
+        workers: processes that read; 0: a thread of this process does.
     """
     ordered = _WithErrors(views, order)
-    return _together(_started(DataLoader(ordered, batch, num_workers=workers, collate_fn=ordered.collate)), parts)
+    if workers:
+        return _together(_started(DataLoader(ordered, batch, num_workers=workers, collate_fn=ordered.collate)), parts)
+    # A fork would make this process copy each page that it writes to from then on.
+    read = ahead(range(0, len(order), batch), lambda first: ordered.batch(first, batch))
+    return _together((found for _, found in read), parts)
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -92,6 +97,10 @@ class _WithErrors(Dataset[Any]):
             return self.views[self.order[at]]
         except AdvcamError as error:
             return error
+
+    def batch(self, first: int, count: int) -> Any:
+        """A batch of views that follow one another."""
+        return self.collate([self[at] for at in range(first, min(first + count, len(self)))])
 
     @staticmethod
     def collate(views: list[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -15,16 +15,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip, fit_within
+from advcam.engines import Row, Unit, Work
+from advcam.errors import SettingsError
 from advcam.refinement import argmax_mask, confidence
 from advcam.stages.context import Context, list_skips, trained_classifier
-from advcam.stages.maps import MapSource, map_source, maps_of, recorded
+from advcam.stages.maps import MapSource, map_source, maps_of_units, recorded, units_of_maps
+from advcam.stages.sharing import listed_left_out, share_out
 from advcam.stages.start import Start
 from advcam.stages.truth import corrected_mask
 from advcam.store import StoredMaps, digest, lacks, load_scores, only_value, save_confidence, save_mask, write_csv, write_json
 
 from .background import chosen_threshold, corrected_to_choose_on, threshold_of_corrected
 from .learnt import by_irn, by_psa, try_network
-from .settings import Affinity, RefineConfig, Threshold
+from .settings import Affinity, Learnt, RefineConfig, Threshold
 from .similar import by_affinity, seeing, spread, try_features
 from .single import Found, Instances, Refiner, by_crf, by_pamr, by_threshold
 
@@ -36,12 +39,18 @@ def preflight(context: Context, config: RefineConfig, start: Start) -> None:
         AdvcamError: maps are missing or damaged, or as in :func:`advcam.stages.refine.learnt.try_network`.
     """
     climb, settings = recorded(context.run), config.settings()
+    if context.runtime.processes > 1 and isinstance(settings, Learnt):
+        raise SettingsError(
+            f"{config.method} trains a network, which several processes cannot share: start the command without a launcher, or"
+            " with --engine ray, which trains in this process and shares out the masks"
+        )
     chooses = isinstance(settings, Threshold) and settings.threshold is None
     of_classifier = chooses or (isinstance(settings, Affinity) and settings.features is None)
     if context.run.done("classify") and (of_classifier or (climb and not climb.keep)):
         trained_classifier(context)
-    for item in context.data.items if climb and climb.keep and context.run.done("climb") else ():
-        maps_of(context, item, config.maps == "plain")
+    if climb and climb.keep and context.run.done("climb"):
+        for _ in map_source(context, config.maps == "plain")(context.data.items):
+            pass
     if config.corrected:
         corrected_to_choose_on(context)
     try_network(context, config, start)
@@ -57,8 +66,14 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
     every image that lacks a class of its labels is listed in lacking.csv, with the reason. IRN and PSA first train their
     network on confident/ID.png of the training images. With ``instances``, IRN also writes instances/ID.png and ID.json.
 
+    Images are shared out by the run's engine, once the threshold is chosen and the network trained.
+
+    Returns:
+        Images that the climb has left out, or that end the processes that refine them, also listed in skipped.csv in the
+        step's folder.
+
     Raises:
-        RunError: maps are missing, damaged or another image's, or there is nothing to learn from.
+        RunError: maps are missing, damaged or another image's, there is nothing to learn from, or images could not be read.
     """
     if config.precision:
         config = config.at(context.precision("refine", config.precision))
@@ -67,26 +82,58 @@ def run(context: Context, config: RefineConfig) -> list[Skip]:
     with context.step("refine", config, masks, identity=identity) as todo:
         if not todo:
             return []
-        source = map_source(context, config.maps == "plain")
+        refiner = _prepared(context, config)
         left = [item for item in everything if not context.run.mask(item.id).is_file()]
-        refiner = refiner_of(context, config, source)
-        names, covered = dict(zip(context.data.classes.ids, context.data.classes.names, strict=True)), list[float]()
-        with context.reporter.bar("refine", len(everything), done=len(everything) - len(left)) as advance:
-            for item, stored in source(left):
-                ids, found = refine(context, config, refiner, item, stored)
-                if found and found.instances:
-                    _write_instances(context, item, found.instances)
-                if found:
-                    _write_confidence(context, item, found)
-                save_mask(context.run.mask(item.id), ids, lacks=lacking(ids, found, names) if found else "")
-                covered += [float(((ids != 0) & (ids != IGNORE)).mean())] if found else []
-                advance(1)
-        if covered:
-            share, least, most = (f"{100 * value:.0f}" for value in (fmean(covered), min(covered), max(covered)))
-            context.reporter.say(f"refine: classes cover {share} % of an image on average ({least} to {most} %)")
-        _write_scores(context)
-        _report_odd_masks(context)
-    return []
+        parts = units_of_maps(context, left)
+        here = None if context.runtime.engine == "ray" else saving(context, config, refiner)
+        found = share_out(context, "refine", "refine", len(everything), parts, saving, config, here)
+        given = {name for part in parts for name in part.wanted}
+        without = [Skip(item.id, "the climb has left it out") for item in left if item.id not in given]
+        skips = listed_left_out(context, "refine", found, without)
+        if context.runtime.first:
+            _report(context, [row.value for row in found if row.value is not None])
+        context.runtime.wait()
+        return skips
+
+
+def _prepared(context: Context, config: RefineConfig) -> Refiner:
+    """Returns the config's method; what it chooses or trains, the first process does."""
+    made: list[Refiner] = []
+    source = map_source(context, config.maps == "plain")
+    context.runtime.once(lambda: made.append(refiner_of(context, config, source)))
+    return made[0] if made else refiner_of(context, config, source)
+
+
+def saving(context: Context, config: RefineConfig, ready: Refiner | None = None) -> Work:
+    """Returns what makes the masks of the wanted images of a unit from their maps, and writes their files.
+
+    Each row's value is the share of the image that classes cover, if it has classes. ``ready`` is the method, where it is
+    prepared already.
+    """
+    maps = maps_of_units(context, config.maps == "plain")
+    refiner = ready or refiner_of(context, config, map_source(context, config.maps == "plain"))
+    names = dict(zip(context.data.classes.ids, context.data.classes.names, strict=True))
+
+    def save(unit: Unit) -> Iterator[Row]:
+        for item, stored in maps(unit):
+            ids, found = refine(context, config, refiner, item, stored)
+            if found and found.instances:
+                _write_instances(context, item, found.instances)
+            if found:
+                _write_confidence(context, item, found)
+            save_mask(context.run.mask(item.id), ids, lacks=lacking(ids, found, names) if found else "")
+            yield Row(item.id, value=float(((ids != 0) & (ids != IGNORE)).mean()) if found else None)
+
+    return save
+
+
+def _report(context: Context, covered: Sequence[float]) -> None:
+    """Says how much of the images made now the classes cover, and writes scores.csv, empty.csv and lacking.csv."""
+    if covered:
+        share, least, most = (f"{100 * value:.0f}" for value in (fmean(covered), min(covered), max(covered)))
+        context.reporter.say(f"refine: classes cover {share} % of an image on average ({least} to {most} %)")
+    _write_scores(context)
+    _report_odd_masks(context)
 
 
 def _identity(context: Context, config: RefineConfig) -> dict[str, Any]:
@@ -203,7 +250,7 @@ def _write_instances(context: Context, item: Item, found: Instances) -> None:
 def _report_odd_masks(context: Context) -> None:
     """Lists images where no class was found, and warns if all masks hold the same value."""
     run = context.run
-    labelled = [item for item in context.data.items if item.labels]
+    labelled = [item for item in context.data.items if item.labels and run.mask(item.id).is_file()]
     empty = [item.id for item in labelled if only_value([run.mask(item.id)]) == IGNORE]
     listed = run.folder("refine") / "empty.csv"
     list_skips(listed, [Skip(name, "none of its classes was found; its mask is 255") for name in empty])

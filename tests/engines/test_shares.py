@@ -1,0 +1,126 @@
+"""Units, their shares among the processes of torchrun, and images that cannot be read."""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from advcam import preflight
+from advcam.cli import main
+from advcam.engines import Row, Unit, attempt, rows
+from advcam.errors import ImageError, StoreError
+from advcam.runtime import Runtime
+from conftest import free_port
+
+BATCHES = ["--max-pixels", "16384"]
+"""Four images of 64x64 a batch."""
+
+
+def contents(run, *folders):
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in sorted((run / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def refusing(*names):
+    """Work that cannot read some images; a batch with one of them writes nothing."""
+    made = []
+
+    def work(unit):
+        if odd := [name for name in unit.wanted if name in names]:
+            raise ImageError(f"{odd[0]}.png: cannot\nbe read")
+        made.extend(unit.wanted)
+        return [Row(name, value=float(len(unit.ids))) for name in unit.wanted]
+
+    return work, made
+
+
+def test_an_image_that_cannot_be_read_does_not_take_its_batch_with_it():
+    work, made = refusing("b", "x")
+    parts = [Unit(tuple("abcd"), tuple("abd")), Unit.single("x"), Unit.single("y")]
+    found = {row.id: row for row in rows(parts, lambda: work, Runtime(), Path())}
+    assert {name: (row.error, row.value) for name, row in found.items()} == {
+        "a": ("", 4.0), "b": ("b.png: cannot be read", None), "d": ("", 4.0),
+        "x": ("x.png: cannot be read", None), "y": ("", 1.0),
+    }  # fmt: skip
+    assert made == ["a", "d", "y"]
+    assert all(row.seconds >= 0 for row in found.values())
+
+
+def test_other_errors_stop_the_work():
+    def full(unit):
+        raise StoreError("the disk is full")
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        attempt(full, Unit.single("a"))
+
+
+def test_nothing_is_loaded_where_nothing_is_wanted():
+    assert list(rows([], partial(pytest.fail, "it was opened"), Runtime(), Path())) == []
+
+
+def test_the_units_apart_are_of_the_same_batch():
+    assert Unit(("a", "b", "c"), ("a", "c")).apart() == [Unit(("a", "b", "c"), ("a",)), Unit(("a", "b", "c"), ("c",))]
+
+
+def test_an_image_that_has_changed_stops_the_climb_after_the_others(run, scenes, tmp_path, monkeypatch, capsys):
+    """Its batch keeps its bytes, the others are kept, and the same command makes what is missing."""
+    images = Path(shutil.copytree(scenes / "images", tmp_path / "images"))
+    words = ["climb", "--run", str(run), "--images", str(images), "--quiet", *BATCHES]
+    assert main([*words, "--redo"]) == 0
+    whole = contents(run, "2-climb")
+    for name in ("maps", "cam"):
+        shutil.rmtree(run / "2-climb" / name)
+    monkeypatch.setattr(preflight, "check_images", lambda context: None)
+    original = (images / "scene-00006.png").read_bytes()
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(images / "scene-00006.png")
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "climb: 1 images could not be made, the first because" in said
+    assert "scene-00006.png: has changed since this run looked at it" in said
+    assert (run / "2-climb" / "failed.csv").read_text().splitlines()[1].startswith("scene-00006,")
+    gone = {f"2-climb/{name}/scene-00006.npz" for name in ("maps", "cam")}
+    kept = {name: data for name, data in contents(run, "2-climb").items() if not name.endswith(".csv")}
+    assert kept == {name: data for name, data in whole.items() if name not in gone}
+    assert main(["refine", "--run", str(run), "--quiet"]) == 2
+    assert "refine needs climb, which is not done" in capsys.readouterr().err
+    (images / "scene-00006.png").write_bytes(original)
+    assert main(words) == 0
+    assert contents(run, "2-climb") == whole
+
+
+@pytest.mark.slow
+def test_two_processes_climb_and_refine_to_the_bytes_of_one(run):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    folders = ("2-climb", "3-refine")
+    alone = [sys.executable, "-m", "advcam"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port"]
+    found = {}
+    for name, started in (("one", lambda: alone), ("two", lambda: [*launcher, free_port(), "-m", "--", "advcam"])):
+        for words in (["climb", "--redo", *BATCHES], ["refine"]):
+            command = [*started(), words[0], "--run", str(run), *words[1:]]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+            assert done.returncode == 0, done.stderr[-2000:]
+            assert done.stdout.count(f"{words[0]}: ") == 1, "the first process speaks"
+        found[name] = contents(run, *folders)
+    assert len(found["one"]) > 24 * 4
+    assert found["one"] == found["two"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_no_refinement(run):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port(),
+        "-m", "--", "advcam", "refine", "--run", str(run), "--redo", "--method", "irn",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    assert done.returncode != 0
+    assert "irn trains a network, which several processes cannot share" in done.stderr
