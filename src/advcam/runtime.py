@@ -34,7 +34,7 @@ class Runtime(Config):
 
     device: str = option("auto", "auto (CUDA, then Apple's MPS, then CPU), cpu, cuda or mps", flag="device", common=True)
     workers: int | None = option(
-        None, "processes that read images while a network trains; 0: a thread of this process does; none: 0 on a CPU, which they"
+        None, "processes that read images while a network trains; 0: a thread of this process; none: 0 on a CPU, which they"
         " slow down, elsewhere as many as cores but one, 2 at most", flag="workers", least=0, most=1024,
     )  # fmt: skip
     max_pixels: int | None = option(
