@@ -51,7 +51,8 @@ def machines():
     from ray.cluster_utils import Cluster
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the machines do not have the tests
-    made = Cluster(initialize_head=True, head_node_args=MACHINE)
+    patient = {"_system_config": {"health_check_timeout_ms": 60_000}}  # one that is gone is missed at once all the same
+    made = Cluster(initialize_head=True, head_node_args=MACHINE | patient)
     for _ in range(2):
         made.add_node(**MACHINE)
     yield made

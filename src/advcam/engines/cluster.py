@@ -155,6 +155,8 @@ def _look_at(ray: Any, machines: dict[str, int], folder: Path) -> None:
         wrong = [(answers[ref], f"has not answered within {ANSWER:.0f} seconds; check that machine") for ref in late]
         for ref in done:
             wrong += [(answers[ref], said) for said in _lacks(_got(ray, ref), folder)]
+        there = {one["NodeID"] for one in ray.nodes() if one["Alive"]}
+        wrong = [(name, said) for name, said in wrong if name in there]  # one that was lost meanwhile lacks nothing
     finally:
         ray.cloudpickle.unregister_pickle_by_value(node)
         (folder / known).unlink(missing_ok=True)
