@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from advcam.data import Augmentation, Item, Normalisation, TrainingViews
+from advcam.data import Augmentation, Item, Normalisation, SemiViews, TrainingViews
 from advcam.errors import ImageError, RunError, SettingsError
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
@@ -94,6 +94,36 @@ def test_it_says_how_many_images_a_second_and_how_long_it_waited_for_them(tmp_pa
     share = re.fullmatch(r"test: .* a second; waited for images (\d+) % of the time", last)
     assert share
     assert 50 < int(share[1]) <= 100
+
+
+class Drawing(SmallNet):
+    """Draws from torch's generator, as dropout does, again and again while whoever reads the next views does so too."""
+
+    def forward(self, x):
+        if isinstance(x, dict):
+            x = x["weak"] + x["strong1"]
+        for _ in range(40):
+            time.sleep(0.001)
+            x = x + torch.rand(x.shape)
+        return super().forward(x)
+
+
+def test_whoever_reads_the_views_the_weights_are_the_same(tmp_path, views):
+    """Strong views draw from the generator that the network draws from; a thread that did so meanwhile would change both."""
+    others = TrainingViews(views.items, views.augment, views.normalise, 1, 5)  # with a background
+    pairs = SemiViews(views, others, views.normalise, 1)
+    objective = ImageLoss(lambda scores, at: F.multilabel_soft_margin_loss(scores, torch.ones_like(scores)))
+    states = [
+        train(tmp_path / f"{workers}-{n}", pairs, epochs=2, workers=workers, net=Drawing, objective=objective)[1]
+        for workers, n in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert equal(states[0], states[1])
+    assert equal(states[0], states[2])
+
+
+def test_a_thread_reads_what_a_process_reads(tmp_path, views):
+    assert views.aside
+    assert equal(train(tmp_path / "a", views, workers=0)[1], train(tmp_path / "b", views, workers=1)[1])
 
 
 def test_the_best_epoch_is_kept(tmp_path, views):

@@ -35,6 +35,11 @@ class SemiViews(Dataset[Any]):
         self.labelled, self.others, self.normalise, self.strong = labelled, others, normalise, strong
         self.seed, self.epoch = labelled.seed, 0
 
+    @property
+    def aside(self) -> bool:
+        """Strong views draw from torch's own generator, the only one that torchvision takes."""
+        return self.others is None or not self.strong
+
     def __len__(self) -> int:
         return len(self.labelled)
 

@@ -167,6 +167,10 @@ class Views(Protocol):
     seed: int
     epoch: int
 
+    @property
+    def aside(self) -> bool:
+        """Whether another thread may take them: they draw nothing from torch's own generator, from which a network draws."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, at: int) -> tuple[Any, Any]:
@@ -200,6 +204,11 @@ class TrainingViews(Dataset[Any]):
     ) -> None:  # fmt: skip
         self.items, self.augment, self.normalise, self.seed = items, augment, normalise, seed
         self.masks, self.remap, self.load, self.classes, self.epoch = masks, remap, load or _stored, classes, 0
+
+    @property
+    def aside(self) -> bool:
+        """They have a generator of their own."""
+        return True
 
     def __len__(self) -> int:
         return len(self.items)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from advcam.data import Views
@@ -50,14 +51,18 @@ def step_batches(views: Views, order: list[int], batch: int, parts: int, workers
         order: positions of the views.
         batch: views in a part.
         parts: of a step.
-        workers: processes that read; 0: a thread of this process does.
+        workers: processes that read; 0: a thread of this process does, or this thread where views do not bear that.
     """
     ordered = _WithErrors(views, order)
     if workers:
-        return _together(_started(DataLoader(ordered, batch, num_workers=workers, collate_fn=ordered.collate)), parts)
+        own = torch.Generator()  # else the loader would draw from the network's
+        loader = DataLoader(ordered, batch, num_workers=workers, collate_fn=ordered.collate, generator=own)
+        return _together(_started(loader), parts)
     # A fork would make this process copy each page that it writes to from then on.
-    read = ahead(range(0, len(order), batch), lambda first: ordered.batch(first, batch))
-    return _together((found for _, found in read), parts)
+    starts = range(0, len(order), batch)
+    if not views.aside:
+        return _together((ordered.batch(first, batch) for first in starts), parts)
+    return _together((found for _, found in ahead(starts, lambda first: ordered.batch(first, batch))), parts)
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
