@@ -34,8 +34,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from advcam.attribution import settings, strided_size
 from advcam.data import NetworkInput
-from advcam.data.ahead import Waiting, ahead, to_device
+from advcam.data.ahead import ahead
 from advcam.data.images import read_image
+from advcam.progress import Waited
 from advcam.runtime import has_bfloat16
 
 TRAIN_AUG = 10_582
@@ -163,10 +164,11 @@ def throughput(
     """Images a second from files to maps on the host, until the images or the seconds end."""
     changes = work.changes | {"precision": precision}
     prepare = NetworkInput((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), long_side=640)
-    adv, waiting = advcam.AdvCAM(model, preset, **changes), Waiting()
+    adv, waiting = advcam.AdvCAM(model, preset, **changes), Waited()
 
     def read(batch: list[tuple[Path, list[int]]]) -> Tensor:
-        return to_device(torch.stack([prepare(read_image(file)) for file, _ in batch]), device)
+        images = torch.stack([prepare(read_image(file)) for file, _ in batch])
+        return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
     def climb(batch: list[tuple[Path, list[int]]], images: Tensor) -> Tensor:
         found = adv(images, [classes for _, classes in batch])
@@ -182,7 +184,7 @@ def throughput(
         torch.cuda.reset_peak_memory_stats()
     wait(device)
     start, done, taken = time.perf_counter(), 0, 0.0
-    for batch, images in ahead(work_list, read, waiting=waiting):
+    for batch, images in waiting.watch(ahead(work_list, read)):
         climb(batch, images)
         done, taken = done + len(batch), time.perf_counter() - start
         if taken > work.seconds:

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -240,4 +241,5 @@ def is_distributed() -> bool:
 def _state(runtime: Runtime) -> Any:
     from accelerate import PartialState
 
-    return PartialState(cpu=runtime.device == "cpu" or not torch.cuda.is_available())
+    patient = timedelta(days=30)  # a process may have to wait for the share of another; torchrun notices one that is gone
+    return PartialState(cpu=runtime.device == "cpu" or not torch.cuda.is_available(), timeout=patient)

@@ -55,6 +55,16 @@ def test_an_image_that_cannot_be_read_does_not_take_its_batch_with_it():
     assert all(row.seconds >= 0 for row in found.values())
 
 
+def test_one_image_that_cannot_be_read_costs_its_batch_few_times_over():
+    names = tuple(f"{n}" for n in range(256))
+    work, made = refusing("77")
+    calls = []
+    found = attempt(lambda unit: calls.append(unit) or work(unit), Unit(names, names))
+    assert [row.id for row in found if row.error] == ["77"]
+    assert sorted(made) == sorted(set(names) - {"77"})
+    assert len(calls) == 1 + 2 * 8
+
+
 def test_other_errors_stop_the_work():
     def full(unit):
         raise StoreError("the disk is full")

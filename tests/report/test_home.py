@@ -121,3 +121,20 @@ def test_a_record_of_an_earlier_version_still_holds(run, scenes):
         json.dumps({"masks": str(Path(scenes / "masks").resolve()), "mask_colours": None})
     )
     assert "truth" in reported(run).data["index"]["layers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r'"of \u0027HOME/my run\u0027"', r'"of \u0027~/my run\u0027"'),
+        (r'"first\nHOME/x"', r'"first\n~/x"'),
+        ("file://HOME/x", "file://~/x"),
+        ("it lies in HOME.", "it lies in ~."),
+        ("/mntHOME/x and HOME.old/x", "/mntHOME/x and HOME.old/x"),
+    ],
+)
+def test_the_home_folder_is_found_wherever_a_path_may_begin(tmp_path, monkeypatch, text, shown):
+    home = tmp_path / "jane"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert without_home(text.replace("HOME", str(home))) == shown.replace("HOME", str(home))

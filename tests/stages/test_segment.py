@@ -57,6 +57,28 @@ def test_a_crop_is_no_larger_than_the_largest_image(sizes, crop):
     assert SegmentConfig(crop=48).augmentation(items).crop == 48
 
 
+def without_one(run):
+    """A run whose climb has left out a training image, as where it ends each process that climbs it."""
+    name = json.loads((run / "data.json").read_text())["train"][0]["id"]
+    for file in (run / "2-climb" / "maps" / f"{name}.npz", run / "2-climb" / "cam" / f"{name}.npz"):
+        file.unlink()
+    for folder in ("3-refine", "4-segment"):
+        shutil.rmtree(run / folder, ignore_errors=True)
+    (run / "2-climb" / "skipped.csv").write_text(f"image,reason\n{name},the process that made it died 3 times\n")
+    return name
+
+
+@pytest.mark.parametrize("words", [["--method", "threshold"], ["--method", "psa", "--refine-option", "epochs=1"]])
+def test_later_steps_pass_over_an_image_that_the_climb_left_out(run, scenes, few, words):
+    name = without_one(run)
+    assert main(["refine", "--run", str(run), "--redo", "--quiet", *words]) == 1
+    assert not (run / "3-refine" / "masks" / f"{name}.png").exists()
+    assert segment(run, "--segment-option", "steps=2") in (0, 1)
+    assert len(list((run / "4-segment" / "predictions").iterdir())) == 8
+    words = ["--pixel-labels", str(few), "--masks", str(scenes / "masks"), "--semi-option", "steps=2", *SMALL]
+    assert main(["semi", "--run", str(run), *words]) in (0, 1)
+
+
 @pytest.mark.parametrize("network", ["deeplabv2", "unet"])
 def test_networks_by_name(run, scenes, network, tmp_path):
     assert segment(run, "--network", network) == 0

@@ -56,7 +56,7 @@ class SemiViews(Dataset[Any]):
             shown[[0, *(label + 1 for label in (*item.labels, *item.unknown))]] = 1
             inputs |= {"weak": weak, "known": known, "shown": shown}
             with torch.random.fork_rng([]):
-                torch.manual_seed(((self.seed * 100_003 + self.epoch) * 1_000_003 + at) % 2**63)
+                torch.default_generator.manual_seed(((self.seed * 100_003 + self.epoch) * 1_000_003 + at) % 2**63)
                 inputs |= {f"strong{n}": self._strong(weak) for n in range(1, self.strong + 1)}
         return inputs, torch.tensor(at)
 

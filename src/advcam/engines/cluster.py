@@ -253,7 +253,7 @@ def _shared_out(ray: Any, units: Sequence[Unit], work: Open, needs: dict[str, An
                         waiting.extend(again)
                         yield from lost
                 else:
-                    fruitless[what] = 0
+                    fruitless.clear() if given else fruitless.pop(what, None)
                     idle.append(actor)
                     yield from made
     finally:

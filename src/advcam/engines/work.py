@@ -63,8 +63,10 @@ def attempt(work: Work, unit: Unit) -> list[Row]:
     try:
         made = list(work(unit))
     except ImageError as error:
-        if len(unit.wanted) > 1:
-            return [row for one in unit.apart() for row in attempt(work, one)]
+        if len(unit.wanted) > 1:  # halves, as each part costs as much as the whole unit
+            half = len(unit.wanted) // 2
+            parts = (replace(unit, wanted=wanted) for wanted in (unit.wanted[:half], unit.wanted[half:]))
+            return [row for part in parts for row in attempt(work, part)]
         made = [Row(unit.wanted[0], error=" ".join(str(error).split()))]
     each = (time.perf_counter() - start) / len(unit.wanted)
     return [row._replace(seconds=each) for row in made]

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +24,7 @@ CLASSES_AT_ONCE = 8
 """Classes of one image that cost as much as one where its features are computed only once."""
 
 _one_at_a_time = threading.Lock()
-_before: list[Any] = []  # how convolutions were set before, once for each thread that climbs
+_before: list[bool | None] = []  # how convolutions were set before, once for each thread that climbs
 
 
 @dataclass(frozen=True)
@@ -200,18 +199,25 @@ def undisturbed() -> Iterator[None]:
 @contextlib.contextmanager
 def _convolving_in_float32() -> Iterator[None]:
     """The setting is the process's: the first thread inside sees how it was, and the last one out puts it back."""
-    cudnn = torch.backends.cudnn
-    where, name, off = (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
     with _one_at_a_time:
-        _before.append(_before[0] if _before else getattr(where, name))
-        setattr(where, name, off)
+        _before.append(_before[0] if _before else _allow_tf32(False))
     try:
         yield
     finally:
         with _one_at_a_time:
             before = _before.pop()
             if not _before:
-                setattr(where, name, before)
+                _allow_tf32(before)
+
+
+def _allow_tf32(allowed: bool | None) -> bool | None:
+    """Sets the switch; returns how it was, or None where the caller has used torch's newer ones instead, which then stay."""
+    with contextlib.suppress(RuntimeError):
+        before = torch.backends.cudnn.allow_tf32
+        if allowed is not None and allowed != before:
+            torch.backends.cudnn.allow_tf32 = allowed
+        return before
+    return None
 
 
 def not_finite(step: Step) -> Tensor:

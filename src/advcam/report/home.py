@@ -45,4 +45,5 @@ def _typed(word: str) -> str:
 def _paths(forms: set[str]) -> str:
     """A pattern of these folders where they begin a path: no part of a longer name."""
     either = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-    return rf"(?<![\w./\\~-])(?:{either})(?![\w.-])"
+    begins = r"(?:(?<![\w./\\~-])|(?<=\\u0027)|(?<=\\n)|(?<=file://))"  # the middle two: in JSON
+    return rf"{begins}(?:{either})(?![\w-]|\.\w)"

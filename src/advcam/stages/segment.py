@@ -24,6 +24,7 @@ from .context import Context, redo
 from .networks import NetworkConfig, check_batch, encoder_of, has_network, network_files, network_record, save_network, train
 from .predictions import predict
 from .preview import LOOK, against_masks
+from .sharing import without_left_out
 from .start import Start
 from .training_masks import Load, check_masks, sure_pixels
 
@@ -104,13 +105,18 @@ def check(context: Context, least_confidence: float = 0.0) -> None:
     """
     positions, run = context.data.classes.positions(others=IGNORE), context.run
     if least_confidence:
-        without = [item.id for item in context.data.train if item.labels and not run.confidence(item.id).is_file()]
+        without = [item.id for item in _to_learn(context) if item.labels and not run.confidence(item.id).is_file()]
         if without:
             raise RunError(
                 f"{run.confidence(without[0])}: there is no such confidence map, nor of {len(without) - 1} other images, which"
                 f" --least-confidence needs; {redo(run, 'refine')}"
             )
-    check_masks(context.data.train, run.mask, positions, redo(run, "refine"), _reader(context, least_confidence))
+    check_masks(_to_learn(context), run.mask, positions, redo(run, "refine"), _reader(context, least_confidence))
+
+
+def _to_learn(context: Context) -> list[Item]:
+    """Returns the training images but those that refine has left out."""
+    return without_left_out(context.run, "refine", context.data.train, context.run.mask)
 
 
 def _reader(context: Context, least_confidence: float) -> Load:
@@ -210,6 +216,6 @@ def _own_masks(context: Context, config: SegmentConfig, before: Path) -> Callabl
 
 
 def _split(context: Context, holdout: float) -> tuple[list[Item], list[Item]]:
-    items = sorted(context.data.train, key=lambda item: digest([context.seed, "segment", item.id]))
+    items = sorted(_to_learn(context), key=lambda item: digest([context.seed, "segment", item.id]))
     held = max(1, round(len(items) * holdout)) if holdout else 0
     return (items[held:], items[:held]) if len(items) > held + 1 else (items, items)

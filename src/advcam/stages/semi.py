@@ -28,6 +28,7 @@ from .networks import NetworkConfig, check_batch, encoder_of, has_network, netwo
 from .predictions import predict
 from .preview import LOOK, against_masks
 from .semi_objective import SemiObjective
+from .sharing import without_left_out
 from .start import Start
 from .training_masks import Load, check_masks
 from .truth import Corrected, corrected_mask, corrected_masks
@@ -256,10 +257,16 @@ def _split(context: Context, config: SemiConfig) -> tuple[list[Item], list[Item]
     if also:
         raise DataError(f"{path}: names {also[0]!r}, which is scored on ({len(also)} are); list training images only")
     known = {item.id for item in labelled}
-    others = [item for item in context.data.train if item.id not in known]
+    others = [item for item in _with_masks(context, config) if item.id not in known]
     if config.mode != "labelled" and not others:
         raise RunError(f"{path}: names every training image, so none is left for --mode {config.mode}; use --mode labelled")
     return labelled, others, skipped
+
+
+def _with_masks(context: Context, config: SemiConfig) -> list[Item]:
+    """Returns the training images; in mode weak, which takes the run's masks, but those that refine has left out."""
+    train = list(context.data.train)
+    return without_left_out(context.run, "refine", train, context.run.mask) if config.mode == "weak" else train
 
 
 def _split_by_corrected(context: Context, config: SemiConfig, scored: set[str]) -> tuple[list[Item], list[Item]]:
@@ -275,7 +282,7 @@ def _split_by_corrected(context: Context, config: SemiConfig, scored: set[str]) 
             f" corrected with `advcam explore --run {root}` ({there})"
         )
     known = {item.id for item in labelled}
-    others = [item for item in context.data.train if item.id not in known]
+    others = [item for item in _with_masks(context, config) if item.id not in known]
     if config.mode != "labelled" and not others:
         raise RunError(
             f"{found.folder}: every training image is corrected, so none is left for --mode {config.mode}; use --mode labelled"

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from advcam.cells import as_text
-from advcam.data import Skip
+from advcam.data import Item, Skip
 from advcam.engines import Row, Unit, Work, rows
 from advcam.errors import RunError
 from advcam.models.own import allow
@@ -52,7 +53,7 @@ def share_out(
     work = partial(make, context, config)
     if runtime.engine == "ray":
         run = replace(context.run, root=context.run.root.resolve())
-        work = partial(opened, make, run, context.seed, runtime, context.own, config)
+        work = partial(opened, make, run, context.seed, replace(runtime, device=runtime.kind), context.own, config)
     parts = runtime.once(lambda: list(units))  # as the first process found them before any of them was made
     several, wanted = runtime.processes > 1, sum(len(unit.wanted) for unit in runtime.share(parts))
     found, failed = list[Row](), list[Skip]()
@@ -100,6 +101,12 @@ def listed_left_out(context: Context, step: str, found: Sequence[Row], more: Seq
         if skips:
             context.reporter.warn(f"{step}: {len(skips)} images are left out, listed with the reason in {path}")
     return skips
+
+
+def without_left_out(run: RunFolder, step: str, items: Sequence[Item], made: Callable[[str], Path]) -> list[Item]:
+    """Returns the images but those that a step has left out, by skipped.csv of its folder, and that ``made`` has no file of."""
+    gone = left_out(run, step)
+    return [item for item in items if made(item.id).is_file() or not gone(item.id)]
 
 
 def left_out(run: RunFolder, step: str) -> Callable[[str], bool]:

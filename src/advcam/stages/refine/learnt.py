@@ -14,7 +14,7 @@ from PIL.Image import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from advcam.data import IGNORE, Normalisation, TrainingViews, fit_within
+from advcam.data import IGNORE, Item, Normalisation, TrainingViews, fit_within
 from advcam.errors import NetworkError, RunError
 from advcam.models.affinity import AffinityNet, BoundaryNet
 from advcam.models.encoders import Encoder
@@ -32,6 +32,7 @@ from advcam.refinement import (
 )
 from advcam.stages.context import Context, redo
 from advcam.stages.maps import MapSource
+from advcam.stages.sharing import without_left_out
 from advcam.stages.start import Start, trained_start
 from advcam.store import load_mask, save_mask, write_bytes, write_json
 from advcam.training import ImageLoss, divided, fit
@@ -162,7 +163,7 @@ def _train(
     loss: Callable[[Tensor, Tensor], Tensor],
     normalise: Normalisation,
 ) -> None:
-    folder, train = context.run.folder("refine"), context.data.train
+    folder, train = context.run.folder("refine"), _to_learn(context)
     views = TrainingViews(
         train, settings.augmentation(config.long_side), normalise, context.seed, len(context.data.classes) + 1,
         masks=[context.run.confident(item.id) for item in train],
@@ -196,9 +197,14 @@ def _write_confident(context: Context, config: RefineConfig, source: MapSource, 
     _check_confident(context, config.method)
 
 
+def _to_learn(context: Context) -> list[Item]:
+    """Returns the training images but those that the climb has left out."""
+    return without_left_out(context.run, "climb", context.data.train, context.run.confident)
+
+
 def _check_confident(context: Context, method: str) -> None:
     background = classes = 0
-    for item in context.data.train:
+    for item in _to_learn(context):
         ids = load_mask(context.run.confident(item.id))
         background += int((ids == 0).sum())
         classes += int(((ids != 0) & (ids != IGNORE)).sum())
