@@ -34,8 +34,8 @@ LATER = (
 """What commands import when they come to it."""
 UNLIKE = {"seconds", "versions"}
 """Keys of JSON files that two equal runs differ in."""
-TOLD = {"report.html", "README.md"}
-"""Names of files that tell of seconds in words."""
+TOLD = {"report.html", "README.md", "truth.json"}
+"""Names of files that tell of seconds in words, or of where the run lies."""
 
 
 class Forks:
