@@ -3,7 +3,7 @@
     benchmarks/gpu.sh [--no-install] [--cpu] [--small] [--minutes 9] [--out runs/gpu.json] [--tests PATH ...]
 
 A ResNet-50 with random weights at output stride 16, photographs of VOC's sizes with one to three classes each, read from JPEG
-files one batch ahead, which `advcam climb` does not do yet, and without the writing of maps. benchmarks/gpu.md says what was run.
+files one batch ahead, which `advcam climb` does not do yet, and without writing maps. benchmarks/gpu.md says what was run.
 """
 
 from __future__ import annotations
