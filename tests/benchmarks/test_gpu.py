@@ -43,7 +43,8 @@ def test_a_cpu_checks_all_of_it(tmp_path):
     }
     for row in found["throughput"]:
         assert row["images"] == 4
-        assert 0 < row["share of peak"] < 1
+        peak = found["peaks"][row["precision"]]  # of a CPU that tests share it may be lower than the climb's own rate
+        assert row["share of peak"] == pytest.approx(row["TFLOP/s"] / peak)
         assert 0 <= row["waited"] < 1
         assert row["TFLOP an image"] > 0
         assert row["minutes for VOC train_aug"] == pytest.approx(10582 / row["images a second"] / 60)
