@@ -81,6 +81,16 @@ def python(code, environment):
     return json.loads(done.stdout)
 
 
+def contents(run, *folders):
+    """The bytes of all files of folders of a run, by name."""
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in sorted((run / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
 def free_port():
     """A port of this machine that nobody listens at."""
     with socket.socket() as free:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -106,12 +105,12 @@ def counts(context: Context, items: Sequence[Item], chosen: Sequence[Setting], m
     needed = sources(chosen)
 
     def climb_of(one: Source, steps: int) -> Kept:
-        depends = about | {"climb": asdict(one[0]), "steps": steps} | ({} if one[1] is None else {"start": one[1]})
+        depends = about | {"climb": one[0].identity(), "steps": steps} | ({} if one[1] is None else {"start": one[1]})
         return Kept({}, depends, lambda item: climbed(climber.model, climber.image(item), item.labels, one, steps))
 
     def score_of(one: Setting) -> Kept:
         beyond = {"later": one.later, "start": one.start}
-        depends = about | {"maps": asdict(one.climb)} | {name: v for name, v in beyond.items() if v not in (1, None)}
+        depends = about | {"maps": one.climb.identity()} | {name: v for name, v in beyond.items() if v not in (1, None)}
         return Kept({}, depends, lambda item: measure(item, one))
 
     climbs = _all(folder, [climb_of(one, steps) for one, steps in needed.items()], items, context, "climb")
@@ -152,7 +151,8 @@ def _all(folder: Path, planned: list[Kept], items: Sequence[Item], context: Cont
 def cached(context: Context, items: Sequence[Item], s: ClimbSettings, after: Sequence[int], steps: int) -> list[Part] | None:
     """The counts after some steps of a climb that ``benchmarks.quality`` kept; None where it lacks one of these images."""
     weights = digest((context.run.folder("classify") / "model.safetensors").read_bytes().hex())
-    place = context.run.root / "quality" / digest({"climb": asdict(s), "after": tuple(after), "classifier": weights, "form": 1})
+    depends = {"climb": s.identity(), "after": tuple(after), "classifier": weights, "form": 1}
+    place = context.run.root / "quality" / digest(depends)
     paths = [place / f"{item.id}.npz" for item in items]
     if not all(path.is_file() for path in paths):
         return None

@@ -34,6 +34,7 @@ WAYS = {
     "default": Way("default", {}, (1, 8)),
     "fast": Way("fast", {}, (1, 4)),
     "multiscale": Way("multiscale", {}, (1, 4, 8)),
+    "features": Way("features", {}, (1, 4, 8)),
     "published-one-scale": Way("official", {"mirror": False, "step_size": 0.034, "scales": (1.0,)}, (1, 27)),
     "published": Way("official", {"mirror": False, "step_size": 0.034}, (1, 27)),
 }

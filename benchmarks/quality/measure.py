@@ -6,7 +6,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def climb_all(context: Context, items: Sequence[Item], ways: dict[str, Way], mas
     planned = [
         Setting(
             {"way": name},
-            {"climb": asdict(way.settings), "after": way.after, "classifier": weights, "form": 1},
+            {"climb": way.settings.identity(), "after": way.after, "classifier": weights, "form": 1},
             lambda item, way=way: measure(climber, way, masks, item),  # type: ignore[misc]
         )
         for name, way in ways.items()

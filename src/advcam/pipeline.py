@@ -37,6 +37,7 @@ from advcam.stages import classify, evaluate
 from advcam.stages.context import Context, list_skips, load_data, save_data, trained_elsewhere
 from advcam.stages.evaluate import EvaluateConfig
 from advcam.stages.moved import moved
+from advcam.stages.sharing import names_left_out
 from advcam.stages.start import trained_start
 from advcam.stages.table import ORDER, STEPS, open_run
 from advcam.stages.truth import corrected_mask
@@ -255,6 +256,13 @@ def run_all(context: Context, configs: Mapping[str, Config], before: Callable[[s
     for name in steps:
         write_card(context.run, context.data, name)
     return write_report(context.run, context.data, reporter=context.reporter)
+
+
+def left_out(context: Context, steps: Iterable[str]) -> dict[Path, int]:
+    """Returns the lists of what a run and its steps have left out, now or before, and how many images or names each has."""
+    counts = {context.run.root: len(context.data.skipped)}
+    counts |= {context.run.folder(step): len(names_left_out(context.run, step)) for step in steps}
+    return {folder / "skipped.csv": count for folder, count in counts.items() if count}
 
 
 def run_step(context: Context, step: str, config: Any, given: Iterable[str], redo: bool) -> list[Skip]:

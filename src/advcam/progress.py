@@ -154,7 +154,11 @@ class Waited:
 
     def line(self, what: str, images: int) -> str:
         """Says how many images were taken a second, and which share of the time was spent waiting for them."""
-        return f"{what}: {_pace(images / self.whole)}; waited for images {100 * self.seconds / self.whole:.0f} % of the time"
+        return f"{what}: {_pace(images / self.whole)}; {self.share()}"
+
+    def share(self) -> str:
+        """Says which share of the time was spent waiting."""
+        return f"waited for images {100 * self.seconds / self.whole:.0f} % of the time"
 
 
 class _Pace(ProgressColumn):

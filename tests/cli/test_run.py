@@ -256,6 +256,24 @@ def test_what_cannot_be_used_is_listed(scenes, tmp_path, capsys):
     assert "is 3x3, its image 64x64" in listed
 
 
+def test_a_run_ends_as_its_steps_do_where_they_have_left_images_out(run, scenes, capsys):
+    """Whether that was now or before."""
+    words = [*arguments(scenes, run), "--quiet"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines() == [f"report: {run / 'report.html'}"]
+    lists = [run / "3-refine" / "skipped.csv", run / "4-segment" / "skipped.csv"]
+    lists[0].write_text("image,reason\nscene-00003,the climb has left it out\nscene-00001,the climb has left it out\n")
+    assert main(words) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == f"2 left out, listed with reasons in {lists[0]}"
+    lists[1].write_text("image,reason\nscene-00017,the process that made it died 3 times\n")
+    assert main(words) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"2 left out, listed with reasons in {lists[0]}",
+        f"report: {run / 'report.html'}",
+        f"1 left out, listed with reasons in {lists[1]}",
+    ]
+
+
 def run_with(scenes, out, **changes):
     words = arguments(scenes, out)
     for flag, value in changes.items():

@@ -4,7 +4,9 @@ import http.server
 import json
 import random
 import re
+import socket
 import threading
+import time
 from multiprocessing import get_context
 from pathlib import Path
 from urllib.parse import unquote
@@ -280,6 +282,33 @@ def test_a_server_that_is_gone(server):
     server.server_close()
     with pytest.raises(ImageError, match="b%20c.png: (no such file|cannot be read)"):
         other.read()
+
+
+@pytest.mark.parametrize("call", [remote.size, lambda url: remote.read(url, 0, 9), remote.is_file])
+def test_a_server_that_does_not_answer_is_left_in_bounded_time(call, monkeypatch):
+    """It takes the connection and says nothing, as one that hangs; fsspec alone would wait for five minutes at each try."""
+    pytest.importorskip("aiohttp", reason="fsspec reads the web with aiohttp")
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start, url = time.monotonic(), f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"
+        if call is remote.is_file:
+            assert not call(url)
+        else:
+            with pytest.raises(OSError, match="no answer within 0 seconds"):
+                call(url)
+        assert time.monotonic() - start < 5
+
+
+def test_more_bytes_are_given_more_time(server, monkeypatch):
+    """A server that is slow is not one that hangs."""
+    at_once = Handler.part
+    monkeypatch.setattr(Handler, "part", lambda self, data: time.sleep(0.6) or at_once(self, data))
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)
+    url, size = f"{server.url}/photos/a.png", len(png(1))
+    with pytest.raises(OSError, match="no answer within 0 seconds"):
+        remote.read(url, 0, size)
+    monkeypatch.setattr(remote, "SLOWEST", size / 3)
+    assert remote.read(url, 0, size) == png(1)
 
 
 # A run.

@@ -24,6 +24,7 @@ from advcam.runtime import Runtime
 from advcam.stages import climb
 from advcam.stages.maps import recorded, units
 from advcam.stages.sharing import opened
+from conftest import SEGMENT, contents
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'advcam[ray]'"),
@@ -73,16 +74,6 @@ def alone(finished, tmp_path_factory):
 def mine(alone, tmp_path):
     """A copy of it, to be changed."""
     return Path(shutil.copytree(alone, tmp_path / "run"))
-
-
-def contents(run, *folders):
-    """The bytes of all files of folders of a run, by name."""
-    return {
-        path.relative_to(run).as_posix(): path.read_bytes()
-        for folder in folders
-        for path in sorted((run / folder).rglob("*"))
-        if path.is_file()
-    }
 
 
 def without_maps(run):
@@ -165,6 +156,48 @@ def test_where_every_process_dies_it_stops(machines, tmp_path):
         made(machines, partial(os._exit, 3), tmp_path, [Unit.single("a")], actors=1)
 
 
+def of_machines(folder, bad):
+    """Work that cannot be opened on one machine; on others, unit n is made once that has been tried n times."""
+    import ray
+
+    died = folder / "died"
+    if ray.get_runtime_context().get_node_id() == bad:
+        with died.open("a") as file:
+            file.write("x")
+        os._exit(3)
+
+    def work(unit):
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends and (died.stat().st_size if died.exists() else 0) < int(unit.ids[0]):
+            time.sleep(0.05)
+        return [Row(unit.ids[0])]
+
+    return work
+
+
+@pytest.mark.slow
+def test_a_machine_where_every_process_dies_stops_no_cluster(machines, tmp_path):
+    bad = sorted(machines.worker_nodes, key=lambda one: one.node_id)[0].node_id
+    units = [Unit.single(f"{n}") for n in range(cluster.TRIES + 2)]
+    found = made(machines, partial(of_machines, tmp_path, bad), tmp_path, units, actors=3)
+    assert sorted(found) == ["0", "1", "2", "3", "4"]
+    assert not any(row.error or row.left_out for row in found.values())
+    assert (tmp_path / "died").stat().st_size > cluster.TRIES, "more often than would stop it if no other made anything"
+
+
+def test_auto_is_the_device_of_the_machine_that_the_command_is_given_on(machines, tmp_path, monkeypatch):
+    """A cluster without GPUs is not asked for one, and does not silently take the processor where the command has one."""
+    work, parts = partial(noting, tmp_path, set(), set()), [Unit.single("a")]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SettingsError, match="has a GPU, which --device cuda asks for; --device cpu does without"):
+        made(machines, work, tmp_path, parts)
+    assert Runtime(device="cpu", engine="ray").of_actor().device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    there = Runtime(engine="ray").of_actor()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert there.torch_device().type == "cpu", "wherever it is sent"
+
+
 NETWORK = """
 import os
 from pathlib import Path
@@ -191,7 +224,7 @@ def build():
 """
 
 
-def test_a_climb_passes_over_an_image_that_ends_its_process(machines, scenes, tmp_path, monkeypatch, capsys):
+def test_a_climb_passes_over_an_image_that_ends_its_process(machines, scenes, finished, tmp_path, monkeypatch, capsys):
     """The network ends the process where it sees an image of one colour; all others have the bytes of a run without it."""
     from PIL import Image
 
@@ -202,13 +235,15 @@ def test_a_climb_passes_over_an_image_that_ends_its_process(machines, scenes, tm
     run, code = tmp_path / "run", f"{tmp_path / 'net.py'}:build"
     data = ["--images", str(images), "--labels", str(scenes / "labels.csv"), "--classes", str(scenes / "classes.csv")]
     assert main(["classify", "--run", str(run), *data, "--classifier", code, "--quiet"]) == 0
-    words = ["climb", "--run", str(run), "--quiet", *BATCHES, "--preset", "default", "--steps", "2"]
+    flow, two_steps = Path(shutil.copytree(run, tmp_path / "flow")), ["--preset", "default", "--steps", "2"]
+    words = ["climb", "--run", str(run), "--quiet", *BATCHES, *two_steps]
     assert main(words) == 0
     whole = contents(run, "2-climb")
     without_maps(run)
     (tmp_path / "deadly").touch()
     capsys.readouterr()
-    assert main([*words, "--engine", "ray", "--address", machines.address, "--actors", "2", "--classifier", code]) == 1
+    on_cluster = ["--engine", "ray", "--address", machines.address, "--actors", "2", "--classifier", code]
+    assert main([*words, *on_cluster]) == 1
     said = capsys.readouterr()
     assert "climb: 1 images are left out, listed with the reason in" in said.err
     assert (run / "2-climb" / "skipped.csv").read_text().splitlines()[1].startswith("scene-00005,the process that made it died")
@@ -217,6 +252,15 @@ def test_a_climb_passes_over_an_image_that_ends_its_process(machines, scenes, tm
     assert {name: data for name, data in kept.items() if name != "2-climb/skipped.csv"} == {
         name: data for name, data in whole.items() if name not in gone
     }
+    encoder = ["encoder=test_resnet", f"encoder_weights={finished / '1-classify' / 'model.safetensors'}"]
+    given = ["--method", "threshold", "--threshold", "0.3", *SEGMENT, *(w for e in encoder for w in ("--segment-option", e))]
+    assert main(["run", "--out", str(flow), "--quiet", *data, *BATCHES, *two_steps, *on_cluster, *given]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if str(flow) in line] == [  # Ray may have its say between
+        f"1 left out, listed with reasons in {flow / '2-climb' / 'skipped.csv'}",
+        f"report: {flow / 'report.html'}",
+        f"1 left out, listed with reasons in {flow / '3-refine' / 'skipped.csv'}",
+    ]
+    assert len(contents(flow, "4-segment/predictions")) == len(whole) // 2
     (tmp_path / "deadly").unlink()
     assert main(["refine", "--run", str(run), "--method", "threshold", "--quiet"]) == 1
     assert (run / "3-refine" / "skipped.csv").read_text().splitlines()[1] == "scene-00005,the climb has left it out"
@@ -335,11 +379,11 @@ def test_no_gpu_and_too_many_cores(machines, mine, capsys):
 
 def test_a_folder_that_a_machine_does_not_have_or_cannot_write(tmp_path):
     (tmp_path / "known").touch()
-    assert node.look(str(tmp_path), "known")["folder"] == ""
+    assert node.look(str(tmp_path / "known"))["folder"] == ""
     assert [path.name for path in tmp_path.iterdir()] == ["known"]
-    assert node.look(str(tmp_path), "unknown")["folder"] == "is not there"
-    assert node.look("/proc", "version")["folder"].startswith("cannot be written (")
-    said = list(cluster._lacks(node.look("/proc", "version"), Path("/proc")))
+    assert node.look(str(tmp_path / "unknown"))["folder"] == "is not there"
+    assert node.look("/proc/version")["folder"].startswith("cannot be written (")
+    said = list(cluster._lacks(node.look("/proc/version"), Path("/proc")))
     assert len(said) == 1
     assert said[0].endswith("the run folder must be on a disk that all machines share, at the same path")
 

@@ -1,9 +1,12 @@
 """Units, their shares among the processes of torchrun, and images that cannot be read."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
+import types
 from functools import partial
 from pathlib import Path
 
@@ -12,22 +15,14 @@ from PIL import Image
 
 from advcam import preflight
 from advcam.cli import main
-from advcam.engines import Row, Unit, attempt, rows
+from advcam.data import Item
+from advcam.engines import Row, Unit, attempt, reading, rows, work
 from advcam.errors import ImageError, StoreError
 from advcam.runtime import Runtime
-from conftest import free_port
+from conftest import arguments, contents, free_port
 
 BATCHES = ["--max-pixels", "16384"]
 """Four images of 64x64 a batch."""
-
-
-def contents(run, *folders):
-    return {
-        path.relative_to(run).as_posix(): path.read_bytes()
-        for folder in folders
-        for path in sorted((run / folder).rglob("*"))
-        if path.is_file()
-    }
 
 
 def refusing(*names):
@@ -63,6 +58,34 @@ def test_one_image_that_cannot_be_read_costs_its_batch_few_times_over():
     assert [row.id for row in found if row.error] == ["77"]
     assert sorted(made) == sorted(set(names) - {"77"})
     assert len(calls) == 1 + 2 * 8
+
+
+def test_rows_say_what_of_their_time_was_spent_reading(monkeypatch):
+    """What a unit that cannot be read, or another one, has waited is not theirs."""
+    now = 0.0
+    monkeypatch.setattr(work, "time", types.SimpleNamespace(perf_counter=lambda: now))
+
+    def slow(unit):
+        nonlocal now
+        with reading():
+            now += 3
+            if "b" in unit.wanted:
+                raise ImageError("b.png: cannot be read")
+        now += 1
+        return [Row(name) for name in unit.wanted]
+
+    found = attempt(slow, Unit(("a", "c"), ("a", "c"))) + attempt(slow, Unit(("b", "d"), ("b", "d")))
+    assert [(row.id, row.waited, row.seconds) for row in found] == [
+        ("a", 1.5, 2.0), ("c", 1.5, 2.0), ("b", 3.0, 3.0), ("d", 3.0, 4.0),
+    ]  # fmt: skip
+    assert [row.waited for row in attempt(lambda unit: [Row("a")], Unit.single("a"))] == [None]
+
+
+def test_a_climb_says_how_long_it_waited_for_images(run, monkeypatch, capsys):
+    monkeypatch.setattr(Item, "read", lambda self, read=Item.read: (time.sleep(0.05), read(self))[1])
+    assert main(["climb", "--run", str(run), "--redo", *BATCHES]) == 0
+    (share,) = re.findall(r"^climb: waited for images (\d+) % of the time$", capsys.readouterr().err, re.MULTILINE)
+    assert 10 < int(share) < 100
 
 
 def test_other_errors_stop_the_work():
@@ -102,6 +125,10 @@ def test_an_image_that_has_changed_stops_the_climb_after_the_others(run, scenes,
     assert kept == {name: data for name, data in whole.items() if name not in gone}
     assert main(["refine", "--run", str(run), "--quiet"]) == 2
     assert "refine needs climb, which is not done" in capsys.readouterr().err
+    given = arguments(scenes, run)
+    given[given.index("--images") + 1] = str(images)
+    assert main(given) == 2, "`advcam run` ends as the step does"
+    assert "climb: 1 images could not be made, the first because" in capsys.readouterr().err
     (images / "scene-00006.png").write_bytes(original)
     assert main(words) == 0
     assert contents(run, "2-climb") == whole
@@ -134,3 +161,33 @@ def test_two_processes_train_no_refinement(run):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
     assert done.returncode != 0
     assert "irn trains a network, which several processes cannot share" in done.stderr
+
+
+WAITING = """
+import os
+import torch
+from advcam.runtime import Runtime
+
+runtime = Runtime(device="cpu")
+first = runtime.first
+group = torch.distributed.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+print("waits", group.options._timeout.days, "days", flush=True)
+runtime.wait()
+if not first:
+    os._exit(7)
+runtime.wait()
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_waits_for_the_share_of_another_but_not_for_one_that_is_gone(tmp_path):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(tmp_path / "waiting.py")], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.stdout.splitlines() == ["waits 30 days"] * 2
+    assert done.returncode != 0
+    assert "exitcode  : 7" in done.stderr

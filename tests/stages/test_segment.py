@@ -240,7 +240,7 @@ def test_two_processes_segment(run):
     refused = subprocess.run(
         [*command[: command.index("--redo")], "--quiet"], capture_output=True, text=True, env=os.environ, timeout=300
     )
-    assert "only advcam climb, refine, segment run in several processes" in refused.stderr
+    assert "only advcam climb, refine, segment, predict run in several processes" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Class activation maps and anti-adversarial climbing. Pure: torch only, any device, batched, no files."""
 
-from .climb import Step, ascend, climb, gradients
+from .climb import Classifier, Step, ascend, climb, gradients
 from .emphasis import counted
 from .maps import METHODS, Head, gradient_scale
 from .settings import PRECISIONS, PRESETS, ClimbSettings, rules, settings
@@ -10,6 +10,7 @@ __all__ = [
     "METHODS",
     "PRECISIONS",
     "PRESETS",
+    "Classifier",
     "ClimbSettings",
     "Head",
     "Step",

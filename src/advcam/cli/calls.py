@@ -67,7 +67,7 @@ def command(args: Namespace) -> Outcome:
 
 
 def run(args: Namespace) -> Outcome:
-    """``advcam run``: runs every step."""
+    """``advcam run``: runs every step; as each step alone, it ends with status 1 where images are left out."""
     tables = recipes.tables(args.recipe)
     steps = {name: step.config for name, step in STEPS.items() if not step.optional}
     reporter, begun = _reporter(args), None if args.recipe else _begun(args.out)
@@ -83,7 +83,10 @@ def run(args: Namespace) -> Outcome:
         )  # fmt: skip
         pipeline.plan(context, configs | later, given)
         report = pipeline.run_all(context, configs)
-    return Outcome(f"report: {report.resolve()}", (), len(context.data.skipped), args.out / "skipped.csv")
+    lists = list(pipeline.left_out(context, configs).items())
+    lines = [f"{count} left out, listed with reasons in {path}" for path, count in lists[:-1]]
+    path, count = lists[-1] if lists else (Path(), 0)
+    return Outcome(f"report: {report.resolve()}", lines, count, path)
 
 
 def _begun(root: Path) -> RunFolder | None:

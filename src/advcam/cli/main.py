@@ -15,7 +15,7 @@ from advcam import process
 from .terminal import Unread, only_our_warnings, print_any_name, say, speaks
 
 DONE, SOME_FAILED, COULD_NOT_START = 0, 1, 2
-SEVERAL = ("climb", "refine", "segment")
+SEVERAL = ("climb", "refine", "segment", "predict")
 """Verbs that torchrun may start several processes of."""
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from advcam.attribution import PRECISIONS
 from advcam.data import (
+    Address,
     ClassTable,
     Place,
     Reading,
@@ -21,15 +24,55 @@ from advcam.data import (
     passed_over,
     place,
     read_with_doubt,
+    remote,
     shrunk,
 )
-from advcam.errors import ImageError, RunError, SettingsError
+from advcam.engines import Row, Unit, Work, rows
+from advcam.errors import DataError, ImageError, RunError, SettingsError
 from advcam.options import Config, option
+from advcam.runtime import Runtime
 from advcam.segmenter import MERGES, Segmenter, read_record
-from advcam.stages.context import list_skips
-from advcam.store import atomic_write, digest, made_of, read_json, save_mask, sweep, write_json
+from advcam.store import (
+    NOTES,
+    csv_text,
+    digest,
+    json_of,
+    json_text,
+    made_of,
+    mask_bytes,
+    read_json,
+    remove,
+    sweep,
+    write_bytes,
+)
 
 from .session import Outcome, Session
+
+RECORD = 2**16
+"""Bytes that predict.json has at most."""
+
+
+def folder_to_fill(given: object) -> Place:
+    """The folder that a text names: a local path, also behind ``file://``, or an address of a store that can be written to.
+
+    Raises:
+        ValueError: it is empty.
+        TypeError: neither text nor a place.
+        DataError: an address with a password in it, or of what is only read.
+    """
+    if not isinstance(given, (str, Path, Address)):
+        raise TypeError(f"expected a path or an address, got {type(given).__name__}")
+    text = str(given).removeprefix("file://").removeprefix("local://")
+    if not text:
+        raise ValueError("a path is empty")
+    if not remote.is_remote(text):
+        return Path(text)
+    found = place(text)
+    if (isinstance(found, Address) and found.below) or text.lower().endswith((".zip", ".tar", ".parquet")):
+        raise DataError(f"{text}: masks are not written into archives; give a folder, such as s3://bucket/masks")
+    if "::" in text or text.lower().startswith(tuple(f"{name}://" for name in remote.WEB)):
+        raise DataError(f"{text}: can be read only; give the address of a store, such as s3://bucket/masks, or a folder")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +81,9 @@ class PredictConfig(Config):
 
     model: Path = option(help="folder of the network, RUN/4-segment or RUN/5-semi", flag="model", common=True)
     images: Place = option(help="folder, archive or address of images", flag="images", common=True, make=place)
-    out: Path = option(help="folder of the masks ID.png", flag="out", common=True)
+    out: Place = option(
+        help="folder of the masks ID.png, or an address such as s3://bucket/masks", flag="out", common=True, make=folder_to_fill
+    )
     labels: Place | None = option(
         None, "image labels, in any form that a run takes: each named image gets the classes it shows and no other",
         flag="labels", common=True, make=place,
@@ -82,6 +127,17 @@ class PredictConfig(Config):
         return replace(segmenter, **changes)
 
 
+Labels = Mapping[str, tuple[int, ...]]
+"""The positions of the classes that images show, by name."""
+
+
+class Seen(NamedTuple):
+    """What the row of an image that was predicted now says of it."""
+
+    size: tuple[int, int]
+    doubt: str | None
+
+
 def run(config: PredictConfig, session: Session) -> Outcome:
     """Writes OUT/ID.png for every image in a folder, except masks that exist and were made from the same content.
 
@@ -89,65 +145,161 @@ def run(config: PredictConfig, session: Session) -> Outcome:
 
     With labels, an image that they name gets its own classes or background; one that they do not name, any class.
 
-    Images that cannot be read, or are too large for the memory, are listed in OUT/skipped.csv.
+    Images that cannot be read, or are too large for the memory, are listed in OUT/skipped.csv. The runtime's engine shares out
+    the images; the bytes are those of one process.
 
     Raises:
         DataError: there are no images.
         RunError: there is no trained network, or OUT holds masks of another network or made with other options.
         SettingsError: an option is invalid.
+        StoreError: OUT cannot be written; what is done is kept.
     """
-    model, images, out, reporter = config.model, config.images, config.out, session.reporter
-    segmenter = config.applied(Segmenter.load(model, session.runtime.torch_device(), config.precision or _precision_of(out)))
+    model, images, out, reporter, runtime = config.model, config.images, config.out, session.reporter, session.runtime
+    _check_places(images, out, runtime)
+    if str(out).startswith("memory://"):
+        reporter.warn(f"{out}: is in the memory of this process, and gone when that ends")
+    known = runtime.once(lambda: _record(out))
+    segmenter = config.applied(Segmenter.load(model, runtime.torch_device(), config.precision or _precision_of(out, known)))
     files = list_images(images)
-    if isinstance(images, Path) and out.resolve().is_relative_to(images.resolve()):
-        raise RunError(f"{out}: --out is in the folder of images, so masks would mix with them; give another --out")
     labels: dict[str, tuple[int, ...]] = {}
     if config.labels:
         labels = labels_of(config.labels, images, files, ClassTable.from_record(read_record(model).classes))
         reporter.say(f"{config.labels}: labels of {len(labels)} of {len(files)} images; the others may show any class")
-    _claim(out, model, images, segmenter, digest(sorted(labels.items())) if labels else None)
+    key = _key(model, images, segmenter, digest(sorted(labels.items())) if labels else None)
+    runtime.once(lambda: _claim(out, known, key))
     for suffix, count in passed_over(images).items():
         reporter.say(f"{count} files of suffix {suffix} are skipped: not an image format that is read")
-    skipped, sizes, reading = list[Skip](), list[tuple[int, int]](), Reading.from_record(read_record(model).reading)
-    for name, path in reporter.track(files.items(), len(files), "predict"):
-        mask, kept = out / f"{name}.png", out / "probabilities" / f"{name}.npz"
-        try:
-            content = content_of(path)
-            if made_of(mask) == content and (kept.is_file() or not config.probabilities):
-                continue
-            image, doubt = read_with_doubt(path, reading)
-            if doubt:
-                reporter.warn(f"{path}: {doubt}")
-            sizes.append((image.height, image.width))
-            if config.probabilities:
-                found = segmenter.probabilities(image, labels.get(name))
-                _save(kept, found, segmenter)
-                save_mask(mask, segmenter.mask(found), content)
-            else:
-                save_mask(mask, segmenter(image, labels.get(name)), content)
-        except ImageError as error:
-            skipped.append(Skip(name, str(error)))
-    if not segmenter.window and (said := shrunk(sizes, segmenter.long_side)):
+    found = _predicted(config, session, segmenter, files, labels)
+    seen: list[Seen] = [row.value for row in found if row.value is not None]
+    if not segmenter.window and (said := shrunk((one.size for one in seen), segmenter.long_side)):
         reporter.say(said)
-    list_skips(out / "skipped.csv", skipped)
-    return Outcome(f"masks: {out}", (), len(skipped), out / "skipped.csv")
+    left = {row.id: row.left_out or row.error for row in found if row.left_out or row.error}
+    skipped, listed = [Skip(name, left[name]) for name in files if name in left], _file(out, "skipped.csv")
+    if runtime.first:
+        _list(listed, skipped)
+    runtime.leave()
+    return Outcome(f"masks: {out}", (), len(skipped), listed)
 
 
-def _precision_of(out: Path) -> str:
+def _check_places(images: Place, out: Place, runtime: Runtime) -> None:
+    """Checks that masks do not mix with the images, and that other processes find both.
+
+    Raises:
+        RunError: the masks would be in the folder of images.
+        SettingsError: another process would not find them.
+    """
+    if isinstance(images, Path) and isinstance(out, Path):
+        inside = out.resolve().is_relative_to(images.resolve())
+    else:
+        inside = f"{out}/".startswith(f"{images}/")
+    if inside:
+        raise RunError(f"{out}: --out is in the folder of images, so masks would mix with them; give another --out")
+    if runtime.engine == "ray" and (own := [at for at in (images, out) if str(at).startswith("memory://")]):
+        raise SettingsError(f"{own[0]}: is in the memory of this process, where those of a cluster do not reach it")
+
+
+def _predicted(
+    config: PredictConfig, session: Session, segmenter: Segmenter, files: Mapping[str, Place], labels: Labels
+) -> list[Row]:
+    """Predicts the images and shows progress; returns a row for each, in every process."""
+    found, mine = list[Row](), session.runtime.share(list(files))
+    with session.reporter.bar("predict", len(mine)) as advance:
+        for row in _shared_out(config, session.runtime, segmenter, files, labels):
+            found.append(row)
+            if row.value is not None and (doubt := row.value.doubt):
+                session.reporter.warn(f"{files[row.id]}: {doubt}")
+            advance(1)
+    return session.runtime.together(found)
+
+
+def _shared_out(
+    config: PredictConfig, runtime: Runtime, segmenter: Segmenter, files: Mapping[str, Place], labels: Labels
+) -> Iterator[Row]:
+    """Yields a row for each image, by the runtime's engine; its value is a :class:`Seen` where a mask was made now."""
+    units = [Unit.single(name) for name in files]
+    if runtime.engine == "local":
+        here = predicting(config, segmenter, files, labels)
+        yield from rows(units, lambda: here, runtime, Path(), here)
+        return
+    there = {name: _from_anywhere(path) for name, path in files.items()}
+    config = replace(config, model=config.model.absolute(), out=_from_anywhere(config.out))
+    work = partial(opened, config, replace(runtime, device=runtime.kind), segmenter.precision, there, labels)
+    for row in rows(units, work, runtime, config.out if isinstance(config.out, Path) else None):
+        yield row._replace(left_out=row.left_out.replace(str(there[row.id]), str(files[row.id]), 1))  # as it was typed
+
+
+def predicting(config: PredictConfig, segmenter: Segmenter, files: Mapping[str, Place], labels: Labels) -> Work:
+    """Returns what makes the masks of images, by name, with a network, and writes their files."""
+    out, reading = config.out, Reading.from_record(read_record(config.model).reading)
+
+    def made(name: str) -> Seen | None:
+        mask, kept = _file(out, f"{name}.png"), _file(out, f"probabilities/{name}.npz")
+        content = content_of(files[name])
+        if _made_of(mask) == content and (not config.probabilities or kept.is_file()):
+            return None
+        image, doubt = read_with_doubt(files[name], reading)
+        if config.probabilities:
+            found = segmenter.probabilities(image, labels.get(name))
+            _write(kept, _arrays(probabilities=found.cpu().numpy().astype(np.float16), ids=segmenter.ids))
+            ids = segmenter.mask(found)
+        else:
+            ids = segmenter(image, labels.get(name))
+        _write(mask, mask_bytes(ids, content))
+        return Seen((image.height, image.width), doubt)
+
+    def predict(unit: Unit) -> Iterator[Row]:
+        for name in unit.wanted:
+            try:
+                yield Row(name, value=made(name))
+            except ImageError as error:
+                yield Row(name, left_out=str(error))
+
+    return predict
+
+
+def opened(config: PredictConfig, runtime: Runtime, precision: str, files: Mapping[str, Place], labels: Labels) -> Work:
+    """Loads the network in another process, where it lies, and returns what makes masks.
+
+    Raises:
+        SettingsError: this machine does not have the network or the images.
+    """
+    first = next(iter(files.values()))
+    for at, what in ((config.model, "network"), (first.parent if isinstance(first, Path) else None, "images")):
+        if at and not at.is_dir():
+            raise SettingsError(f"{at} is not there; the {what} must be on a disk that all machines share, at the same path")
+    segmenter = Segmenter.load(config.model, runtime.of_actor().torch_device(), precision)
+    return predicting(config, config.applied(segmenter), files, labels)
+
+
+def _from_anywhere(at: Place) -> Place:
+    """Returns a place that is valid from any working folder."""
+    return at.absolute() if isinstance(at, Path) else at.resolve()
+
+
+def _record(out: Place) -> dict[str, Any]:
+    """Returns what the masks of a folder were made of, and how; empty where there are none."""
+    at = _file(out, "predict.json")
+    if isinstance(at, Path):
+        return read_json(at, dict[str, Any]) if at.is_file() else {}
+    data = remote.begin(str(at), RECORD)
+    return json_of(data, at, dict[str, Any], "give another --out") if data else {}
+
+
+def _precision_of(out: Place, known: Mapping[str, Any]) -> str:
     """Returns the precision that a folder's masks were made in, on any machine; ``auto`` if there are none."""
-    record = out / "predict.json"
-    made = read_json(record, dict[str, Any]).get("precision") if record.is_file() else "auto"
+    made = known.get("precision") if known else "auto"
     if made not in PRECISIONS:
-        raise RunError(f"{record}: has precision {made!r}, expected one of {', '.join(PRECISIONS)}; give another --out")
+        raise RunError(
+            f"{_file(out, 'predict.json')}: has precision {made!r}, expected one of {', '.join(PRECISIONS)}; give another --out"
+        )
     return str(made)
 
 
-def _claim(out: Path, model: Path, images: Place, segmenter: Segmenter, labels: str | None) -> None:
-    """Checks that a folder is new, or holds masks of the same network and options, and records these."""
-    key: dict[str, Any] = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
-    key["images"] = str(images.resolve())
-    sweep(out)
-    key |= {
+def _key(model: Path, images: Place, segmenter: Segmenter, labels: str | None) -> dict[str, Any]:
+    """Returns what decides masks."""
+    network = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
+    return network | {
+        "images": str(images.resolve()),
         "labels": labels,
         "long_side": None if segmenter.window else segmenter.long_side,
         "scales": list(segmenter.scales),
@@ -157,14 +309,24 @@ def _claim(out: Path, model: Path, images: Place, segmenter: Segmenter, labels: 
         "crf": segmenter.crf,
         "precision": segmenter.precision,
     }
-    known: dict[str, Any] = {}
-    if (out / "predict.json").is_file():
-        known = read_json(out / "predict.json", dict[str, Any])
+
+
+def _claim(out: Place, known: dict[str, Any], key: dict[str, Any]) -> None:
+    """Checks that a folder is new, or holds masks of the same network and options, and records these."""
+    if isinstance(out, Path):
+        sweep(out)
     if known and (other := [name for name in key if known.get(name) != key[name]]):
         raise RunError(f"{out}: holds masks {_made_otherwise(other, known, key)}; give another --out")
-    if not known and out.is_dir() and any(path.suffix == ".png" for path in out.rglob("*")):
+    if not known and _holds_masks(out):
         raise RunError(f"{out}: holds images that `advcam predict` did not make; give another --out")
-    write_json(out / "predict.json", key)
+    if known != key:
+        _write(_file(out, "predict.json"), json_text(key).encode())
+
+
+def _holds_masks(out: Place) -> bool:
+    if isinstance(out, Path):
+        return any(path.suffix == ".png" for path in out.rglob("*"))
+    return any(name.endswith(".png") for name in remote.found_below(str(out)))
 
 
 def _made_otherwise(names: list[str], old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -175,6 +337,34 @@ def _made_otherwise(names: list[str], old: dict[str, Any], new: dict[str, Any]) 
     return f"made with other options ({', '.join(f'{name}: {old.get(name)} -> {new[name]}' for name in names)})"
 
 
-def _save(path: Path, probabilities: Tensor, segmenter: Segmenter) -> None:
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, probabilities=probabilities.cpu().numpy().astype(np.float16), ids=segmenter.ids)
+def _file(folder: Place, name: str) -> Place:
+    return folder / name if isinstance(folder, Path) else Address(f"{folder}/{name}")
+
+
+def _write(at: Place, data: bytes) -> None:
+    """Writes a file whole."""
+    if isinstance(at, Path):
+        write_bytes(at, data)
+    else:
+        remote.write(str(at), data)
+
+
+def _list(at: Place, skipped: list[Skip]) -> None:
+    """Lists what was left out as CSV; with nothing to list, removes the file."""
+    if skipped:
+        _write(at, csv_text(("image", "reason"), [(skip.image, skip.reason) for skip in skipped]).encode())
+    elif isinstance(at, Path):
+        remove(at)
+    else:
+        remote.remove(str(at))
+
+
+def _made_of(mask: Place) -> str | None:
+    return made_of(mask if isinstance(mask, Path) else remote.begin(str(mask), NOTES) or b"")
+
+
+def _arrays(**arrays: Any) -> bytes:
+    """Returns the ``.npz`` file of arrays, without pickle."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()

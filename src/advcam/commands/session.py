@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from advcam.data import Place
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 
@@ -40,5 +41,5 @@ class Outcome:
     done: str
     lines: Sequence[str] = ()
     skipped: int = 0
-    listed: Path = Path()
+    listed: Place = Path()
     what: str = "left out"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advcam.options import Config
-from advcam.stages.table import CLIMBING, TRAINING
+from advcam.stages.table import CLIMBING, SHARED, TRAINING
 
 from . import check, climb_image, convert, convert_masks, demo, explore, export, predict
 from .session import Outcome, Session
@@ -44,7 +44,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "predict": Command(
         predict.PredictConfig, predict.run, "Make masks of any images with a trained network.",
-        "--model runs/first/4-segment --images photos --out masks",
+        "--model runs/first/4-segment --images photos --out masks", SHARED,
     ),
     "export": Command(
         export.ExportConfig, export.run, "Write a trained network as one file for other programs, compared with the original.",

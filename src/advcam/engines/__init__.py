@@ -7,19 +7,19 @@ from pathlib import Path
 
 from advcam.runtime import Runtime
 
-from .work import Open, Row, Unit, Work, attempt
+from .work import Open, Row, Unit, Work, attempt, reading
 
-__all__ = ["Open", "Row", "Unit", "Work", "attempt", "rows"]
+__all__ = ["Open", "Row", "Unit", "Work", "attempt", "reading", "rows"]
 
 
-def rows(units: Sequence[Unit], work: Open, runtime: Runtime, folder: Path, here: Work | None = None) -> Iterator[Row]:
+def rows(units: Sequence[Unit], work: Open, runtime: Runtime, folder: Path | None, here: Work | None = None) -> Iterator[Row]:
     """Yields a row for every wanted image, in any order, when it is made; of several processes, each those of its share.
 
     Args:
         units: what is computed together.
         work: picklable; called once in every process that works, gives what is called with units.
         runtime: the engine, its address and limits.
-        folder: what is written to: all machines must have it.
+        folder: what is written to: all machines must have it; None where files are written to an address.
         here: what ``work`` gives, where this process has it already.
 
     Raises:

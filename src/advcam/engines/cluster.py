@@ -45,12 +45,12 @@ STORE = 100 * 2**20
 """Bytes of the object store of a cluster of this machine alone; ids and rows go through it, images do not."""
 
 
-def rows_of_cluster(units: Sequence[Unit], work: Open, runtime: Runtime, folder: Path) -> Iterator[Row]:
+def rows_of_cluster(units: Sequence[Unit], work: Open, runtime: Runtime, folder: Path | None) -> Iterator[Row]:
     """Yields a row for every wanted image, in any order; see :func:`advcam.engines.rows`."""
     with _connected(runtime.address) as ray:
         needs: dict[str, Any] = {"num_cpus": torch.get_num_threads(), "num_gpus": int(runtime.kind == "cuda")}
         machines = _with_room(ray, needs)
-        _look_at(ray, machines, folder.resolve())
+        _look_at(ray, machines, folder and folder.resolve())
         count = min(runtime.actors or sum(machines.values()), len(units))
         yield from _shared_out(ray, units, work, needs, count)
 
@@ -134,21 +134,23 @@ def _with_room(ray: Any, needs: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def _look_at(ray: Any, machines: dict[str, int], folder: Path) -> None:
-    """Sees that every machine has what this process has, and can write into the folder.
+def _look_at(ray: Any, machines: dict[str, int], folder: Path | None) -> None:
+    """Sees that every machine has what this process has, and can write into the folder, where there is one.
 
     Raises:
         SettingsError: one lacks something; the message names the first, and how many others.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    known = f"{BEGINNING}{secrets.token_hex(4)}"
-    write_bytes(folder / known, b"")
+    known = folder and folder / f"{BEGINNING}{secrets.token_hex(4)}"
+    if known:
+        write_bytes(known, b"")
     ray.cloudpickle.register_pickle_by_value(node)
     try:
         look = ray.remote(num_cpus=0, max_retries=0)(node.look)
+        file = str(known) if known else None
         answers = {
-            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(str(folder), known): name
+            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(file): name
             for name in machines
         }
         done, late = ray.wait(list(answers), num_returns=len(answers), timeout=ANSWER)
@@ -159,7 +161,8 @@ def _look_at(ray: Any, machines: dict[str, int], folder: Path) -> None:
         wrong = [(name, said) for name, said in wrong if name in there]  # one that was lost meanwhile lacks nothing
     finally:
         ray.cloudpickle.unregister_pickle_by_value(node)
-        (folder / known).unlink(missing_ok=True)
+        if known:
+            known.unlink(missing_ok=True)
     if wrong:
         where = {one["NodeID"]: one["NodeManagerAddress"] for one in ray.nodes()}
         others = len({name for name, _ in wrong}) - 1
@@ -174,7 +177,7 @@ def _got(ray: Any, ref: Any) -> dict[str, Any]:
         return {"failed": _line(error)}
 
 
-def _lacks(said: dict[str, Any], folder: Path) -> Iterator[str]:
+def _lacks(said: dict[str, Any], folder: Path | None) -> Iterator[str]:
     """Yields what a machine lacks, by its answer."""
     if "failed" in said:
         yield f"cannot run Python code of this one ({said['failed']})"

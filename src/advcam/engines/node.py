@@ -8,32 +8,36 @@ PACKAGES = ("advcam", "torch", "torchvision", "timm", "numpy", "pillow")
 """Packages whose versions decide the bytes of maps and masks."""
 
 
-def look(folder: str, known: str) -> dict[str, Any]:
+def look(known: str | None) -> dict[str, Any]:
     """Says which Python and packages a machine has, and what keeps it from using a folder; an empty text if nothing does.
 
     Args:
-        folder: to read and to write.
-        known: name of a file in it that was just made elsewhere.
+        known: a file that was just made elsewhere, in a folder to read and to write; None where there is none.
     """
-    import os
     import sys
+
+    return {"python": sys.executable, "versions": versions(), "folder": unfit(known) if known else ""}
+
+
+def unfit(known: str) -> str:
+    """Says what keeps this machine from using the folder of a file; an empty text if nothing does."""
+    import os
     import time
 
-    wrong = ""
     for wait in (0.2, 1.0, 3.0, 0.0):  # a network's file system may need a moment
-        if os.path.exists(os.path.join(folder, known)):
+        if os.path.exists(known):
             break
-        wrong = "" if wait else "is not there"
         time.sleep(wait)
-    if not wrong:
-        own = os.path.join(folder, f"{known}-{os.getpid()}")
-        try:
-            os.close(os.open(own, os.O_CREAT | os.O_EXCL | os.O_RDWR))
-            os.replace(own, f"{own}-moved")
-            os.unlink(f"{own}-moved")
-        except OSError as error:
-            wrong = f"cannot be written ({error.strerror})"
-    return {"python": sys.executable, "versions": versions(), "folder": wrong}
+    else:
+        return "is not there"
+    own = f"{known}-{os.getpid()}"
+    try:
+        os.close(os.open(own, os.O_CREAT | os.O_EXCL | os.O_RDWR))
+        os.replace(own, f"{own}-moved")
+        os.unlink(f"{own}-moved")
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+    return ""
 
 
 def versions() -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advcam.errors import ImageError
 
@@ -40,14 +42,16 @@ class Row(NamedTuple):
         error: why it could not be made now, on one line; it may be made another time.
         left_out: why it is passed over, on one line.
         seconds: that it took.
-        value: a number that is wanted of it.
+        value: what else is wanted of it.
+        waited: how many of these seconds were spent :func:`reading`; None where the work does not say.
     """
 
     id: str
     error: str = ""
     left_out: str = ""
     seconds: float = 0.0
-    value: float | None = None
+    value: Any = None
+    waited: float | None = None
 
 
 Work = Callable[[Unit], Iterable[Row]]
@@ -57,9 +61,26 @@ Open = Callable[[], Work]
 """Loads what the work needs."""
 
 
+class _Clock(threading.local):
+    waited: float | None = None
+
+
+_clock = _Clock()
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Counts the time of a block as waiting for images, in the rows of the unit that is being made."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        _clock.waited = (_clock.waited or 0.0) + time.perf_counter() - start
+
+
 def attempt(work: Work, unit: Unit) -> list[Row]:
     """Makes the wanted images of a unit; where one cannot be read, the others alone, so that it is known which."""
-    start = time.perf_counter()
+    start, _clock.waited = time.perf_counter(), None
     try:
         made = list(work(unit))
     except ImageError as error:
@@ -68,5 +89,6 @@ def attempt(work: Work, unit: Unit) -> list[Row]:
             parts = (replace(unit, wanted=wanted) for wanted in (unit.wanted[:half], unit.wanted[half:]))
             return [row for part in parts for row in attempt(work, part)]
         made = [Row(unit.wanted[0], error=" ".join(str(error).split()))]
-    each = (time.perf_counter() - start) / len(unit.wanted)
-    return [row._replace(seconds=each) for row in made]
+    each, waited = (time.perf_counter() - start) / len(unit.wanted), _clock.waited
+    share = None if waited is None else waited / len(unit.wanted)
+    return [row._replace(seconds=each, waited=share) for row in made]

@@ -20,6 +20,7 @@ from advcam.models import (
     describe_value,
     evaluating,
     find,
+    find_inner,
     fused,
     unwrap,
 )
@@ -42,8 +43,10 @@ class AdvCAM:
     Args:
         model: any module that returns logits [N, K], or an object that has them as ``.logits``: convolutional networks,
             transformers over patches, with any head. ``DataParallel`` and ``torch.compile`` are unwrapped. Thread-safe.
-        preset: ``default``, ``fast``, ``multiscale``, ``paper`` or ``official``, see :data:`advcam.PRESETS`.
+        preset: ``default``, ``fast``, ``multiscale``, ``features``, ``paper`` or ``official``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
+        start_layer: name of the module whose output moves in the place of pixels (preset ``features``); None finds the end of
+            the network's last but one stage.
         max_pixels: most pixels (mirror images included) in one forward pass, to bound memory; it changes results by rounding
             alone. None is 400,000 on a CPU and 2^22 elsewhere. It is halved where memory runs out.
         window: side in pixels, a multiple of that of a cell. Larger images are climbed in windows that overlap by a quarter, so
@@ -69,6 +72,7 @@ class AdvCAM:
         preset: str = "default",
         *,
         layer: str | None = None,
+        start_layer: str | None = None,
         max_pixels: int | None = None,
         window: int | None = None,
         **changes: Any,
@@ -76,10 +80,19 @@ class AdvCAM:
         for name, value in (("max_pixels", max_pixels), ("window", window)):
             if value is not None and not (isinstance(value, Integral) and value >= 1):
                 raise SettingsError(f"{name} must be a whole number of at least 1, got {describe_value(value)}")
-        if layer is not None and not isinstance(layer, str):
-            raise SettingsError(f"layer is the name of a module, one of model.named_modules(); got {type(layer).__name__}")
-        self.model, self.layer, self.window = model, layer, None if window is None else int(window)
+        for name, module in (("layer", layer), ("start_layer", start_layer)):
+            if module is not None and not isinstance(module, str):
+                raise SettingsError(
+                    f"{name} is the name of a module, one of model.named_modules(); got {type(module).__name__}"
+                )
+        self.model, self.layer, self.start_layer = model, layer, start_layer
+        self.window = None if window is None else int(window)
         self.settings: ClimbSettings = read_settings(preset, changes)
+        if start_layer is not None and self.settings.space == "pixels":
+            raise SettingsError(
+                f"start_layer={start_layer!r} is where a climb of features starts; this one moves pixels: give"
+                " space='features' or preset='features' too"
+            )
         self._budget = Budget(None if max_pixels is None else int(max_pixels), views=2 if self.settings.mirror else 1)
         self._network: Network | None = None
 
@@ -214,7 +227,7 @@ class AdvCAM:
             warn_not_finite(torch.cat([not_finite(s) for s in steps]))
             total = maps if total is None else total + maps
             first = maps if first is None else first
-            recorded = {"steps": maps[:, None], "scores": scores[:, None], "images": job.pixels(pixels)}
+            recorded = {"steps": maps[:, None], "scores": scores[:, None], **job.pixels(pixels)}
             yield job.maps((total,), (first,), recorded)
 
     def _joined(self, job: Job, images: Sequence[LargeImage]) -> Maps:
@@ -245,7 +258,8 @@ class AdvCAM:
             once = s.steps == 1 and network.head is not None
             with as_network_errors(network.model, "fails when it is prepared"):
                 climber = network if once else fused(network, images[:1])
-            return Job(s, self._budget, images, network, climber, *flatten_targets(lists, images.device))
+            inner = find_inner(network, images, self.start_layer) if s.space == "features" and s.steps > 1 else None
+            return Job(s, self._budget, images, network, climber, *flatten_targets(lists, images.device), inner)
 
     def _precision(self, images: Tensor) -> str:
         """What to compute in; ``auto`` leaves a model in another type than float32 as it is."""

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from advcam.attribution import ClimbSettings, Step, climb, counted, make_views
+from advcam.attribution import Classifier, ClimbSettings, Step, climb, counted, make_views
 from advcam.errors import NumberWarning
-from advcam.models import Network, as_network_errors
+from advcam.models import Inner, Network, as_network_errors, split
 
 from .maps import Maps
 from .memory import Budget
@@ -31,7 +31,8 @@ _before: list[bool | None] = []  # how convolutions were set before, once for ea
 class Job:
     """One call: settings, images, the network and its fast copy, and image and class of each of M pairs.
 
-    The pairs are in the order of the images. Their rows stand in ``rows`` too, where no device has to be waited for.
+    The pairs are in the order of the images. Their rows stand in ``rows`` too, where no device has to be waited for. ``inner``
+    is the layer whose features are climbed; None where pixels are.
     """
 
     settings: ClimbSettings
@@ -42,6 +43,7 @@ class Job:
     image: Int[Tensor, " m"]
     target: Int[Tensor, " m"]
     rows: tuple[int, ...]
+    inner: Inner | None = None
 
     def climb(self, scale: float, record: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Climbs every pair at one scale: the sum of its maps, the first map, and what was recorded."""
@@ -59,7 +61,7 @@ class Job:
                     scores.append(step.scores)
             kept = {"sum": total, "first": first.maps, "strange": strange}
             if record and step.moved is not None:
-                kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), "images": self.pixels(step.moved)}
+                kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), **self.pixels(step.moved)}
             return kept
 
         with undisturbed():
@@ -106,10 +108,18 @@ class Job:
         with undisturbed():
             own = sorted(set(self.rows[rows]))
             image = torch.tensor([own.index(row) for row in self.rows[rows]])
+            start, classifier = self._start(make_views(self.images[own], scale, s.mirror))
             return climb(
-                self.climber, make_views(self.images[own], scale, s.mirror), image, self.target[rows], s,
+                classifier, start, image, self.target[rows], s,
                 head=self.network.linear(), steps=self.steps_at(scale), move_last=move_last,
             )  # fmt: skip
+
+    def _start(self, views: Float[Tensor, "n v b y x"]) -> tuple[Float[Tensor, "n v d h w"], Classifier]:
+        """What is climbed, and the network as a function of it: the pixels, or the features of the inner layer."""
+        if self.inner is None:
+            return views, self.climber
+        features, rest = split(self.climber, self.inner, views.flatten(0, 1))
+        return features.unflatten(0, views.shape[:2]), rest
 
     def _shielded(self, steps: Iterator[Step]) -> Iterator[Step]:
         """The steps, taken without the caller's inference mode and autocast, and with the network's errors as ours."""
@@ -143,9 +153,9 @@ class Job:
             layer=str(self.network), **recorded,
         )  # fmt: skip
 
-    def pixels(self, views: Float[Tensor, "c v 3 y x"]) -> Tensor:
-        """The views in the form of :class:`Maps`: without their axis where there is no mirror image."""
-        return views if self.settings.mirror else torch.squeeze(views, 1)
+    def pixels(self, views: Float[Tensor, "c v b y x"]) -> dict[str, Tensor]:
+        """The views as a field of :class:`Maps`, without their axis where there is no mirror image; nothing of features."""
+        return {} if self.inner else {"images": views if self.settings.mirror else torch.squeeze(views, 1)}
 
     def _in_chunks(self, scale: float, one: Callable[[slice], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """``one`` for all pairs, chunk by chunk; where memory runs out, ``max_pixels`` is halved."""

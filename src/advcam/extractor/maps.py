@@ -36,7 +36,7 @@ class Maps:
             ``record=True``.
         scores: [M, T, K], the score of every class at every step, with ``record=True``.
         images: [M, 3, H, W], or [M, 2, 3, H, W] (image, mirror image) with ``mirror``: the pixels after the last step, with
-            ``record=True``.
+            ``record=True`` where pixels are climbed.
 
     Source: ours (a record); ``maps`` is the AdvCAM of Lee, Kim, Yoon, CVPR 2021.
 

@@ -67,9 +67,10 @@ def climb_windows(job: Job, image: LargeImage, window: int, scale: float) -> tup
 
     The image is continued by its last pixels to whole cells.
 
-    Each window climbs from its own pixels along its own gradient. The maps and pressures of a step are then joined to those of
-    the whole image, and only then capped, weighted and summed, so that what counts is the classifier's evidence in the whole
-    image and not in a window: where a window holds nothing of the class, its maps stay low.
+    Each window climbs from its own pixels, within the range of the whole image's, or from its own features, along its own
+    gradient. The maps and pressures of a step are then joined to those of the whole image, and only then capped, weighted and
+    summed, so that what counts is the classifier's evidence in the whole image and not in a window: where a window holds
+    nothing of the class, its maps stay low.
 
     Args:
         job: whose pairs are the classes of this image; its own images are not used.
@@ -81,7 +82,8 @@ def climb_windows(job: Job, image: LargeImage, window: int, scale: float) -> tup
         InputError: a window that the network's cells do not divide, or that is too small.
     """
     height, width = (max(1, round(side * scale)) for side in image.size)
-    job = replace(job, settings=replace(job.settings, bounds=job.settings.bounds or image.bounds, steps=job.steps_at(scale)))
+    bounds = None if job.inner else job.settings.bounds or image.bounds
+    job = replace(job, settings=replace(job.settings, bounds=bounds, steps=job.steps_at(scale)))
 
     def climbed(rows: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
         inside = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))

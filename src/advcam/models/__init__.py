@@ -11,9 +11,11 @@ register_operators()
 from .find import check_fits, find  # noqa: E402
 from .forward import as_network_errors, checked_forward, describe_error, describe_value, evaluating, logits_of, unwrap  # noqa: E402
 from .fused import fused  # noqa: E402
+from .inner import Inner, find_inner, split  # noqa: E402
 from .network import Network  # noqa: E402
 
 __all__ = [
+    "Inner",
     "Network",
     "as_network_errors",
     "check_fits",
@@ -22,8 +24,10 @@ __all__ = [
     "describe_value",
     "evaluating",
     "find",
+    "find_inner",
     "fused",
     "logits_of",
     "register_operators",
+    "split",
     "unwrap",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from advcam.errors import AdvcamError, InputError, NetworkError, known, out_of_memory
 
-from .forward import REMEDY, describe_error, evaluating, random_state, signature, unwrap
+from .forward import REMEDY, describe_error, evaluating, random_state, remembered, unwrap
 from .layout import Layout, layout
 from .network import Network
 from .probabilities import probabilities
@@ -32,7 +32,7 @@ Seen = TypeVar("Seen")
 
 _NOBODY = nn.Identity()
 # The networks found so far, by requested layer, valid while the model's signature is the same.
-_found: WeakKeyDictionary[nn.Module, tuple[object, dict[str | None, Network]]] = WeakKeyDictionary()
+_found: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 
 def find(model: nn.Module, images: Float[Tensor, "n b y x"], layer: str | None = None) -> Network:
@@ -64,13 +64,11 @@ def find(model: nn.Module, images: Float[Tensor, "n b y x"], layer: str | None =
         raise NetworkError(f"{type(model).__name__} has no head (num_classes=0), so no scores to climb: create it with classes")
     check_fits(model, images)
     _check_takes_gradient(model)
-    state = signature(model)
-    kept = _found.get(model)
-    if kept is None or kept[0] != state:
-        kept = _found[model] = (state, {})
-    if layer not in kept[1]:
-        kept[1][layer] = dataclasses.replace(_look(model, images, layer), model=_NOBODY)  # or the model would never be freed
-    return dataclasses.replace(kept[1][layer], model=model)
+    kept = remembered(_found, model)
+    if layer not in kept:
+        kept[layer] = dataclasses.replace(_look(model, images, layer), model=_NOBODY)  # or the model would never be freed
+    found: Network = kept[layer]
+    return dataclasses.replace(found, model=model)
 
 
 def _look(model: nn.Module, images: Tensor, layer: str | None) -> Network:

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from textwrap import shorten
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -87,6 +88,16 @@ def signature(model: nn.Module) -> object:
     )
     tensors = (*model.parameters(), *model.buffers())
     return _renewed.get(model, 0), modules, tuple((id(t), t.dtype, 0 if t.is_inference() else t._version) for t in tensors)
+
+
+def remembered(store: WeakKeyDictionary[nn.Module, Any], model: nn.Module) -> dict[Any, Any]:
+    """What ``store`` holds of a model; empty where the model's signature has changed since."""
+    state = signature(model)
+    kept = store.get(model)
+    if kept is None or kept[0] != state:
+        kept = store[model] = (state, {})
+    found: dict[Any, Any] = kept[1]
+    return found
 
 
 def renew(model: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .forward import evaluating, signature
+from .forward import evaluating, remembered
 from .network import Network
 
 # Whether a model's copy agreed with it, by precision and layer, valid while the model's signature is the same.
-_sound: WeakKeyDictionary[nn.Module, tuple[object, dict[object, bool]]] = WeakKeyDictionary()
+_sound: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 
 def fused(network: Network, image: Float[Tensor, "1 b y x"]) -> Network:
@@ -30,17 +31,14 @@ def fused(network: Network, image: Float[Tensor, "1 b y x"]) -> Network:
         network: the network.
         image: a representative image.
     """
-    state = signature(network.model)
-    kept = _sound.get(network.model)
-    if kept is None or kept[0] != state:
-        kept = _sound[network.model] = (state, {})
+    kept = remembered(_sound, network.model)
     key = (network.precision, network.layer)
-    if not network.channels_last or kept[1].get(key) is False:
+    if not network.channels_last or kept.get(key) is False:
         return network
     fast = _copy(network)
-    if key not in kept[1]:
-        kept[1][key] = fast is not None and _agree(network, fast, image)
-    return fast if fast is not None and kept[1][key] else network
+    if key not in kept:
+        kept[key] = fast is not None and _agree(network, fast, image)
+    return fast if fast is not None and kept[key] else network
 
 
 def _agree(network: Network, fast: Network, image: Tensor) -> bool:

@@ -63,7 +63,7 @@ class Network:
         module = self.model.get_submodule(self.head)
         weight = module.weight.detach().flatten(1)  # type: ignore[union-attr, operator]
         bias = module.bias.detach() if module.bias is not None else weight.new_zeros(len(weight))  # type: ignore[union-attr, operator]
-        return Head(_at_least_32(weight), _at_least_32(bias))
+        return Head(at_least_32(weight), at_least_32(bias))
 
     def __call__(self, images: Float[Tensor, "n b y x"]) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "n k"]]:
         """Feature map and logits; the logits are differentiable in the map, and both in the images if those require it.
@@ -82,7 +82,7 @@ class Network:
             if calls - 1 != self.nth:
                 return None
             value = first_of(values)
-            grid = _at_least_32(self.layout.to_grid(value, size))
+            grid = at_least_32(self.layout.to_grid(value, size))
             seen.append(grid if grid.requires_grad else grid.detach().requires_grad_())
             return with_first(values, self.layout.back(seen[0], value))
 
@@ -110,12 +110,13 @@ class Network:
                 f"images of {size[0]}x{size[1]} pixels are smaller than the network's stride: their feature map has a single"
                 " cell, so there is no map. Enlarge the images"
             )
-        return seen[0], _at_least_32(logits)
+        return seen[0], at_least_32(logits)
 
     def at(self, precision: str) -> Network:
         """The same network at a precision."""
         return dataclasses.replace(self, precision=precision)
 
 
-def _at_least_32(value: Tensor) -> Tensor:
+def at_least_32(value: Tensor) -> Tensor:
+    """The tensor, in float32 where its type is shorter."""
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -11,7 +11,7 @@ import torch
 
 from advcam.attribution import PRESETS, ClimbSettings, settings, strided_size
 from advcam.data import Item, NetworkInput, Windows
-from advcam.engines import Unit
+from advcam.engines import Unit, reading
 from advcam.errors import RunError, SettingsError, StoreError
 from advcam.extractor import AdvCAM, Maps
 from advcam.options import Config, Option, option, options_of
@@ -30,8 +30,8 @@ class PresetConfig(Config):
     """Settings of a climb: a preset, and ``changes`` to its settings by name."""
 
     preset: str = option(
-        "default", "default, fast, multiscale: ours; official: the published code's rules; paper: the printed equations",
-        flag="preset", choices=tuple(PRESETS), common=True,
+        "default", "default, fast, multiscale, features: ours; official: the published code's rules; paper: the printed"
+        " equations", flag="preset", choices=tuple(PRESETS), common=True,
         replaces=tuple(f.name for f in fields(ClimbSettings)),
     )  # fmt: skip
     changes: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +86,8 @@ class ClimbConfig(PresetConfig):
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that changes the maps: the settings, not the preset's name."""
-        return self.of_climb() | {"keep": self.keep} | ({"window": self.window} if self.window else {})
+        own = {name: value for name, value in self.of_climb().items() if name in self.settings().identity()}
+        return own | {"keep": self.keep} | ({"window": self.window} if self.window else {})
 
 
 def recorded(run: RunFolder) -> ClimbConfig | None:
@@ -224,7 +225,8 @@ def _climb_batch(
     which the last digits depend.
     """
     shown = [item for item in items if item.labels]
-    read = {item.id: prepare(item.read()) for item in shown if item.id in wanted}
+    with reading():
+        read = {item.id: prepare(item.read()) for item in shown if item.id in wanted}
     found: Maps | None = None
     if read:
         images = torch.stack([read.get(item.id, next(iter(read.values()))) for item in shown])
@@ -240,8 +242,9 @@ def _climb_batch(
 def _climb_in_windows(context: Context, climber: AdvCAM, prepare: NetworkInput, item: Item) -> tuple[StoredMaps, StoredMaps]:
     found: Maps | None = None
     if item.labels:
-        image = Windows(item.read(), prepare.normalise, context.runtime.torch_device())
-        found = climber.in_windows(image, item.labels)
+        with reading():
+            image = item.read()
+        found = climber.in_windows(Windows(image, prepare.normalise, context.runtime.torch_device()), item.labels)
     return _stored(context, item, found, {item.id: 0}), _stored(context, item, found.plain if found else None, {item.id: 0})
 
 

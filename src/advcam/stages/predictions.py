@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from advcam.data import Skip
-from advcam.engines import Row, Unit, Work
+from advcam.engines import Row, Unit, Work, reading
 from advcam.errors import ImageError
 from advcam.segmenter import Segmenter
 from advcam.store import save_mask
@@ -38,7 +38,8 @@ def saving(context: Context, config: tuple[str, str]) -> Work:
 
     def save(unit: Unit) -> Iterator[Row]:
         for name in unit.wanted:
-            image = items[name].read()
+            with reading():
+                image = items[name].read()
             try:
                 ids = segmenter(image)
             except ImageError as error:

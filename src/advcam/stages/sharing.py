@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from advcam.data import Item, Skip
 from advcam.engines import Row, Unit, Work, rows
 from advcam.errors import RunError
 from advcam.models.own import allow
-from advcam.progress import Reporter
+from advcam.progress import Reporter, Waited
 from advcam.runtime import Runtime
 from advcam.store import RunFolder
 
@@ -65,6 +66,8 @@ def share_out(
             if len(failed) >= ENOUGH:
                 break
     found, failed = runtime.together(found), runtime.together(failed)
+    if timed := [(row.waited, row.seconds) for row in found if row.waited is not None]:
+        context.reporter.say(f"{what}: {Waited(*map(sum, zip(*timed, strict=True))).share()}")
     _list_failed(context, step, failed)
     return found
 
@@ -111,10 +114,15 @@ def without_left_out(run: RunFolder, step: str, items: Sequence[Item], made: Cal
 
 def left_out(run: RunFolder, step: str) -> Callable[[str], bool]:
     """Returns what says of an image's id whether a step has left it out, by skipped.csv of its folder."""
+    names = names_left_out(run, step)
+    return lambda name: as_text(name) in names
+
+
+def names_left_out(run: RunFolder, step: str) -> set[str]:
+    """Returns what skipped.csv of a step's folder lists, as it stands there."""
     path = run.folder(step) / "skipped.csv"
     if not path.is_file():
-        return lambda name: False
+        return set()
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8", newline="") as file:
-        names = {row[0] for row in csv.reader(file) if row}
-    return lambda name: as_text(name) in names
+        return {row[0] for row in itertools.islice(csv.reader(file), 1, None) if row}

@@ -120,7 +120,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON atomically; NaN becomes null."""
-    write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Returns indented JSON; NaN becomes null."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -152,13 +157,25 @@ def read_json(
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:
             raise StoreError(f"{path}: has more than {MAX_RECORD_BYTES} bytes; {remedy}")
-        return msgspec.json.decode(path.read_bytes(), type=form)
+        return json_of(path.read_bytes(), path, form, remedy, wrong)
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no such file") from None
-    except RecursionError:
-        raise StoreError(f"{path}: {wrong} (nested too deeply); {remedy}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise StoreError(f"{path}: {wrong} ({str(error).replace('`', '')}); {remedy}") from None
+
+
+def json_of(data: bytes, where: object, form: type[T], remedy: str, wrong: str = "cannot be read") -> T:
+    """Returns JSON as a type that msgspec can decode; see :func:`read_json`.
+
+    Raises:
+        StoreError: it is malformed, or of another type; the message says where it is from, and where in it.
+    """
+    try:
+        return msgspec.json.decode(data, type=form)
+    except RecursionError:
+        raise StoreError(f"{where}: {wrong} (nested too deeply); {remedy}") from None
+    except ValueError as error:
+        raise StoreError(f"{where}: {wrong} ({str(error).replace('`', '')}); {remedy}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from advcam.errors import StoreError
 from advcam.limits import IGNORE, MAX_IMAGE_BYTES, MAX_PIXELS
 
-from .atomic import atomic_write
+from .atomic import atomic_write, write_bytes
 
 MADE_OF = "advcam-image"
 """The PNG text chunk with the hash of the mask's image."""
@@ -25,6 +26,8 @@ SCORES = "advcam-scores"
 """The PNG text chunk of a confidence image with the score of each class id."""
 LACKS = "advcam-lacks"
 """The PNG text chunk that says why classes of the image's labels have no pixel."""
+NOTES = 4096
+"""Bytes of a mask's begin that hold its header, its palette and the hash of its image."""
 
 
 def voc_palette() -> list[int]:
@@ -49,6 +52,11 @@ def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None, la
         made_of: hash of the image, stored in the file for :func:`made_of`.
         lacks: why labelled classes have no pixel, stored in the file for :func:`lacks`.
     """
+    write_bytes(path, mask_bytes(ids, made_of, lacks))
+
+
+def mask_bytes(ids: NDArray[np.uint8], made_of: str | None = None, lacks: str = "") -> bytes:
+    """Returns the file of a mask; see :func:`save_mask`."""
     image = Image.fromarray(np.ascontiguousarray(ids, dtype=np.uint8), mode="P")
     image.putpalette(voc_palette())
     notes = PngInfo()
@@ -56,13 +64,18 @@ def save_mask(path: Path, ids: NDArray[np.uint8], made_of: str | None = None, la
         notes.add_text(MADE_OF, made_of)
     if lacks:
         notes.add_itxt(LACKS, lacks)
-    with atomic_write(path) as temporary:
-        image.save(temporary, format="PNG", optimize=True, pnginfo=notes)
+    file = io.BytesIO()
+    image.save(file, format="PNG", optimize=True, pnginfo=notes)
+    return file.getvalue()
 
 
-def made_of(path: Path) -> str | None:
-    """The hash of the image that a mask was made from; None without a mask or a stored hash."""
-    return _note(path, MADE_OF)
+def made_of(mask: Path | bytes) -> str | None:
+    """The hash of the image that a mask was made from; None without a mask or a stored hash.
+
+    Args:
+        mask: its file, or the bytes that it begins with, at least :data:`NOTES`.
+    """
+    return _note(io.BytesIO(mask) if isinstance(mask, bytes) else mask, MADE_OF)
 
 
 def save_confidence(path: Path, sure: NDArray[np.floating[Any]], scores: Mapping[int, float]) -> None:
@@ -86,9 +99,9 @@ def lacks(path: Path) -> str | None:
     return _note(path, LACKS)
 
 
-def _note(path: Path, name: str) -> str | None:
+def _note(file: Path | io.BytesIO, name: str) -> str | None:
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with Image.open(file, formats=["PNG"]) as image:
             found = image.info.get(name)
     except Exception:  # Pillow may raise anything on a damaged file, which is then made again
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ def classifier_key(context: Context) -> str:
 
 def identity(context: Context, kind: str, climb: ClimbSettings, **more: Any) -> dict[str, Any]:
     """Returns everything that a part depends on: the classifier, the climb, what is measured, and contents of folders."""
-    about = {"kind": kind, "climb": asdict(climb), "classifier": classifier_key(context), "version": __version__}
+    about = {"kind": kind, "climb": climb.identity(), "classifier": classifier_key(context), "version": __version__}
     return about | {name: _contents(value) if isinstance(value, Path) else value for name, value in more.items()}
 
 

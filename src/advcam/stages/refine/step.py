@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advcam.data import IGNORE, Item, Skip, fit_within
-from advcam.engines import Row, Unit, Work
+from advcam.engines import Row, Unit, Work, reading
 from advcam.errors import SettingsError
 from advcam.refinement import argmax_mask, confidence
 from advcam.stages.context import Context, list_skips, trained_classifier
@@ -175,7 +175,8 @@ def refine(
     """Returns the mask of one image, class ids uint8 [H, W], and its refined maps, None for an image without classes."""
     if not stored.classes:
         return np.full(item.size, IGNORE if item.unknown else 0, dtype=np.uint8), None  # it may show what is not known
-    image = fit_within(item.read(), config.long_side)
+    with reading():
+        image = fit_within(item.read(), config.long_side)
     found = refiner(image, stored.maps.to(context.runtime.torch_device()), stored.classes)
     ids: Tensor = argmax_mask(found.maps, found.ids, found.threshold, item.size)
     if not ids.any():
