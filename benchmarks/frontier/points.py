@@ -128,7 +128,7 @@ def frontier(found: Sequence[Point]) -> list[Point]:
 
 def of_library(point: Point) -> bool:
     """Whether the library has the setting."""
-    return not point.setting.startswith("features") and LATER not in point.setting
+    return LATER not in point.setting
 
 
 def within(found: Sequence[Point], most: float = 1.0) -> list[tuple[str, float, float, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advcam.attribution import ClimbSettings, Step, climb, counted, make_views, strided_size
+from advcam.attribution import Classifier, ClimbSettings, Step, climb, counted, make_views, strided_size
 from advcam.data import IGNORE, Item
 from advcam.extractor import Maps
 from advcam.metrics import sweep_counts
-from advcam.models import find, fused
+from advcam.models import find, find_inner, fused
+from advcam.models import split as split_network
 from advcam.stages.context import Context
 from advcam.stages.refine import similar
 from advcam.stages.refine.background import separating
@@ -28,9 +29,7 @@ from advcam.studies.climbs import Climber, scored
 from advcam.studies.sample import truth
 
 from ..quality.measure import Compared
-from .settings import Setting, Source, source, sources
-
-Classifier = Callable[[Tensor], tuple[Tensor, Tensor]]
+from .settings import Setting, source, sources
 
 
 def split(context: Context, count: int) -> tuple[list[Item], list[Item]]:
@@ -41,35 +40,23 @@ def split(context: Context, count: int) -> tuple[list[Item], list[Item]]:
     return shown[: min(count, len(shown) // 2)], shown[-min(count, len(shown) // 2) :]
 
 
-def climbed(model: nn.Module, image: Tensor, labels: Sequence[int], one: Source, steps: int) -> Part:
+def climbed(model: nn.Module, image: Tensor, labels: Sequence[int], s: ClimbSettings, steps: int) -> Part:
     """Map and pressure of every step of every class of an image, as they are: ``maps`` and ``pressure`` [T, k, h, w]."""
-    s, start = one
     network = find(model, image, None).at(s.precision)
     fast = fused(network, image)
     rows = torch.zeros(len(labels), dtype=torch.long)
     (scale,) = s.scales
     views = make_views(image, scale, s.mirror)
     classifier: Classifier = fast
-    if start is not None:
-        views, classifier = halved(fast.model, views, start)
+    if s.space == "features":
+        features, classifier = split_network(fast, find_inner(network, image), views.flatten(0, 1))
+        views = features.unflatten(0, views.shape[:2])
     taken = list(climb(classifier, views, rows, torch.tensor(labels), s, head=network.linear(), steps=steps))
     none = torch.zeros_like(taken[0].maps)
     return {
         "maps": torch.stack([step.maps for step in taken]).numpy(),
         "pressure": torch.stack([none if step.pressure is None else step.pressure for step in taken]).numpy(),
     }
-
-
-def halved(model: Any, views: Tensor, start: int) -> tuple[Tensor, Classifier]:
-    """Features after some stages of a timm network, and the rest of it: from these to last features and logits."""
-    with torch.no_grad():
-        features = model.blocks[:start](model.bn1(model.conv_stem(views.flatten(0, 1))))
-
-    def rest(z: Tensor) -> tuple[Tensor, Tensor]:
-        f = model.bn2(model.conv_head(model.blocks[start:](z)))
-        return f, model.classifier(f.mean((2, 3)))
-
-    return features.unflatten(0, views.shape[:2]), rest
 
 
 def summed(part: Part, s: ClimbSettings, steps: int, later: float) -> tuple[Tensor, Tensor]:
@@ -81,7 +68,7 @@ def summed(part: Part, s: ClimbSettings, steps: int, later: float) -> tuple[Tens
     return maps[0] + later * (total - maps[0]), maps[0]
 
 
-def of_climbs(parts: dict[Source, Part], setting: Setting, size: tuple[int, int], labels: Sequence[int]) -> Maps:
+def of_climbs(parts: dict[ClimbSettings, Part], setting: Setting, size: tuple[int, int], labels: Sequence[int]) -> Maps:
     """The maps of a setting, as :class:`advcam.AdvCAM` makes them where later maps weigh 1."""
     s = setting.climb
     grids, first = zip(
@@ -104,13 +91,12 @@ def counts(context: Context, items: Sequence[Item], chosen: Sequence[Setting], m
 
     needed = sources(chosen)
 
-    def climb_of(one: Source, steps: int) -> Kept:
-        depends = about | {"climb": one[0].identity(), "steps": steps} | ({} if one[1] is None else {"start": one[1]})
+    def climb_of(one: ClimbSettings, steps: int) -> Kept:
+        depends = about | {"climb": one.identity(), "steps": steps}
         return Kept({}, depends, lambda item: climbed(climber.model, climber.image(item), item.labels, one, steps))
 
     def score_of(one: Setting) -> Kept:
-        beyond = {"later": one.later, "start": one.start}
-        depends = about | {"maps": one.climb.identity()} | {name: v for name, v in beyond.items() if v not in (1, None)}
+        depends = about | {"maps": one.climb.identity()} | ({} if one.later == 1 else {"later": one.later})
         return Kept({}, depends, lambda item: measure(item, one))
 
     climbs = _all(folder, [climb_of(one, steps) for one, steps in needed.items()], items, context, "climb")

@@ -17,15 +17,12 @@ class Setting:
         preset: of :data:`advcam.PRESETS`.
         changes: settings of it to change.
         later: weight of the maps after the first in the sum; the library has no such setting, and its own is 1.
-        start: number of the network's stages after which features are climbed instead of pixels; None climbs pixels, as the
-            library does.
     """
 
     name: str
     preset: str
     changes: dict[str, object] = field(default_factory=dict)
     later: float = 1.0
-    start: int | None = None
 
     @property
     def climb(self) -> ClimbSettings:
@@ -33,8 +30,6 @@ class Setting:
         return settings(self.preset, **({"precision": "float32"} | self.changes))
 
 
-STAGES = 5
-"""Stages before the features that are climbed, of seven: the last ones of stride 16 before those that would be of stride 32."""
 LATER = ", later maps x "
 """In the name of a setting that differs from another by their weight alone, and takes as long."""
 
@@ -67,7 +62,7 @@ def _settings() -> list[Setting]:
     for later in (1.0, 3.0):
         for steps in (2, 3, 4, 8):
             name = f"features, T = {steps}" + ("" if later == 1 else f"{LATER}{later:g}")
-            found.append(Setting(name, "fast", {"steps": steps, "step_size": 0.05}, later, STAGES))
+            found.append(Setting(name, "features", {"steps": steps}, later))
     return found
 
 
@@ -88,19 +83,14 @@ KEPT = {
 """Of which ``benchmarks.quality`` keeps counts in the processor's own precision: its way and steps."""
 
 
-Source = tuple[ClimbSettings, int | None]
-"""A climb of pixels, or of features after so many stages: one scale, nothing capped or weighted, any number of steps."""
+def source(setting: Setting, scale: float) -> ClimbSettings:
+    """The climb whose steps a setting sums at a scale: one scale, nothing capped or weighted, any number of steps."""
+    return replace(setting.climb, scales=(scale,), steps=1, ceiling=None, emphasis="none", reach=None)
 
 
-def source(setting: Setting, scale: float) -> Source:
-    """The climb whose steps a setting sums at a scale."""
-    alone = replace(setting.climb, scales=(scale,), steps=1, ceiling=None, emphasis="none", reach=None)
-    return alone, setting.start
-
-
-def sources(chosen: Iterable[Setting]) -> dict[Source, int]:
+def sources(chosen: Iterable[Setting]) -> dict[ClimbSettings, int]:
     """The climbs that settings need, and how many steps of each."""
-    needed: dict[Source, int] = {}
+    needed: dict[ClimbSettings, int] = {}
     for setting in chosen:
         for scale in setting.climb.scales:
             key = source(setting, scale)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from advcam import AdvCAM
 from advcam.data import Item
-from advcam.extractor import Maps
 from advcam.runtime import has_bfloat16
 from advcam.stages.context import Context
 from advcam.store import write_json
@@ -27,8 +26,8 @@ from advcam.studies.climbs import Climber
 
 from ..quality.__main__ import trained
 from .loop import Named, published
-from .quality import climbed, of_climbs, split
-from .settings import KEPT, SETTINGS, Setting, sources
+from .quality import split
+from .settings import KEPT, SETTINGS, Setting
 
 FEW = 2
 """Steps of the published loop at each scale that are timed in every round."""
@@ -93,16 +92,8 @@ def taken(context: Context, chosen: list[Setting], images: int, whole: bool) -> 
 
 def side(climber: Climber, setting: Setting) -> Callable[[Tensor, list[int]], object]:
     """What makes the maps of a setting."""
-    if setting.start is None:
-        adv = climber.at(setting.climb)
-        return lambda image, labels: adv(image, [labels])
-    needed = sources([setting])
-
-    def of_features(image: Tensor, labels: list[int]) -> Maps:
-        parts = {one: climbed(climber.model, image, labels, one, steps) for one, steps in needed.items()}
-        return of_climbs(parts, setting, (image.shape[2], image.shape[3]), labels)
-
-    return of_features
+    adv = climber.at(setting.climb)
+    return lambda image, labels: adv(image, [labels])
 
 
 def main() -> None:
@@ -117,7 +108,7 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="the published loop once with all its steps")
     args = parser.parse_args()
     context = trained(args.work, args.network, args.data)
-    chosen = [s for s in SETTINGS if s.later == 1 and (s.start is None) == (args.part == "pixels")]
+    chosen = [s for s in SETTINGS if s.later == 1 and s.climb.space == args.part]
     if args.part == "native":
         mine = [s for s in SETTINGS if s.name in KEPT]
         chosen = mine + [Setting(f"{s.name}, bfloat16", s.preset, s.changes | {"precision": "bfloat16"}) for s in mine]

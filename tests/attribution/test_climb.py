@@ -341,6 +341,9 @@ def test_whose_rules_a_climb_goes_by_is_said():
         ("paper", "equations as printed"),
         ("default", "default preset (ours)"),
         ("multiscale", "multiscale preset (ours)"),
+        ("features", "features preset (ours)"),
     ):
         assert rules(asdict(settings(preset, steps=3, scales=(1.0,), restrain=2.0))) == said
+    before = {name: value for name, value in asdict(settings("fast")).items() if name != "space"}
+    assert rules(before) == "default preset (ours)"
     assert rules(asdict(settings("default", emphasis="none"))) == rules({}) == "rules of this run's own"

@@ -158,7 +158,7 @@ def assert_promises_are_kept(model: nn.Module, layer: str, linear: bool, size: t
         assert close(there.plain.maps, out.plain.maps)
         assert close(moved(images[1:], targets[1:]).maps, there.maps[2:])
     else:
-        with pytest.raises(NetworkError, match=r"so no features to climb: climb its pixels \(space='pixels'"):
+        with pytest.raises(NetworkError, match=r"so no features to climb: climb its pixels \(space=pixels"):
             moved(images, targets)
 
     assert [m.training for m in model.modules()] == state[0]

@@ -197,7 +197,7 @@ class Branches(nn.Module):
         (Branches(), "head", "no climb can start at layer 'head'"),
         (Branches(), "steam", "the model has no layer 'steam'; did you mean stem"),
         (nn.Sequential(conv(3, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)), None,
-         r"Sequential has no layer of a finer grid than its map .* climb its pixels \(space='pixels'"),
+         r"Sequential has no layer of a finer grid than its map .* climb its pixels \(space=pixels"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_split_says_so(model, layer, said):

@@ -162,6 +162,7 @@ def test_images_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
         (["base", "--masks", "MASKS", "--preset", "official"], "give --preset default"),
         (["landscape", "--grid", "4"], "--grid is odd"),
         (["landscape", "--preset", "official"], "give --preset default"),
+        (["landscape", "--preset", "features"], "this climb moves features: give --space pixels"),
         (["growth", "--parts", "nowhere"], "telling parts"),
         (["networks", "--masks", "MASKS", "--runs", "RUN"], "once for each run"),
         (["tau", "--masks", "MASKS", "--sample", "0"], "sample must be at least 1"),

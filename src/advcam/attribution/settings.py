@@ -280,6 +280,7 @@ def rules(made: Mapping[str, Any]) -> str:
         "multiscale": "multiscale preset (ours)",
         "features": "features preset (ours)",
     }
+    made = {"space": "pixels"} | dict(made)  # which records from before features could be climbed lack
     same = (words for preset, words in said.items() if all(made.get(name) == PRESETS[preset][name] for name in _RULES))
     return next(same, "rules of this run's own")
 

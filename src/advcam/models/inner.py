@@ -187,7 +187,7 @@ def _look(network: Network, image: Tensor, layer: str | None) -> Inner:
     if not sound:
         raise NetworkError(
             f"{type(model).__name__} cannot be run from the output of layer {call.name!r} on: climb its pixels"
-            " (space='pixels'), or name another layer"
+            " (space=pixels), or name another layer"
         )
     return inner
 
@@ -236,7 +236,7 @@ def _last_but_one(network: Network, trace: Trace, candidates: list[Candidate], s
     if not finer:
         raise NetworkError(
             f"{type(network.model).__name__} has no layer of a finer grid than its map through which all logits see the"
-            " image, so no features to climb: climb its pixels (space='pixels', or another preset), or name a layer"
+            " image, so no features to climb: climb its pixels (space=pixels, or another preset), or name a layer"
         )
     return finer[min(finer)]
 

@@ -181,7 +181,7 @@ def planned_start(context: Context, config: ClassifyConfig) -> Start:
     """Returns what networks of later steps will start from, with the classifier's initial weights, before it is trained."""
     backbone, classes = network_of(context, config), len(context.data.classes)
     state = (lambda: None) if config.own else (lambda: build(config, classes, backbone)[0].state_dict())
-    return Start(backbone, state, config.weights, config.from_scratch)
+    return Start(backbone, state, config.weights, config.from_scratch, lambda: build(config, classes, backbone)[0])
 
 
 def run(context: Context, config: ClassifyConfig) -> list[Skip]:

@@ -9,6 +9,7 @@ import torch
 from advcam.data import Item, Skip
 from advcam.engines import Row, Unit, Work
 from advcam.extractor import check_window
+from advcam.models import find, find_inner
 from advcam.store import save_maps
 
 from .context import Context, network_input, trained_classifier
@@ -18,16 +19,20 @@ from .start import Start
 
 
 def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
-    """Loads the classifier, if there is one, so that errors show before maps are deleted.
+    """Loads the classifier, if there is one, so that errors show before maps are deleted, and tries a climb of features.
 
     Raises:
-        AdvcamError: as in :func:`advcam.stages.context.trained_classifier`, or a window that does not suit the network.
+        AdvcamError: as in :func:`advcam.stages.context.trained_classifier`, or a window or a climb of features that does not
+            suit the network.
     """
     if context.run.done("classify"):
         model, record = trained_classifier(context)
+        channels, device = len(network_input(record).mean), context.runtime.torch_device()
         if config.window and any(max(item.size) > config.window for item in context.data.items):
-            channels = len(network_input(record).mean)
-            check_window(model, torch.rand(1, channels, config.window, config.window, device=context.runtime.torch_device()))
+            check_window(model, torch.rand(1, channels, config.window, config.window, device=device))
+    if config.settings().space == "features":
+        model, probe = start.network(), torch.rand(1, start.backbone.channels, 128, 128)
+        find_inner(find(model, probe), probe)
 
 
 def run(context: Context, config: ClimbConfig) -> list[Skip]:

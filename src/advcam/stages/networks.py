@@ -136,7 +136,7 @@ def encoder_of(context: Context, config: NetworkConfig, start: Start | None = No
         raise SettingsError("encoder_weights is the file of an encoder's weights: give encoder=NAME too (its timm network)")
     if config.encoder:
         backbone = Backbone(config.encoder, channels=context.data.reading.channels)
-        return Start(backbone, lambda: None, config.encoder_weights or None, False, HINT)
+        return Start(backbone, lambda: None, config.encoder_weights or None, False, start.network, HINT)
     return replace(start, hint=HINT, classifier=(lambda: None) if config.start == "backbone" else start.classifier)
 
 

@@ -14,7 +14,7 @@ from advcam.models.classifiers import Backbone
 from advcam.models.weights import State, load_state
 from advcam.store import digest
 
-from .context import Context, classifier_record
+from .context import Context, classifier_record, trained_classifier
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Start:
         classifier: returns the weights of a classifier on it, or None.
         weights: file of the backbone's weights; None is timm's.
         from_scratch: start from random weights if there is neither.
+        network: builds the classifier, trained or before its training.
         hint: advice if the weights do not fit, for the message.
     """
 
@@ -33,6 +34,7 @@ class Start:
     classifier: Callable[[], State | None]
     weights: str | None
     from_scratch: bool
+    network: Callable[[], nn.Module]
     hint: str = ""
 
     @property
@@ -68,4 +70,4 @@ def trained_start(context: Context) -> Start:
     made = classifier_record(context.run)
     backbone = Backbone.from_record(made.backbone)
     state = (lambda: None) if made.own else (lambda: load_state(context.run.classifier()))
-    return Start(backbone, state, made.weights, made.from_scratch)
+    return Start(backbone, state, made.weights, made.from_scratch, lambda: trained_classifier(context)[0])

@@ -1,0 +1,60 @@
+"""Runs that climb features in the place of pixels."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from advcam.cli import main
+from advcam.store import load_maps
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def climb(run, *words):
+    return main(["climb", "--run", str(run), "--redo", "--quiet", *words])
+
+
+def test_the_preset_makes_other_maps_from_the_same_plain_ones(run, capsys):
+    name = sorted(path.stem for path in (run / "2-climb" / "maps").glob("*.npz"))[0]
+    assert climb(run, "--preset", "fast") == 0
+    pixels, plain = (load_maps(run / "2-climb" / folder / f"{name}.npz").maps for folder in ("maps", "cam"))
+    assert climb(run, "--preset", "features") == 0
+    features, again = (load_maps(run / "2-climb" / folder / f"{name}.npz").maps for folder in ("maps", "cam"))
+    assert np.allclose(plain, again, atol=1e-2)
+    assert not np.allclose(pixels, features, atol=0.05)
+    made = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
+    assert (made["preset"], made["space"], made["step_size"]) == ("features", "features", 0.05)
+    assert main(["refine", "--run", str(run), "--quiet"]) == 0
+
+
+def test_a_run_made_before_features_could_be_climbed_is_not_climbed_again(run, capsys):
+    state = json.loads((run / "run.json").read_text())
+    assert state["steps"]["climb"]["config"].pop("space") == "pixels"
+    (run / "run.json").write_text(json.dumps(state))
+    assert main(["climb", "--run", str(run), "--quiet"]) == 0
+    assert main(["climb", "--run", str(run), "--quiet", "--space", "pixels"]) == 0
+    assert json.loads((run / "run.json").read_text())["steps"]["climb"]["key"] == state["steps"]["climb"]["key"]
+
+
+def test_a_network_of_one_grid_is_refused_before_anything_is_trained_or_deleted(scenes, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["--images", str(scenes / "images"), "--labels", str(scenes / "labels.csv"), "--out", str(out), "--from-scratch"]
+    assert main(["run", *words, "--backbone", "test_vit", "--preset", "features", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "no features to climb: climb its pixels (space=pixels, or another preset), or name a layer" in said
+    assert not (out / "1-classify" / "model.safetensors").exists()
+
+
+def test_what_is_said_of_bounds_and_unknown_spaces(run, capsys):
+    before = sorted((run / "2-climb").rglob("*"))
+    assert climb(run, "--preset", "features", "--climb-option", "bounds=-1,1") == 2
+    assert "bounds are of pixels" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        climb(run, "--space", "tokens")
+    assert "invalid choice: 'tokens' (choose from 'pixels', 'features')" in capsys.readouterr().err
+    assert sorted((run / "2-climb").rglob("*")) == before
