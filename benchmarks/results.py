@@ -124,7 +124,7 @@ NETWORKS = {
 MAPS = {
     "plain": "plain map", "plain, scales 1, 2": "plain map, scales 1 and 2", "published-one-scale": "`official`, one scale",
     "published": "`official`, its four scales", "default": "`default`", "fast": "`fast`",
-    "multiscale": "`multiscale` (a run's)",
+    "features": "`features`", "multiscale": "`multiscale` (a run's)",
 }  # fmt: skip
 WAYS = ("threshold", "PAMR", "CRF", "affinity alone", "affinity, PAMR", "affinity, CRF")
 LEARNT = {
