@@ -17,8 +17,7 @@ from advcam.attribution import Classifier, ClimbSettings, Step, climb, counted, 
 from advcam.data import IGNORE, Item
 from advcam.extractor import Maps
 from advcam.metrics import sweep_counts
-from advcam.models import find, find_inner, fused
-from advcam.models import split as split_network
+from advcam.models import find, find_inner, fused, split_at
 from advcam.stages.context import Context
 from advcam.stages.refine import similar
 from advcam.stages.refine.background import separating
@@ -49,7 +48,7 @@ def climbed(model: nn.Module, image: Tensor, labels: Sequence[int], s: ClimbSett
     views = make_views(image, scale, s.mirror)
     classifier: Classifier = fast
     if s.space == "features":
-        features, classifier = split_network(fast, find_inner(network, image), views.flatten(0, 1))
+        features, classifier = split_at(fast, find_inner(network, image), views.flatten(0, 1))
         views = features.unflatten(0, views.shape[:2])
     taken = list(climb(classifier, views, rows, torch.tensor(labels), s, head=network.linear(), steps=steps))
     none = torch.zeros_like(taken[0].maps)

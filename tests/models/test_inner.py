@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from advcam.errors import NetworkError
-from advcam.models import find, find_inner, fused, split
+from advcam.models import find, find_inner, fused, split_at
 
 
 def images(count=2, height=64, width=96):
@@ -70,7 +70,7 @@ def assert_rest_is_the_network(model, layer=None, given=None):
     network = find(model.eval(), given)
     inner = find_inner(network, given, layer)
     before = [vars(module).get("forward") for module in model.modules()]
-    features, rest = split(network, inner, given)
+    features, rest = split_at(network, inner, given)
     assert not features.requires_grad
     whole = network(given)
     rows = torch.tensor([1, 0, 1])
@@ -132,7 +132,7 @@ def test_the_fused_copy_and_bfloat16():
     inner = find_inner(network, images())
     for precision, near in (("float32", 1e-4), ("bfloat16", 5e-2)):
         fast = fused(network.at(precision), images(1))
-        features, rest = split(fast, inner, images())
+        features, rest = split_at(fast, inner, images())
         assert features.dtype == torch.float32
         for found, wanted in zip(rest(features), fast(images()), strict=True):
             assert (found - wanted).abs().max().item() <= near * wanted.abs().max().item()
@@ -141,7 +141,7 @@ def test_the_fused_copy_and_bfloat16():
 def test_the_gradient_is_that_of_the_network():
     model = Shared().eval()
     network = find(model, images())
-    features, rest = split(network, find_inner(network, images(), "second"), images())
+    features, rest = split_at(network, find_inner(network, images(), "second"), images())
     features.requires_grad_()
     (found,) = torch.autograd.grad(rest(features)[1][:, 2].sum(), features)
     with torch.no_grad():
@@ -157,7 +157,7 @@ def test_another_thread_that_uses_the_model_meanwhile_gets_its_own_answer():
     model = Shared().eval()
     given, other = images(), images(1, 32, 32)
     network = find(model, given)
-    features, rest = split(network, find_inner(network, given), given)
+    features, rest = split_at(network, find_inner(network, given), given)
     with torch.no_grad():
         wanted, seen = model(other), []
 
@@ -237,4 +237,4 @@ def test_a_layer_that_does_not_run_for_these_images_is_an_error():
     network = find(model, images(1, 128, 128))
     inner = find_inner(network, images(1, 128, 128))
     with pytest.raises(NetworkError, match="layer 'relu' did not run: which layers the model runs depends on the image"):
-        split(network, inner, images(1, 32, 32))
+        split_at(network, inner, images(1, 32, 32))

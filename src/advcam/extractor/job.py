@@ -15,7 +15,7 @@ from torch import Tensor
 
 from advcam.attribution import Classifier, ClimbSettings, Step, climb, counted, make_views
 from advcam.errors import NumberWarning
-from advcam.models import Inner, Network, as_network_errors, split
+from advcam.models import Inner, Network, as_network_errors, split_at
 
 from .maps import Maps
 from .memory import Budget
@@ -105,21 +105,19 @@ class Job:
     def _climbs(self, rows: slice, scale: float, move_last: bool = False) -> Iterator[Step]:
         """The climbs of some pairs, neither capped nor weighted."""
         s = self.settings
-        with undisturbed():
-            own = sorted(set(self.rows[rows]))
-            image = torch.tensor([own.index(row) for row in self.rows[rows]])
-            start, classifier = self._start(make_views(self.images[own], scale, s.mirror))
-            return climb(
-                classifier, start, image, self.target[rows], s,
-                head=self.network.linear(), steps=self.steps_at(scale), move_last=move_last,
-            )  # fmt: skip
+        own = sorted(set(self.rows[rows]))
+        image = torch.tensor([own.index(row) for row in self.rows[rows]])
+        yield from climb(
+            *self._start(make_views(self.images[own], scale, s.mirror)), image, self.target[rows], s,
+            head=self.network.linear(), steps=self.steps_at(scale), move_last=move_last,
+        )  # fmt: skip
 
-    def _start(self, views: Float[Tensor, "n v b y x"]) -> tuple[Float[Tensor, "n v d h w"], Classifier]:
-        """What is climbed, and the network as a function of it: the pixels, or the features of the inner layer."""
+    def _start(self, views: Float[Tensor, "n v b y x"]) -> tuple[Classifier, Float[Tensor, "n v d h w"]]:
+        """What is climbed, the pixels or the features of the inner layer, behind the network as a function of it."""
         if self.inner is None:
-            return views, self.climber
-        features, rest = split(self.climber, self.inner, views.flatten(0, 1))
-        return features.unflatten(0, views.shape[:2]), rest
+            return self.climber, views
+        features, rest = split_at(self.climber, self.inner, views.flatten(0, 1))
+        return rest, features.unflatten(0, views.shape[:2])
 
     def _shielded(self, steps: Iterator[Step]) -> Iterator[Step]:
         """The steps, taken without the caller's inference mode and autocast, and with the network's errors as ours."""

@@ -194,7 +194,7 @@ def _seen(model: nn.Module, image: Tensor, layer: str | None) -> Network:
         raise NetworkError(_nothing_found(model, trace, layer, size, named))
     call, lies = found
     grid = lies.to_grid(call.value, size)
-    pooled = taken is not None and grid.shape[1] == taken.shape[1] and _same(grid.mean((2, 3)), taken)
+    pooled = taken is not None and grid.shape[1] == taken.shape[1] and same(grid.mean((2, 3)), taken)
     pooled = pooled and not call.changed  # else it is the mean of what was written into the layer's output later
     return Network(
         model, call.name, call.side, call.nth, lies, trace.logits.shape[1], head if pooled else None,
@@ -314,7 +314,7 @@ def _linear_head(trace: Trace, named: dict[str, nn.Module]) -> tuple[str | None,
         if call.side != "output" or not _is_linear(named[call.name]) or call.changed:
             continue
         out = _flat(call.value)
-        if out.shape == trace.logits.shape and _same(out, trace.logits):
+        if out.shape == trace.logits.shape and same(out, trace.logits):
             taken = [c for c in calls[:at] if (c.name, c.side, c.nth) == (call.name, "input", call.nth)]
             if taken and not taken[-1].changed and _alone(named[call.name], _flat(taken[-1].value), out):
                 return call.name, _flat(taken[-1].value), calls[:at]
@@ -325,7 +325,7 @@ def _alone(module: nn.Module, taken: Tensor, out: Tensor) -> bool:
     """Whether weight and bias alone explain the module's output (to a few per cent), with no hook or override involved."""
     weight, bias = module.weight.detach().float(), module.bias  # type: ignore[union-attr, operator]
     made = F.linear(taken.detach().float(), weight.flatten(1), None if bias is None else bias.detach().float())  # type: ignore[union-attr, operator]
-    return _same(made, out, 2e-2)
+    return same(made, out, 2e-2)
 
 
 def _foldable(trace: Trace, named: dict[str, nn.Module], chosen: Call) -> tuple[tuple[str, str], ...]:
@@ -360,7 +360,8 @@ def _flat(value: Tensor) -> Tensor:
     return value.mean((2, 3)) if value.ndim == 4 else value
 
 
-def _same(a: Tensor, b: Tensor, share: float = 1e-4) -> bool:
+def same(a: Tensor, b: Tensor, share: float = 1e-4) -> bool:
+    """Whether two tensors differ by rounding alone: by a share of the second's largest magnitude, or .1 % of a value."""
     a, b = a.detach().float(), b.detach().float()
     near = share * float(b.nan_to_num(0, 0, 0).abs().max()) + 1e-12
     return torch.allclose(a, b, rtol=1e-3, atol=near, equal_nan=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from advcam.data import Item, Skip
 from advcam.engines import Row, Unit, Work
@@ -12,7 +13,7 @@ from advcam.extractor import check_window
 from advcam.models import find, find_inner
 from advcam.store import save_maps
 
-from .context import Context, network_input, trained_classifier
+from .context import Context
 from .maps import ClimbConfig, climbing, units
 from .sharing import listed_left_out, share_out
 from .start import Start
@@ -25,14 +26,18 @@ def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
         AdvcamError: as in :func:`advcam.stages.context.trained_classifier`, or a window or a climb of features that does not
             suit the network.
     """
-    if context.run.done("classify"):
-        model, record = trained_classifier(context)
-        channels, device = len(network_input(record).mean), context.runtime.torch_device()
-        if config.window and any(max(item.size) > config.window for item in context.data.items):
-            check_window(model, torch.rand(1, channels, config.window, config.window, device=device))
-    if config.settings().space == "features":
-        model, probe = start.network(), torch.rand(1, start.backbone.channels, 128, 128)
-        find_inner(find(model, probe), probe)
+    done, of_features = context.run.done("classify"), config.settings().space == "features"
+    if not (done or of_features):
+        return
+    model = start.network()
+
+    def probe(side: int) -> Tensor:
+        return torch.rand(1, start.backbone.channels, side, side, device=next(model.parameters()).device)
+
+    if done and config.window and any(max(item.size) > config.window for item in context.data.items):
+        check_window(model, probe(config.window))
+    if of_features:
+        find_inner(find(model, probe(128)), probe(128))
 
 
 def run(context: Context, config: ClimbConfig) -> list[Skip]:
