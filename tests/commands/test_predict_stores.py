@@ -104,8 +104,9 @@ def test_images_and_masks_in_one_store(trained, pictures, tmp_path, store, capsy
     said = capsys.readouterr()
     assert said.out == "masks: memory://masks\n"
     assert "memory://masks: is in the memory of this process, and gone when that ends" in said.err
-    assert main([*words, "memory://photos/masks"]) == 2
-    assert "--out is in the folder of images" in capsys.readouterr().err
+    for inside in ("memory://photos/masks", "memory:///photos/masks", "memory://photos"):
+        assert main([*words, inside]) == 2
+        assert "--out is in the folder of images" in capsys.readouterr().err
     store.rm_file("/masks/predict.json")
     assert main([*words, "memory://masks"]) == 2
     assert "holds images that `advcam predict` did not make" in capsys.readouterr().err
@@ -121,6 +122,7 @@ def test_images_and_masks_in_one_store(trained, pictures, tmp_path, store, capsy
         ("s3://me:secret@bucket/masks", "leave name and password out of the address"),
         ("", "out is a path"),
         ("file://", "out is a path"),
+        ("file:/data/masks", "write a path, such as /data/masks, or file:///data/masks"),
         ("nonsense://masks", "cannot be opened (Protocol not known: nonsense); check the address"),
     ],
 )
@@ -147,7 +149,16 @@ def test_a_package_that_is_missing(trained, pictures, monkeypatch):
 
 def test_local_paths_behind_a_protocol():
     assert folder_to_fill("file:///a/b") == folder_to_fill("local:///a/b") == folder_to_fill("/a/b") == Path("/a/b")
+    assert folder_to_fill("FILE:///a/b") == folder_to_fill("file://localhost/a/b") == Path("/a/b")
     assert folder_to_fill("s3://bucket/a/") == Address("s3://bucket/a")
+
+
+def test_a_name_that_no_address_can_have_is_left_out(trained, pictures, store):
+    (pictures / "one.png").rename(pictures / "x::y.png")
+    for _ in range(2):
+        assert predict(trained, pictures, "memory://masks").skipped == 2
+    assert "its name has ::, which no address can have; rename it" in store.cat_file("/masks/skipped.csv").decode()
+    assert "sub/two.png" in kept(store, "/masks")
 
 
 def test_memory_is_not_shared_with_a_cluster(trained, pictures):

@@ -117,3 +117,40 @@ def test_the_model_is_given_back_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks or "forward" in vars(module) for module in model.modules())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+def test_dropout_that_is_on_in_eval_mode_is_no_reason_to_refuse():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x):
+            x = nn.functional.dropout(self.net[:2](x), 0.1, training=True)
+            return self.net[2:](x)
+
+    assert climber(Noisy().eval())(images(), [[0], [1]]).maps.shape[0] == 2
+
+
+def test_a_layer_that_the_fused_copy_lacks_is_climbed_on_the_model_itself():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU(),
+        nn.Conv2d(12, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4),
+    ).eval()  # fmt: skip
+    nn.init.uniform_(model[3].weight, 2, 9)
+    out = climber(model, start_layer="2")(images(1), [[1]])
+    with torch.no_grad():
+        features = model[:3](images(1))
+    s, rows = climber(model).settings, torch.zeros(1, dtype=torch.long)
+
+    def rest(x):
+        last = model[3:7](x)
+        return last, model[7:](last)
+
+    steps = counted(climb(rest, features[:, None], rows, rows + 1, s, head=find(model, images(1)).linear()), s)
+    assert torch.allclose(out.maps, torch.stack([step.maps for step in steps]).sum(0), rtol=1e-3, atol=1e-6)
+
+
+def test_a_start_layer_that_is_not_there_is_refused_for_one_step_too():
+    with pytest.raises(NetworkError, match="the model has no layer 'nope'"):
+        climber(start_layer="nope", steps=1)(images(1), [[1]])

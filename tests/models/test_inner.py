@@ -222,8 +222,113 @@ class Drifting(nn.Module):
 def test_a_network_that_gives_another_answer_from_its_own_features_is_refused():
     model = Drifting().eval()
     network = find(model, images())
-    with pytest.raises(NetworkError, match="Drifting cannot be run from the output of layer 'stem' on: climb its pixels"):
+    with pytest.raises(
+        NetworkError, match=r"Drifting cannot be run from the output of layer 'stem' on: climb its pixels.*other"
+    ):
         find_inner(network, images())
+
+
+class Names(nn.Module):
+    """A head that compares features with a table of as many rows as classes, made before the layer: as CLIP's does."""
+
+    def __init__(self, classes):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.stem, self.last = nn.Embedding(classes, 8), conv(3, 8), conv(8, 8)
+        self.classes = classes
+
+    def forward(self, x):
+        names = self.table(torch.arange(self.classes))
+        return F.relu(self.last(F.relu(self.stem(x)))).mean((2, 3)) @ names.T
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_table_with_as_many_rows_as_there_are_images_is_not_taken_for_theirs(count):
+    model = Names(3).eval()
+    network = find(model, images())
+    features, rest = split_at(network, find_inner(network, images()), images(count))
+    assert torch.allclose(rest(features)[1], network(images(count))[1], rtol=1e-4, atol=1e-6)
+    assert torch.allclose(rest(features[:1].repeat(5, 1, 1, 1))[1], network(images(1))[1].expand(5, -1), rtol=1e-4, atol=1e-6)
+
+
+class Masked(nn.Module):
+    """What follows the layer also depends on the image through a mask that has no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.last, self.head = conv(3, 8), conv(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        shown = (F.avg_pool2d(x.abs().sum(1, keepdim=True), 4) > 0).float()
+        return self.head((F.relu(self.last(F.relu(self.stem(x)))) * shown).sum((2, 3)) / shown.sum((2, 3)).clamp_min(1))
+
+
+def test_what_depends_on_the_images_without_a_gradient_gives_no_wrong_number():
+    model, given = Masked().eval(), images()
+    given[1, :, 32:] = 0
+    network = find(model, given)
+    inner = find_inner(network, given)
+    features, rest = split_at(network, inner, given)
+    with pytest.raises(
+        NetworkError, match="Masked gives other logits from the output of its layer 'stem' than from the images"
+    ):
+        rest(features)
+    features, rest = split_at(network, inner, given[1:])  # alone it has its own mask
+    assert torch.allclose(rest(features)[1], network(given[1:])[1], atol=1e-5)
+
+
+class Counted(Shared):
+    """State that the end of its forward resets."""
+
+    inside = 0
+
+    def forward(self, x):
+        if self.inside:
+            raise RuntimeError("it is inside already")
+        self.inside += 1
+        logits = super().forward(x)
+        self.inside -= 1
+        return logits
+
+
+def test_no_forward_pass_is_ended_early():
+    model = Counted()
+    assert_rest_is_the_network(model)
+    assert model.inside == 0
+
+
+def test_stages_are_found_inside_of_a_wrapper():
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = timm.create_model("mobilenetv2_050", num_classes=4)
+
+        def forward(self, x):
+            return self.net((x - 0.5) / 0.5)
+
+    assert assert_rest_is_the_network(Wrapped()).name == "net.blocks.4"
+
+
+def test_layers_that_run_otherwise_later_are_traced_anew():
+    class Switched(Shared):
+        plain = True
+
+        def forward(self, x):
+            return (
+                super().forward(x)
+                if self.plain
+                else self.head(F.relu(self.last(self.third(F.relu(self.second(self.first(x)))))).mean((2, 3)))
+            )
+
+    model = Switched().eval()
+    network = find(model, images())
+    inner = find_inner(network, images())
+    model.plain = False
+    with pytest.raises(NetworkError, match="did not run: the model runs other layers than when it was traced. Call again"):
+        split_at(network, inner, images())
+    network = find(model, images())
+    assert find_inner(network, images()).name == "third"
 
 
 def test_a_layer_that_does_not_run_for_these_images_is_an_error():
@@ -236,5 +341,5 @@ def test_a_layer_that_does_not_run_for_these_images_is_an_error():
     model = Skipping().eval()
     network = find(model, images(1, 128, 128))
     inner = find_inner(network, images(1, 128, 128))
-    with pytest.raises(NetworkError, match="layer 'relu' did not run: which layers the model runs depends on the image"):
+    with pytest.raises(NetworkError, match="layer 'relu' did not run: the model runs other layers than when it was traced"):
         split_at(network, inner, images(1, 32, 32))

@@ -27,9 +27,9 @@ class Step:
     Args:
         maps: [C, h, w], at least 0: the map of each climb's class, summed over the image and its mirror image.
         scores: [C, K], the score y of every class, in the unit of the logits.
-        pixels: [C, V, B, H, W], x^t, the pixels that the step was computed from.
+        pixels: [C, V, B, H, W], x^t, the pixels that the step was computed from, or what is climbed in their place.
         moved: [C, V, B, H, W], x^(t+1), the pixels after the step; None after the last step, unless ``move_last`` is set.
-        pressure: [C, h, w], at least 0: the mean magnitude of the pixel gradient in each cell of the map; None where no
+        pressure: [C, h, w], at least 0: the mean magnitude of the gradient in the pixels of each cell of the map; None where no
             gradient was taken.
 
     Source: the quantities of AdvCAM equations 1 and 3-7 (Lee, Kim, Yoon, CVPR 2021); ``pressure`` is ours.
@@ -70,7 +70,7 @@ def climb(
         classifier: images [n, B, H, W] to (features [n, D, h, w], logits [n, K]), in eval mode, the logits differentiable in
             the features.
         views: [N, V, B, H, W], B channels, the images (V = 1), or the images and their mirror images (V = 2), normalised for
-            the classifier.
+            the classifier; or features of these, where the classifier is the rest of a network.
         image: int [C], 0 to N - 1: the row of ``views`` that each climb starts from.
         target: int [C], 0 to K - 1: the class of each climb.
         s: the settings of the climb.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,7 +63,9 @@ def folder_to_fill(given: object) -> Place:
     """
     if not isinstance(given, (str, Path, Address)):
         raise TypeError(f"expected a path or an address, got {type(given).__name__}")
-    text = str(given).removeprefix("file://").removeprefix("local://")
+    text = re.sub(r"^(file|local)://(localhost(?=/))?", "", str(given), flags=re.IGNORECASE)
+    if re.match(r"(file|local):/", text, re.IGNORECASE):
+        raise DataError(f"{text}: write a path, such as /data/masks, or file:///data/masks")
     if not text:
         raise ValueError("a path is empty")
     if not remote.is_remote(text):
@@ -191,7 +194,7 @@ def _check_places(images: Place, out: Place, runtime: Runtime) -> None:
     if isinstance(images, Path) and isinstance(out, Path):
         inside = out.resolve().is_relative_to(images.resolve())
     else:
-        inside = f"{out}/".startswith(f"{images}/")
+        inside = isinstance(images, Address) and isinstance(out, Address) and remote.is_inside(str(out), str(images))
     if inside:
         raise RunError(f"{out}: --out is in the folder of images, so masks would mix with them; give another --out")
     if runtime.engine == "ray" and (own := [at for at in (images, out) if str(at).startswith("memory://")]):
@@ -233,6 +236,8 @@ def predicting(config: PredictConfig, segmenter: Segmenter, files: Mapping[str, 
     out, reading = config.out, Reading.from_record(read_record(config.model).reading)
 
     def made(name: str) -> Seen | None:
+        if "::" in name and not isinstance(out, Path):
+            raise ImageError(f"{files[name]}: its name has ::, which no address can have; rename it")
         mask, kept = _file(out, f"{name}.png"), _file(out, f"probabilities/{name}.npz")
         content = content_of(files[name])
         if _made_of(mask) == content and (not config.probabilities or kept.is_file()):

@@ -96,6 +96,12 @@ def found_below(url: str) -> list[str]:
     return sorted(name.removeprefix(begin) for name in found if name.startswith(begin))
 
 
+def is_inside(url: str, folder: str) -> bool:
+    """Whether an address is that of a folder, or of something in it, however the two are written."""
+    (store, path), (other, of_folder) = _store(url), _store(folder)
+    return type(store) is type(other) and f"{path.strip('/')}/".startswith(f"{of_folder.strip('/')}/")
+
+
 def name_of(url: str, name: str) -> str:
     """The name that people know a file by: the web's addresses have blanks and others as %20."""
     return unquote(name) if re.match(r"(?:.*::)?https?://", url) else name

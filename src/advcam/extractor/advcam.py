@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from advcam.attribution import ClimbSettings
 from advcam.errors import NetworkError, SettingsError
 from advcam.models import (
+    Inner,
     Network,
     as_network_errors,
     check_fits,
@@ -22,6 +23,7 @@ from advcam.models import (
     find,
     find_inner,
     fused,
+    has_inner,
     unwrap,
 )
 from advcam.runtime import resolve_precision
@@ -46,7 +48,7 @@ class AdvCAM:
         preset: ``default``, ``fast``, ``multiscale``, ``features``, ``paper`` or ``official``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
         start_layer: name of the module whose output moves in the place of pixels (preset ``features``); None finds the end of
-            the network's last but one stage.
+            the last but one stage where the network says where stages end, as timm's do, else the last layer of a finer grid.
         max_pixels: most pixels (mirror images included) in one forward pass, to bound memory; it changes results by rounding
             alone. None is 400,000 on a CPU and 2^22 elsewhere. It is halved where memory runs out.
         window: side in pixels, a multiple of that of a cell. Larger images are climbed in windows that overlap by a quarter, so
@@ -203,7 +205,7 @@ class AdvCAM:
 
         Yields:
             Maps whose ``steps`` [M, 1, h, w] and ``scores`` [M, 1, K] are of the latest step alone, and whose ``images`` are
-            the pixels that this step was computed from.
+            the pixels that this step was computed from; None where features are climbed.
 
         Raises:
             SettingsError: several scales.
@@ -227,7 +229,7 @@ class AdvCAM:
             warn_not_finite(torch.cat([not_finite(s) for s in steps]))
             total = maps if total is None else total + maps
             first = maps if first is None else first
-            recorded = {"steps": maps[:, None], "scores": scores[:, None], **job.pixels(pixels)}
+            recorded = {"steps": maps[:, None], "scores": scores[:, None], **job.recorded_pixels(pixels)}
             yield job.maps((total,), (first,), recorded)
 
     def _joined(self, job: Job, images: Sequence[LargeImage]) -> Maps:
@@ -258,8 +260,16 @@ class AdvCAM:
             once = s.steps == 1 and network.head is not None
             with as_network_errors(network.model, "fails when it is prepared"):
                 climber = network if once else fused(network, images[:1])
-            inner = find_inner(network, images, self.start_layer) if s.space == "features" and s.steps > 1 else None
+            inner = self._inner(network, images)
+            if inner is not None and not has_inner(climber, inner, network):
+                climber = network
             return Job(s, self._budget, images, network, climber, *flatten_targets(lists, images.device), inner)
+
+    def _inner(self, network: Network, images: Tensor) -> Inner | None:
+        """Where a climb of features starts; None where pixels are climbed, or nothing is."""
+        if self.settings.space == "pixels" or (self.settings.steps == 1 and self.start_layer is None):
+            return None
+        return find_inner(network, images, self.start_layer)
 
     def _precision(self, images: Tensor) -> str:
         """What to compute in; ``auto`` leaves a model in another type than float32 as it is."""

@@ -61,7 +61,7 @@ class Job:
                     scores.append(step.scores)
             kept = {"sum": total, "first": first.maps, "strange": strange}
             if record and step.moved is not None:
-                kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), **self.pixels(step.moved)}
+                kept |= {"steps": torch.stack(maps, 1), "scores": torch.stack(scores, 1), **self.recorded_pixels(step.moved)}
             return kept
 
         with undisturbed():
@@ -151,7 +151,7 @@ class Job:
             layer=str(self.network), **recorded,
         )  # fmt: skip
 
-    def pixels(self, views: Float[Tensor, "c v b y x"]) -> dict[str, Tensor]:
+    def recorded_pixels(self, views: Float[Tensor, "c v b y x"]) -> dict[str, Tensor]:
         """The views as a field of :class:`Maps`, without their axis where there is no mirror image; nothing of features."""
         return {} if self.inner else {"images": views if self.settings.mirror else torch.squeeze(views, 1)}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,17 +15,18 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from advcam.errors import AdvcamError, NetworkError, known
+from advcam.errors import NetworkError, known
 
 from .find import is_no_map, on_probe, same
-from .forward import checked_forward, evaluating, remembered
+from .forward import checked_forward, describe_error, evaluating, remembered, renew
 from .layout import Layout, layout
 from .network import Network, at_least_32
 from .trace import Call, Trace, first_of, hooked, with_first
 
 Candidate = tuple[Call, Layout]
+Rest = Callable[[Float[Tensor, "m d h w"]], tuple[Tensor, Tensor]]
 
 _found: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
@@ -38,16 +40,18 @@ class Inner:
         nth: which call of that module.
         layout: how they lie on the grid.
         before: the modules that end before it, outermost and in order, and last the layer itself.
+        of_images: for each of these, which of the tensors that it returns have a row for each image.
     """
 
     name: str
     nth: int
     layout: Layout
     before: tuple[str, ...]
+    of_images: tuple[tuple[bool, ...], ...] = ()
 
 
 def find_inner(network: Network, images: Float[Tensor, "n b y x"], layer: str | None = None) -> Inner:
-    """The layer at which a climb of features starts: the end of the last but one stage.
+    """The layer at which a climb of features starts: where the network says so, the end of its last but one stage.
 
     Networks of timm say where their stages end (``feature_info``). Of any other it is the last activation on the grid before
     the coarsest that lies on every path from image to logits, for example ``layer3`` of a ResNet of stride 32.
@@ -64,17 +68,23 @@ def find_inner(network: Network, images: Float[Tensor, "n b y x"], layer: str | 
     kept = remembered(_found, network.model)
     key = layer, network.layer, network.side, network.nth
     if key not in kept:
-        kept[key] = on_probe(network.model, images, lambda probe: _look(network, probe, layer))
+        kept[key] = on_probe(network.model, images, lambda probe: _look(network.at("float32"), probe, layer))
     found: Inner = kept[key]
     return found
 
 
-def split_at(
-    network: Network, inner: Inner, images: Float[Tensor, "n b y x"]
-) -> tuple[Float[Tensor, "n d h w"], Callable[[Tensor], tuple[Tensor, Tensor]]]:
+def has_inner(copy: Network, inner: Inner, network: Network) -> bool:
+    """Whether a fused copy of a network has the layer, and the modules before it, with the outputs of the network's own."""
+    names = {name for name, _ in copy.model.named_modules()}
+    return names.issuperset(inner.before) and (copy is network or inner.name not in {conv for conv, _ in network.foldable})
+
+
+def split_at(network: Network, inner: Inner, images: Float[Tensor, "n b y x"]) -> tuple[Float[Tensor, "n d h w"], Rest]:
     """The features of images at an inner layer, and the rest of the network as a function of any number of such features.
 
     The rest is the whole model whose modules before the layer, and the layer, give what is already known instead of running.
+    Nothing behind the layer should depend on it: where the function is given the features themselves, it looks whether the
+    logits are those of the images.
 
     Args:
         network: the network, or its fused copy.
@@ -83,15 +93,18 @@ def split_at(
 
     Returns:
         [N, D, h, w], features without gradient, and the function: [M, D, h, w] to what ``network`` returns.
+
+    Raises:
+        NetworkError: the network fails, or the layer did not run; by the function too: the rest does not give what the network
+            gives.
     """
-    given = _recorded(network, inner, images)
-    features = at_least_32(inner.layout.to_grid(first_of(given[-1]), (images.shape[2], images.shape[3])))
-    alone, known = images[:1].clone(), [_of_each(output, len(images), 1) for output in given]
-    form = torch.channels_last if network.channels_last else torch.contiguous_format
+    outputs, whole = _recorded(network, inner, images)
+    features = at_least_32(inner.layout.to_grid(first_of(outputs[-1]), (images.shape[2], images.shape[3]))).detach()
+    known_of_one = [_rows(*pair, 1) for pair in zip(outputs, inner.of_images, strict=True)]
+    one, form = images[:1].clone(), torch.channels_last if network.channels_last else torch.contiguous_format
 
     def rest(moved: Float[Tensor, "m d h w"]) -> tuple[Tensor, Tensor]:
-        count = len(moved)
-        *before, last = (_of_each(output, 1, count) for output in known)
+        *before, last = (_rows(*pair, len(moved)) for pair in zip(known_of_one, inner.of_images, strict=True))
         own = inner.layout.back(moved.contiguous(memory_format=form), first_of(last))
         left = [*before, with_first(last, own)]
 
@@ -99,54 +112,54 @@ def split_at(
             return left.pop(0) if left else run(*args, **named)
 
         with evaluating(network.owner or network.model, network.draws), _instead(network.model, inner.before, known_or_run):
-            return network(alone.expand(count, -1, -1, -1))
+            found = network(one.expand(len(moved), -1, -1, -1))
+        unmoved = moved.data_ptr() == features.data_ptr() and len(moved) == len(features)
+        if unmoved and not (network.draws or same(found[1], whole, 1e-3 if network.precision == "float32" else 0.1)):
+            raise NetworkError(
+                f"{type(network.model).__name__} gives other logits from the output of its layer {inner.name!r} than from the"
+                " images, on which what follows depends in another way too: climb its pixels (space=pixels)"
+            )
+        return found
 
     return features, rest
 
 
-def _of_each(output: Any, images: int, count: int) -> Any:
-    """What a module returned for some images as for ``count`` images like the first; what is not of images as it is."""
-
-    def of_tensor(value: Any) -> Any:
-        of_images = isinstance(value, Tensor) and value.ndim and len(value) == images
-        return (value[:1].clone() if count == 1 else value[:1].expand(count, *value.shape[1:])) if of_images else value
-
-    return tree_map(of_tensor, output)
-
-
-class _ReachedError(AdvcamError):
-    """Ends a forward pass at the inner layer."""
+def _rows(output: Any, of_images: Sequence[bool], count: int) -> Any:
+    """What a module returned, with ``count`` rows like the first in each tensor that has a row for each image."""
+    leaves, form = tree_flatten(output)
+    changed = [
+        (leaf[:1].clone() if count == 1 else leaf[:1].expand(count, *leaf.shape[1:])) if follows else leaf
+        for leaf, follows in zip(leaves, of_images, strict=True)
+    ]
+    return tree_unflatten(changed, form)
 
 
-def _recorded(network: Network, inner: Inner, images: Tensor) -> list[Any]:
-    """What the modules of ``inner.before`` returned for the images."""
+def _recorded(network: Network, inner: Inner, images: Tensor) -> tuple[list[Any], Tensor]:
+    """What the modules of ``inner.before`` returned for the images, and the logits."""
     seen: list[Any] = []
     inside = False
 
     def run_and_keep(run: Callable[..., Any], *args: Any, **named: Any) -> Any:
         nonlocal inside
-        if inside:
+        if inside or len(seen) == len(inner.before):
             return run(*args, **named)
         inside = True
         try:
             seen.append(run(*args, **named))
         finally:
             inside = False
-        if len(seen) == len(inner.before):
-            raise _ReachedError(inner.name)
         return seen[-1]
 
-    model = network.model
-    form = torch.channels_last if network.channels_last else torch.contiguous_format
-    bfloat16 = torch.autocast(images.device.type, torch.bfloat16, enabled=network.precision == "bfloat16")
-    with (
-        evaluating(network.owner or model, network.draws), evaluating(model, network.draws), torch.no_grad(), bfloat16,
-        _instead(model, inner.before, run_and_keep), contextlib.suppress(_ReachedError),
-    ):  # fmt: skip
-        checked_forward(model, images.contiguous(memory_format=form))
+    model = network.owner or network.model
+    with evaluating(model, network.draws), torch.no_grad(), _instead(network.model, inner.before, run_and_keep):
+        _, logits = network(images)
     if len(seen) != len(inner.before):
-        raise NetworkError(f"layer {inner.name!r} did not run: which layers the model runs depends on the image")
-    return seen
+        renew(model)
+        raise NetworkError(
+            f"layer {inner.name!r} did not run: the model runs other layers than when it was traced. Call again to trace it"
+            " anew; where the layers depend on the image, climb its pixels (space=pixels)"
+        )
+    return seen, logits.detach()
 
 
 @contextlib.contextmanager
@@ -165,9 +178,8 @@ def _instead(model: nn.Module, names: tuple[str, ...], does: Callable[..., Any])
         yield
     finally:
         for module, forward in own.items():
-            if forward is None:
-                del module.forward
-            else:
+            vars(module).pop("forward", None)
+            if forward is not None:
                 module.forward = forward  # type: ignore[method-assign]
 
 
@@ -181,15 +193,34 @@ def _look(network: Network, image: Tensor, layer: str | None) -> Inner:
     call, lies = _named(candidates, layer) if layer else _last_but_one(network, trace, candidates, size)
     inner = Inner(call.name, call.nth, lies, _before(model, image, call))
     try:
-        sound = _is_sound(network.at("float32"), inner, image)
-    except NetworkError:
-        sound = False
-    if not sound:
+        return _tried(network, inner, image)
+    except Exception as error:  # a foreign model may fail in any way
         raise NetworkError(
-            f"{type(model).__name__} cannot be run from the output of layer {call.name!r} on: climb its pixels"
-            " (space=pixels), or name another layer"
-        )
+            f"{type(model).__name__} cannot be run from the output of layer {call.name!r} on: climb its pixels (space=pixels),"
+            f" or name another layer ({describe_error(error)})"
+        ) from error
+
+
+def _tried(network: Network, inner: Inner, image: Tensor) -> Inner:
+    """The layer, with what has a row for each image, after the rest has been run on two images and a gradient taken."""
+    several = [torch.cat([image, *(image.flip(3) * factor for factor in factors)]) for factors in ((0.5,), (0.5, 0.0))]
+    two, three = (_recorded(network, inner, images)[0] for images in several)
+    of_images = tuple(tuple(map(_follows, tree_flatten(a)[0], tree_flatten(b)[0])) for a, b in zip(two, three, strict=True))
+    inner = dataclasses.replace(inner, of_images=of_images)
+    features, rest = split_at(network, inner, several[0])
+    with torch.enable_grad():
+        logits = rest(features)[1].detach()  # compared with those of the images
+        rows = [0, 1] if network.mixes else [1, 0, 1]
+        again = rest(moved := features[rows].requires_grad_())[1]
+        torch.autograd.grad(again.sum(), moved)
+    if not (network.draws or same(again.detach(), logits[rows], 1e-3)):
+        raise NetworkError("features in another order and number have other logits")
     return inner
+
+
+def _follows(two: Any, three: Any) -> bool:
+    """Whether a value of two and of three images has a row for each."""
+    return isinstance(two, Tensor) and two.ndim > 0 and (len(two), len(three)) == (2, 3)
 
 
 def _map(network: Network, trace: Trace) -> int:
@@ -226,9 +257,7 @@ def _last_but_one(network: Network, trace: Trace, candidates: list[Candidate], s
         found: int = lies.to_grid(call.value, size)[0, 0].numel()
         return found
 
-    info = getattr(network.model, "feature_info", None)
-    stages = [one.get("module") for one in info if isinstance(one, dict)] if isinstance(info, list) else []
-    of_stage = [one for one in candidates if one[0].name in stages[-2:-1]]
+    of_stage = [one for one in candidates if one[0].name in _stages(network)[-2:-1]]
     if of_stage:
         return of_stage[-1]
     of_map = cells(trace.calls[_map(network, trace)], network.layout)
@@ -239,6 +268,15 @@ def _last_but_one(network: Network, trace: Trace, candidates: list[Candidate], s
             " image, so no features to climb: climb its pixels (space=pixels, or another preset), or name a layer"
         )
     return finer[min(finer)]
+
+
+def _stages(network: Network) -> list[str]:
+    """The modules at which timm says that stages end, of the outermost of its networks that has the layer of the map."""
+    for name, module in network.model.named_modules():
+        info, begin = getattr(module, "feature_info", None), f"{name}." if name else ""
+        if isinstance(info, list) and f"{network.layer}.".startswith(begin):
+            return [f"{begin}{one['module']}" for one in info if isinstance(one, dict) and "module" in one]
+    return []
 
 
 def _before(model: nn.Module, image: Tensor, call: Call) -> tuple[str, ...]:
@@ -259,21 +297,12 @@ def _before(model: nn.Module, image: Tensor, call: Call) -> tuple[str, ...]:
         calls[name] += 1
 
     hooks = []
-    for name, module in model.named_modules():
-        hooks += [hooked(module, "input", begin), hooked(module, "output", partial(end, name))]
     try:
+        for name, module in model.named_modules():
+            hooks += [hooked(module, "input", begin), hooked(module, "output", partial(end, name))]
         with evaluating(model), torch.no_grad():
             checked_forward(model, image)
     finally:
         for hook in hooks:
             hook.remove()
     return found
-
-
-def _is_sound(network: Network, inner: Inner, image: Tensor) -> bool:
-    """Whether the rest of two images' features gives what the network gives for the images, in another order and number too."""
-    images = torch.cat([image, image.flip(3)])
-    rows = torch.tensor([0, 1] if network.mixes else [1, 0, 1])
-    features, rest = split_at(network, inner, images)
-    pairs = zip(rest(features[rows]), network(images), strict=True)
-    return all(a.shape[1:] == b.shape[1:] and same(a, b[rows], 1e-3) for a, b in pairs)

@@ -131,8 +131,9 @@ class Trace:
             (place[0], swap),
             *((call, partial(keep, at)) for at, call in enumerate(others)),
         ]
-        hooks = [hooked(self._model.get_submodule(call.name), call.side, act) for call, act in does]
+        hooks: list[RemovableHandle] = []
         try:
+            hooks.extend(hooked(self._model.get_submodule(call.name), call.side, act) for call, act in does)
             with evaluating(self._model, draws=False), torch.no_grad():
                 return logits_of(self._model(self._image.clone())), seen
         finally:
@@ -228,12 +229,10 @@ def _watched(model: nn.Module) -> Iterator[list[Call]]:
         if side == "output":
             counts[name] += 1
 
-    hooks = [
-        hooked(module, side, partial(note, name, side))
-        for name, module in model.named_modules()
-        for side in ("input", "output")
-    ]
+    hooks: list[RemovableHandle] = []
     try:
+        for name, module in model.named_modules():
+            hooks.extend(hooked(module, side, partial(note, name, side)) for side in ("input", "output"))
         yield calls
     finally:
         for hook in hooks:
