@@ -118,8 +118,8 @@ TRANSFORMERS = {  # class: settings, layer, linear head
 
 ONE_GRID = {  # tokens alone, or all features on the grid of the map
     "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_relpos_small_patch16_224", "eva02_tiny_patch14_224",
-    "cait_xxs24_224", "convit_tiny", "pit_ti_224", "mvitv2_tiny", "mixer_s32_224", "resmlp_12_224", "test_vit", "ViT", "DeiT",
-    "Dinov2", "Dinov2WithRegisters", "Swin", "Swinv2",
+    "cait_xxs24_224", "convit_tiny", "mixer_s32_224", "resmlp_12_224", "test_vit", "ViT", "DeiT", "Dinov2",
+    "Dinov2WithRegisters",
 }  # fmt: skip
 
 
