@@ -69,7 +69,7 @@ def training(args: argparse.Namespace) -> None:
         runtime = Runtime(workers=args.workers)
         precision = resolve_precision(args.precision, runtime.torch_device())
         context = start(Path(folder) / "run", DATA["photos"].where(Path(folder)), 0, runtime, Reporter(quiet=True))
-        config = classifier("mobilenet", "photos")
+        config = classifier("mobilenet", "photos", Path("runs/quality/weights"))
         views = TrainingViews(
             context.data.train[: args.steps * config.batch], config.augmentation(), Normalisation(config.mean, config.std), 0,
             len(context.data.classes),

@@ -35,6 +35,7 @@ WAYS = {
     "fast": Way("fast", {}, (1, 4)),
     "multiscale": Way("multiscale", {}, (1, 4, 8)),
     "features": Way("features", {}, (1, 4, 8)),
+    "features-2-reach": Way("features", {"scales": (1.0, 2.0), "reach": 0.25}, (1, 4)),
     "published-one-scale": Way("official", {"mirror": False, "step_size": 0.034, "scales": (1.0,)}, (1, 27)),
     "published": Way("official", {"mirror": False, "step_size": 0.034}, (1, 27)),
 }
@@ -66,7 +67,7 @@ def trained(work: Path, network: str, data: str) -> Context:
         config = ClassifyConfig(classifier=code, mean=hybrid.MEAN, std=hybrid.MEAN)
     else:
         name, _, objective = network.partition("-")
-        config = classifier(name, data)
+        config = classifier(name, data, work / "weights")
         if objective:
             config = objectives.trained(context, config, objective, work / f"{data}-{network}.safetensors")
     pipeline.plan(context, {"classify": config}, {})

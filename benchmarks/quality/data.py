@@ -16,6 +16,8 @@ from advcam.pipeline import DataConfig
 from advcam.stages.classify import ClassifyConfig
 from advcam.store import load_mask, save_mask
 
+from . import fetched
+
 SHARED = Path("../shared")
 
 
@@ -115,9 +117,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "weights": str(SHARED / "networks" / "tf_efficientnet_lite0.imagenet.fp16.safetensors"),
     },
 }
-"""ImageNet networks; both take RGB in [-1, 1]."""
+"""ImageNet networks; both take RGB in [-1, 1]. Those of `fetched` can be named too."""
 
 
-def classifier(network: str, data: str) -> ClassifyConfig:
-    """How a network is trained on a data set."""
-    return ClassifyConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), **NETWORKS[network], **DATA[data].train)
+def classifier(network: str, data: str, work: Path) -> ClassifyConfig:
+    """How a network is trained on a data set; weights that have to be fetched are kept in ``work``."""
+    how = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)} | DATA[data].train
+    if network in fetched.NETWORKS:
+        return ClassifyConfig(**how | fetched.NETWORKS[network], weights=str(fetched.weights(network, work)))
+    return ClassifyConfig(**how | NETWORKS[network])
