@@ -28,7 +28,7 @@ from advcam.studies.cache import Part
 
 from ..quality.__main__ import WAYS, trained
 from ..quality.data import DATA, NETWORKS
-from .points import DEFAULT, Point, Times, loaded, medians, of_library, of_table, plain, points, speed, table, within
+from .points import DEFAULT, Point, Times, loaded, medians, of_table, plain, points, speed, table, within
 from .quality import cached, counts, split
 from .settings import CHOICES, KEPT, SETTINGS, SMALL
 from .times import LOOP, ONE_SCALE, OURS
@@ -93,8 +93,7 @@ def report(found: Sequence[Point]) -> str:
     """The tables."""
     last = [p for p in found if p.half == "last"]
     exact = [p for p in last if p.precision == "float32"]
-    parts = [table([p for p in exact if of_library(p)])]
-    parts.append("What the library does not have:\n\n" + table([p for p in exact if not of_library(p)]))
+    parts = [table(exact)]
     if rough := [p for p in last if p.precision == "bfloat16"]:
         parts.append("In bfloat16, on the processor as it is:\n\n" + table(rough))
     ours = [p for p in found if p.precision == "float32" and p.setting not in (LOOP, ONE_SCALE, OURS)]

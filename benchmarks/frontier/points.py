@@ -13,7 +13,6 @@ from advcam.metrics import interval, resampled
 from advcam.studies.cache import Part
 
 from ..quality.measure import RESAMPLES, Score
-from .settings import LATER
 
 Times = dict[str, tuple[float, float]]
 
@@ -55,7 +54,7 @@ class Point:
     times: float | None = None
 
 
-DEFAULT = "default, T = 8"
+DEFAULT = "default, T = 4"
 
 
 def points(where: Mapping[str, str], parts: Mapping[str, Sequence[Part]], times: Times) -> list[Point]:
@@ -82,7 +81,7 @@ def points(where: Mapping[str, str], parts: Mapping[str, Sequence[Part]], times:
                 chosen=chosen,
                 mean_iou_chosen=round(100 * float(score.at_chosen[0]), 1),
                 noise=round(100 * float(score.noise[0]), 1),
-                **speed(name.partition(LATER)[0], times),
+                **speed(name, times),
             )
         )
     return found
@@ -124,11 +123,6 @@ def frontier(found: Sequence[Point]) -> list[Point]:
         if not best or point.mean_iou[0] > best[-1].mean_iou[0]:
             best.append(point)
     return best
-
-
-def of_library(point: Point) -> bool:
-    """Whether the library has the setting."""
-    return LATER not in point.setting
 
 
 def within(found: Sequence[Point], most: float = 1.0) -> list[tuple[str, float, float, float]]:

@@ -47,7 +47,7 @@ def climbed(model: nn.Module, image: Tensor, labels: Sequence[int], s: ClimbSett
     (scale,) = s.scales
     views = make_views(image, scale, s.mirror)
     classifier: Classifier = fast
-    if s.space == "features":
+    if s.space != "pixels":
         features, classifier = split_at(fast, find_inner(network, image), views.flatten(0, 1))
         views = features.unflatten(0, views.shape[:2])
     taken = list(climb(classifier, views, rows, torch.tensor(labels), s, head=network.linear(), steps=steps))
@@ -58,21 +58,19 @@ def climbed(model: nn.Module, image: Tensor, labels: Sequence[int], s: ClimbSett
     }
 
 
-def summed(part: Part, s: ClimbSettings, steps: int, later: float) -> tuple[Tensor, Tensor]:
-    """The sum over the first steps with the setting's ceiling, emphasis, reach and weight of later maps, and the first map."""
+def summed(part: Part, s: ClimbSettings, steps: int) -> tuple[Tensor, Tensor]:
+    """The sum over the first steps by a climb's settings, and the first map."""
     maps, pressure = torch.from_numpy(part["maps"][:steps]), torch.from_numpy(part["pressure"][:steps])
     scores, pixels = torch.zeros(maps.shape[1], 1), torch.zeros(maps.shape[1], 1, 1, 1, 1)  # which are not counted
     taken = [Step(m, scores, pixels, None, p) for m, p in zip(maps, pressure, strict=True)]
     total = torch.stack([step.maps for step in counted(iter(taken), s)]).sum(0)
-    return maps[0] + later * (total - maps[0]), maps[0]
+    return total, maps[0]
 
 
 def of_climbs(parts: dict[ClimbSettings, Part], setting: Setting, size: tuple[int, int], labels: Sequence[int]) -> Maps:
-    """The maps of a setting, as :class:`advcam.AdvCAM` makes them where later maps weigh 1."""
+    """The maps of a setting, as :class:`advcam.AdvCAM` makes them."""
     s = setting.climb
-    grids, first = zip(
-        *(summed(parts[source(setting, scale)], s, s.steps_at(scale), setting.later) for scale in s.scales), strict=True
-    )
+    grids, first = zip(*(summed(parts[source(setting, scale)], s, s.steps_at(scale)) for scale in s.scales), strict=True)
     pairs = torch.zeros(len(labels), dtype=torch.long)
     return Maps.of(grids, size, image=pairs, target=torch.tensor(labels), first=first, grid=s.grid)
 
@@ -95,7 +93,7 @@ def counts(context: Context, items: Sequence[Item], chosen: Sequence[Setting], m
         return Kept({}, depends, lambda item: climbed(climber.model, climber.image(item), item.labels, one, steps))
 
     def score_of(one: Setting) -> Kept:
-        depends = about | {"maps": one.climb.identity()} | ({} if one.later == 1 else {"later": one.later})
+        depends = about | {"maps": one.climb.identity()}
         return Kept({}, depends, lambda item: measure(item, one))
 
     climbs = _all(folder, [climb_of(one, steps) for one, steps in needed.items()], items, context, "climb")

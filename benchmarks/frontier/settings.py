@@ -16,22 +16,16 @@ class Setting:
         name: in the table.
         preset: of :data:`advcam.PRESETS`.
         changes: settings of it to change.
-        later: weight of the maps after the first in the sum; the library has no such setting, and its own is 1.
     """
 
     name: str
     preset: str
     changes: dict[str, object] = field(default_factory=dict)
-    later: float = 1.0
 
     @property
     def climb(self) -> ClimbSettings:
         """The climb, in float32 where ``changes`` do not say otherwise."""
         return settings(self.preset, **({"precision": "float32"} | self.changes))
-
-
-LATER = ", later maps x "
-"""In the name of a setting that differs from another by their weight alone, and takes as long."""
 
 
 def _named(mirror: bool, scales: tuple[float, ...]) -> str:
@@ -40,29 +34,27 @@ def _named(mirror: bool, scales: tuple[float, ...]) -> str:
 
 
 def _settings() -> list[Setting]:
-    """Plain maps, then climbs of the two step sizes at several lengths, then scales and mirror images."""
+    """Plain maps, then climbs of pixels of several lengths, scales and mirror images, then climbs of features."""
     found = []
     for scales in ((1.0,), (0.5,), (0.75,), (1.5,), (2.0,), (0.5, 1.0), (1.0, 2.0), (0.5, 1.0, 1.5, 2.0)):
-        found.append(Setting(f"plain{_named(False, scales)}", "fast", {"steps": 1, "scales": scales}))
-    found.append(Setting("plain, mirror", "fast", {"steps": 1, "mirror": True}))
-    for preset in ("default", "fast"):
+        found.append(Setting(f"plain{_named(False, scales)}", "default", {"steps": 1, "scales": scales}))
+    found.append(Setting("plain, mirror", "default", {"steps": 1, "mirror": True}))
+    for name, size in (("steps of .01", 0.01), ("default", 0.02)):
         for steps in (2, 3, 4, 8):
-            found.append(Setting(f"{preset}, T = {steps}", preset, {"steps": steps}))
+            found.append(Setting(f"{name}, T = {steps}", "default", {"steps": steps, "step_size": size}))
     for scales in ((0.5,), (0.75,), (2.0,), (0.5, 1.0), (0.75, 1.0), (1.0, 2.0)):
         for steps in (2, 3, 4) if max(scales) <= 1 else (4,):
-            found.append(Setting(f"fast, T = {steps}{_named(False, scales)}", "fast", {"steps": steps, "scales": scales}))
+            changes = {"steps": steps, "scales": scales}
+            found.append(Setting(f"default, T = {steps}{_named(False, scales)}", "default", changes))
     for scales in ((0.5,), (1.0,)):
         for steps in (2, 4):
             changes = {"steps": steps, "scales": scales, "mirror": True}
-            found.append(Setting(f"fast, T = {steps}{_named(True, scales)}", "fast", changes))
+            found.append(Setting(f"default, T = {steps}{_named(True, scales)}", "default", changes))
     found.append(Setting("multiscale, T = 4", "multiscale"))
-    for steps, scales, later in ((2, (1.0,), 3.0), (3, (1.0,), 2.0), (2, (0.75,), 3.0), (2, (0.5, 1.0), 3.0)):
-        name = f"fast, T = {steps}{_named(False, scales)}"
-        found.append(Setting(f"{name}{LATER}{later:g}", "fast", {"steps": steps, "scales": scales}, later))
-    for later in (1.0, 3.0):
+    found.append(Setting("fast of pixels, T = 2", "fast", {"space": "pixels"}))
+    for preset in ("fast", "features"):
         for steps in (2, 3, 4, 8):
-            name = f"features, T = {steps}" + ("" if later == 1 else f"{LATER}{later:g}")
-            found.append(Setting(name, "features", {"steps": steps}, later))
+            found.append(Setting(f"{preset}, T = {steps}", preset, {"steps": steps, "space": "features"}))
     return found
 
 
@@ -75,9 +67,10 @@ CHOICES = [setting for setting in SMALL if setting.climb.scales == (1.0,)]
 """Among them the cheapest good one is chosen, on the first images."""
 
 KEPT = {
-    "plain": ("fast", 1),
-    "default, T = 8": ("default", 8),
-    "fast, T = 4": ("fast", 4),
+    "plain": ("default", 1),
+    "default, T = 4": ("default", 4),
+    "fast, T = 2": ("fast", 2),
+    "features, T = 4": ("features", 4),
     "multiscale, T = 4": ("multiscale", 4),
 }
 """Of which ``benchmarks.quality`` keeps counts in the processor's own precision: its way and steps."""
@@ -85,7 +78,7 @@ KEPT = {
 
 def source(setting: Setting, scale: float) -> ClimbSettings:
     """The climb whose steps a setting sums at a scale: one scale, nothing capped or weighted, any number of steps."""
-    return replace(setting.climb, scales=(scale,), steps=1, ceiling=None, emphasis="none", reach=None)
+    return replace(setting.climb, scales=(scale,), steps=1, ceiling=None, emphasis="none", reach=None, later=1.0)
 
 
 def sources(chosen: Iterable[Setting]) -> dict[ClimbSettings, int]:

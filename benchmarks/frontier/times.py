@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="the published loop once with all its steps")
     args = parser.parse_args()
     context = trained(args.work, args.network, args.data)
-    chosen = [s for s in SETTINGS if s.later == 1 and s.climb.space == args.part]
+    chosen = [s for s in SETTINGS if (s.preset in ("fast", "features")) == (args.part == "features")]
     if args.part == "native":
         mine = [s for s in SETTINGS if s.name in KEPT]
         chosen = mine + [Setting(f"{s.name}, bfloat16", s.preset, s.changes | {"precision": "bfloat16"}) for s in mine]

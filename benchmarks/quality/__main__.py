@@ -31,8 +31,8 @@ from .data import DATA, NETWORKS, classifier
 from .measure import RESAMPLES, Compared, Score, Way, chosen_items, climb_all, counts_of, masks_of, of_masks, words
 
 WAYS = {
-    "default": Way("default", {}, (1, 8)),
-    "fast": Way("fast", {}, (1, 4)),
+    "default": Way("default", {}, (1, 4)),
+    "fast": Way("fast", {}, (1, 2)),
     "multiscale": Way("multiscale", {}, (1, 4, 8)),
     "features": Way("features", {}, (1, 4, 8)),
     "features-2-reach": Way("features", {"scales": (1.0, 2.0), "reach": 0.25}, (1, 4)),

@@ -342,8 +342,11 @@ def test_whose_rules_a_climb_goes_by_is_said():
         ("default", "default preset (ours)"),
         ("multiscale", "multiscale preset (ours)"),
         ("features", "features preset (ours)"),
+        ("fast", "fast preset (ours)"),
     ):
         assert rules(asdict(settings(preset, steps=3, scales=(1.0,), restrain=2.0))) == said
-    before = {name: value for name, value in asdict(settings("fast")).items() if name != "space"}
+    before = {name: value for name, value in asdict(settings("default")).items() if name not in ("space", "later")}
     assert rules(before) == "default preset (ours)"
+    for space in ("features", "pixels"):
+        assert rules(asdict(settings("fast", space=space))) == "fast preset (ours)"
     assert rules(asdict(settings("default", emphasis="none"))) == rules({}) == "rules of this run's own"

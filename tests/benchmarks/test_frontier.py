@@ -69,7 +69,7 @@ def point(setting: str, mean_iou: float, seconds: float | None, data: str = "pho
     [
         ("default", {"steps": 3}),
         ("multiscale", {"steps": 2, "mirror": True}),
-        ("fast", {"steps": 1}),
+        ("default", {"steps": 1}),
         ("features", {"steps": 3, "mirror": True}),
         ("fast", {"scales": (0.5, 1)}),
     ],
@@ -84,16 +84,10 @@ def test_maps_of_kept_steps_are_those_of_the_library(small, preset, changes):
     assert max(needed.values()) == one.climb.steps
 
 
-def test_later_maps_weigh_what_was_asked_for(small):
-    image = torch.rand(1, 3, 24, 32)
-    one, three = (Setting("", "fast", {"steps": 2}, later) for later in (1.0, 3.0))
-    parts = {each: climbed(small, image, [2], each, steps) for each, steps in sources([one]).items()}
-    once, thrice = (of_climbs(parts, setting, (24, 32), [2]) for setting in (one, three))
-    torch.testing.assert_close(thrice.maps, 3 * once.maps - 2 * once.first[0])
-
-
 def test_settings_of_equal_climbs_share_their_steps():
-    needed = sources([Setting("a", "fast", {"steps": 2}), Setting("b", "fast", {"steps": 4}), Setting("c", "multiscale")])
+    needed = sources(
+        [Setting("a", "default", {"steps": 2}), Setting("b", "default", {"later": 3.0}), Setting("c", "multiscale")]
+    )
     assert {(s.scales, steps) for s, steps in needed.items()} == {((1.0,), 4), ((2.0,), 4)}
     assert len({s.name for s in SETTINGS}) == len(SETTINGS)
     assert source(Setting("", "fast"), 1.0) != source(Setting("", "default"), 1.0)
@@ -127,11 +121,11 @@ def test_nothing_on_the_frontier_is_beaten():
 
 
 def test_within_a_point_of_default_in_the_mean_cheapest_first():
-    found = [point("default, T = 8", 60, 4.0), point("default, T = 8", 50, 2.0, "objects")]
+    found = [point("default, T = 4", 60, 4.0), point("default, T = 4", 50, 2.0, "objects")]
     found += [point("cheap", 59.5, 1.0), point("cheap", 48.5, 1.0, "objects")]
     found += [point("poor", 58.9, 0.1), point("poor", 49, 0.1, "objects")]
     found += [point("of one data set", 60, 0.1)]
-    assert within(found) == [("cheap", 0.38, -1.0, -1.5), ("default, T = 8", 1.0, 0.0, 0.0)]
+    assert within(found) == [("cheap", 0.38, -1.0, -1.5), ("default, T = 4", 1.0, 0.0, 0.0)]
 
 
 def test_the_command_on_a_generated_case(tmp_path, monkeypatch, capsys):
@@ -148,11 +142,11 @@ def test_the_command_on_a_generated_case(tmp_path, monkeypatch, capsys):
     classify.run(context, config)
 
     few = [
-        Setting("plain", "fast", {"steps": 1}),
-        Setting("default, T = 8", "default"),
-        Setting("fast, T = 2", "fast", {"steps": 2}),
+        Setting("plain", "default", {"steps": 1}),
+        Setting("default, T = 4", "default"),
+        Setting("fast, T = 2", "fast"),
     ]
-    large = Setting("fast, T = 2, scales 2", "fast", {"steps": 2, "scales": (2.0,)})
+    large = Setting("fast, T = 2, scales 2", "fast", {"scales": (2.0,)})
     monkeypatch.setattr(command, "CHOICES", few)
     monkeypatch.setattr(command, "SETTINGS", [*few, large])
     first, last = split(context, 39)

@@ -42,7 +42,7 @@ def test_it_is_the_climb_of_the_second_half_from_the_features_of_the_first():
     steps = counted(climb(rest, features[:, None], rows, torch.tensor([2, 1]), s, head=find(model, given).linear()), s)
     wanted = torch.stack([step.maps for step in steps]).sum(0)
     assert torch.allclose(out.maps, wanted, rtol=1e-3, atol=1e-5)
-    assert not torch.allclose(out.maps, AdvCAM(model, "fast", precision="float32")(given, [[2, 1]]).maps, rtol=0.05)
+    assert not torch.allclose(out.maps, AdvCAM(model, precision="float32")(given, [[2, 1]]).maps, rtol=0.05)
 
 
 @pytest.mark.parametrize("changes", [{}, {"mirror": True}, {"scales": (1.0, 0.5)}, {"method": "layercam"}])
@@ -95,13 +95,37 @@ def test_where_it_starts_can_be_said():
         climber(model, layer="layer2", start_layer="layer3")(images(1), [[1]])
 
 
+def test_fast_moves_features_where_there_are_some_and_pixels_elsewhere():
+    model = timm.create_model("resnet18", num_classes=4)
+    vit = timm.create_model("test_vit", num_classes=4)
+    for net, given, space in ((model, images(1), "features"), (vit, images(1, 160, 160), "pixels")):
+        fast = AdvCAM(net, "fast", precision="float32")
+        for _ in range(2):  # what was found is remembered
+            out = fast(given, [[1]], record=True)
+            assert (out.images is None) == (space == "features")
+            same = AdvCAM(net, "fast", space=space, precision="float32")(given, [[1]])
+            assert torch.equal(out.maps, same.maps)
+    with pytest.raises(NetworkError, match="no climb can start at layer 'blocks.0'"):
+        AdvCAM(vit, "fast", start_layer="blocks.0")(images(1, 160, 160), [[1]])
+
+
+def test_later_maps_count_so_many_times():
+    once, thrice = (climber(later=weight)(images(), [[0, 1], [3]]) for weight in (1.0, 3.0))
+    plain = once.plain.maps
+    assert torch.allclose(thrice.maps - plain, 3 * (once.maps - plain), rtol=1e-3, atol=1e-5)
+    assert torch.allclose(climber(later=0)(images(), [[0, 1], [3]]).maps, plain, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("preset", "changes", "said"),
     [
-        ("features", {"bounds": (0.0, 1.0)}, r"bounds are of pixels, and space='features' moves none; got bounds=\(0.0, 1.0\)"),
+        ("features", {"bounds": (0.0, 1.0)}, "bounds are of pixels: give space='pixels' too; got space='features'"),
+        ("fast", {"bounds": (0.0, 1.0)}, "bounds are of pixels: give space='pixels' too; got space='auto'"),
+        ("default", {"later": -1}, "later must be a finite number of at least 0 .*, got -1"),
+        ("default", {"later": "3"}, "later must be a number, got '3'"),
         ("default", {"start_layer": "2"}, "start_layer='2' is where a climb of features starts; this one moves pixels"),
         ("features", {"start_layer": 2}, "start_layer is the name of a module, one of model.named_modules"),
-        ("features", {"space": "tokens"}, "space is one of pixels, features, got 'tokens'"),
+        ("features", {"space": "tokens"}, "space is one of auto, pixels, features, got 'tokens'"),
     ],
 )
 def test_bad_settings_are_refused(preset, changes, said):

@@ -21,7 +21,7 @@ def climb(run, *words):
 
 def test_the_preset_makes_other_maps_from_the_same_plain_ones(run, capsys):
     name = sorted(path.stem for path in (run / "2-climb" / "maps").glob("*.npz"))[0]
-    assert climb(run, "--preset", "fast") == 0
+    assert climb(run, "--preset", "default") == 0
     pixels, plain = (load_maps(run / "2-climb" / folder / f"{name}.npz").maps for folder in ("maps", "cam"))
     assert climb(run, "--preset", "features") == 0
     features, again = (load_maps(run / "2-climb" / folder / f"{name}.npz").maps for folder in ("maps", "cam"))
@@ -34,11 +34,29 @@ def test_the_preset_makes_other_maps_from_the_same_plain_ones(run, capsys):
 
 def test_a_run_made_before_features_could_be_climbed_is_not_climbed_again(run, capsys):
     state = json.loads((run / "run.json").read_text())
-    assert state["steps"]["climb"]["config"].pop("space") == "pixels"
+    config = state["steps"]["climb"]["config"]
+    assert (config.pop("space"), config.pop("later")) == ("pixels", 1.0)
     (run / "run.json").write_text(json.dumps(state))
     assert main(["climb", "--run", str(run), "--quiet"]) == 0
     assert main(["climb", "--run", str(run), "--quiet", "--space", "pixels"]) == 0
     assert json.loads((run / "run.json").read_text())["steps"]["climb"]["key"] == state["steps"]["climb"]["key"]
+
+
+def test_fast_records_what_it_moved(run, tmp_path):
+    assert climb(run, "--preset", "fast") == 0
+    state = json.loads((run / "run.json").read_text())["steps"]["climb"]
+    assert (state["config"]["preset"], state["config"]["space"]) == ("fast", "features")
+    assert main(["climb", "--run", str(run), "--preset", "fast", "--quiet"]) == 0
+    assert json.loads((run / "run.json").read_text())["steps"]["climb"] == state
+
+
+def test_fast_moves_the_pixels_of_a_network_of_one_grid(scenes, tmp_path):
+    words = ["--images", str(scenes / "images"), "--labels", str(scenes / "labels.csv"), "--quiet"]
+    vit = ["--backbone", "test_vit", "--backbone-option", "dynamic_img_size=True", "--from-scratch", "--epochs", "1"]
+    assert main(["classify", *words, *vit, "--run", str(tmp_path / "run")]) == 0
+    assert main(["climb", "--run", str(tmp_path / "run"), "--preset", "fast", "--quiet"]) == 0
+    config = json.loads((tmp_path / "run" / "run.json").read_text())["steps"]["climb"]["config"]
+    assert (config["preset"], config["space"], config["later"]) == ("fast", "pixels", 3.0)
 
 
 def test_a_network_of_one_grid_is_refused_before_anything_is_trained_or_deleted(scenes, tmp_path, capsys):
@@ -56,5 +74,5 @@ def test_what_is_said_of_bounds_and_unknown_spaces(run, capsys):
     assert "bounds are of pixels" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         climb(run, "--space", "tokens")
-    assert "invalid choice: 'tokens' (choose from 'pixels', 'features')" in capsys.readouterr().err
+    assert "invalid choice: 'tokens' (choose from 'auto', 'pixels', 'features')" in capsys.readouterr().err
     assert sorted((run / "2-climb").rglob("*")) == before

@@ -43,13 +43,13 @@ def relative(pressure: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
 def counted(steps: Iterator[Step], s: ClimbSettings) -> Iterator[Step]:
     """Yield the steps of a climb with the later maps capped and weighted, ready to be summed.
 
-    ``min(CAM(x^t), ceiling peak) * P / mean(P) * N`` for t > 0, with ``P = sum_{s<t} pressure_s / mean(pressure_s)``, peak the
-    maximum of the first map that is not empty, and N the :func:`nearness` to the map of step 0. That map stays as it is, and
-    so do all maps without ``ceiling``, ``emphasis`` and ``reach``.
+    ``w min(CAM(x^t), ceiling peak) * P / mean(P) * N`` for t > 0, with ``P = sum_{s<t} pressure_s / mean(pressure_s)``, peak
+    the maximum of the first map that is not empty, N the :func:`nearness` to the map of step 0, and w the setting ``later``.
+    That map stays as it is, and so do all maps without these settings.
 
     Args:
         steps: the steps of :func:`climb`.
-        s: the settings ``ceiling``, ``emphasis`` and ``reach`` apply.
+        s: the settings ``ceiling``, ``emphasis``, ``reach`` and ``later`` apply.
 
     Yields:
         The same steps with ``maps`` replaced.
@@ -69,7 +69,7 @@ def counted(steps: Iterator[Step], s: ClimbSettings) -> Iterator[Step]:
     for t, step in enumerate(steps):
         own = step.maps.amax((1, 2))
         peak = own if peak is None else torch.where(peak > 0, peak, own)
-        yield replace(step, maps=emphasised(step.maps, peak, pushed, s.ceiling) * near) if t else step
+        yield replace(step, maps=emphasised(step.maps, peak, pushed, s.ceiling) * near * s.later) if t else step
         if t == 0 and s.reach is not None:
             near = nearness(step.maps, s.reach)
         if s.emphasis == "gradient" and step.pressure is not None:

@@ -17,10 +17,10 @@ from .maps import METHODS
 PRESETS: dict[str, dict[str, Any]] = {
     # Ours: every quantity is relative (to the pixel range, to the first map, to a mean over cells): the same numbers anywhere.
     "default": {
-        "steps": 8, "step_size": 0.01, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
+        "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None,
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None, "later": 1.0,
         "halve_small": False, "grid": 1, "space": "pixels", "precision": "auto",
     },
     # Equations 3-7 as printed: logits, raw gradient, L1 sum, no clipping.
@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 27, "step_size": 0.008, "suppress": 1.0, "restrain": 7.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "sum", "gradient": "raw", "step_unit": "pixel",
-        "clip": False, "ceiling": None, "emphasis": "none", "reach": None,
+        "clip": False, "ceiling": None, "emphasis": "none", "reach": None, "later": 1.0,
         "halve_small": False, "grid": 1, "space": "pixels", "precision": "float32",
     },
     # The published code, to the letter (parity/climb.npz).
@@ -36,31 +36,31 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 27, "step_size": 0.08, "suppress": 1.0, "restrain": 7.0, "tau": 0.5,
         "scales": (1.0, 0.5, 1.5, 2.0), "mirror": True, "method": "cam", "bounds": None,
         "score": "relu", "weights": "gradient", "penalty": "sum", "gradient": "maximum", "step_unit": "pixel",
-        "clip": True, "ceiling": None, "emphasis": "none", "reach": None,
+        "clip": True, "ceiling": None, "emphasis": "none", "reach": None, "later": 1.0,
         "halve_small": True, "grid": 16, "space": "pixels", "precision": "float32",
     },
-    # `default` with half as many steps of twice the length.
+    # One backward pass, through the last stage alone; on networks of one grid, such as a ViT, through the whole.
     "fast": {
-        "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
+        "steps": 2, "step_size": 0.05, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None,
-        "halve_small": False, "grid": 1, "space": "pixels", "precision": "auto",
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None, "later": 3.0,
+        "halve_small": False, "grid": 1, "space": "auto", "precision": "auto",
     },
-    # `fast` at the image's size and at twice that, for objects of any size: five times its work.
+    # `default` at the image's size and at twice that, for objects of any size: five times its work.
     "multiscale": {
         "steps": 4, "step_size": 0.02, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0, 2.0), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": 0.25,
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": 0.25, "later": 1.0,
         "halve_small": False, "grid": 1, "space": "pixels", "precision": "auto",
     },
-    # As `fast`, of features of the last but one stage in the place of pixels, which is faster.
+    # As `default`, of features of the last but one stage in the place of pixels, which is faster.
     "features": {
         "steps": 4, "step_size": 0.05, "suppress": 0.0, "restrain": 0.0, "tau": 0.5,
         "scales": (1.0,), "mirror": False, "method": "cam", "bounds": None,
         "score": "logit", "weights": "head", "penalty": "relative", "gradient": "maximum", "step_unit": "range",
-        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None,
+        "clip": True, "ceiling": 0.25, "emphasis": "gradient", "reach": None, "later": 1.0,
         "halve_small": False, "grid": 1, "space": "features", "precision": "auto",
     },
 }  # fmt: skip
@@ -138,6 +138,7 @@ class ClimbSettings:
         help="later steps' maps count near the first map: standard deviation, a share of the map's longer side; none: anywhere",
         example="0.25",
     )
+    later: float = option(help="weight of the later steps' maps in the sum; that of the first map is 1", least=0)
     halve_small: bool = option(help="scales below 1 climb T // 2 steps (at most 5 of T <= 10), as in the published code")
     grid: int = option(
         help="size of several scales' maps is rounded up to a multiple of this, then cut; 16 as published",
@@ -145,9 +146,10 @@ class ClimbSettings:
         most=MAX_GRID,
     )
     space: str = option(
-        help="what the steps move: pixels, or features of an inner layer, where stages are known the end of the last but one",
+        help="what the steps move: pixels, or features of an inner layer, where stages are known the end of the last but one;"
+        " auto: features where the network has such a layer",
         flag="space",
-        choices=("pixels", "features"),
+        choices=("auto", "pixels", "features"),
     )
     precision: str = option(
         help="arithmetic of the network; auto: bfloat16 where the device has units for it",
@@ -159,7 +161,7 @@ class ClimbSettings:
         if not isinstance(self.scales, Sequence) or not all(map(_is_number, self.scales)):
             raise SettingsError(f"scales must be a tuple of factors, for example (1.0, 1.5), got {describe(self.scales)}")
         object.__setattr__(self, "scales", tuple(float(s) for s in self.scales))
-        for name in ("steps", "step_size", "suppress", "restrain", "tau", "grid"):
+        for name in ("steps", "step_size", "suppress", "restrain", "tau", "later", "grid"):
             value = getattr(self, name)
             if not _is_number(value):
                 raise SettingsError(f"{name} must be a number, got {describe(value)}")
@@ -175,7 +177,7 @@ class ClimbSettings:
             raise SettingsError(
                 f"scales must be positive factors up to {MAX_SCALE:g}, for example (1.0, 1.5), got {self.scales}"
             )
-        for name in ("step_size", "suppress", "restrain"):
+        for name in ("step_size", "suppress", "restrain", "later"):
             value = getattr(self, name)
             if not 0 <= value <= MAX_VALUE:
                 raise SettingsError(f"{name} must be a finite number of at least 0 (and at most {MAX_VALUE:g}), got {value}")
@@ -200,8 +202,8 @@ class ClimbSettings:
                     f"bounds are the least and the greatest pixel, for example (0.0, 1.0); got {describe(self.bounds)}"
                 )
             object.__setattr__(self, "bounds", (float(ends[0]), float(ends[1])))
-            if self.space == "features":
-                raise SettingsError(f"bounds are of pixels, and space='features' moves none; got bounds={self.bounds}")
+            if self.space != "pixels":
+                raise SettingsError(f"bounds are of pixels: give space='pixels' too; got space={self.space!r}")
         for name, about in options_of(ClimbSettings).items():
             if about.choices and (not isinstance(getattr(self, name), str) or getattr(self, name) not in about.choices):
                 raise SettingsError(f"{name} is one of {', '.join(about.choices)}, got {describe(getattr(self, name))}")
@@ -209,12 +211,12 @@ class ClimbSettings:
             raise SettingsError(f"weights='gradient' (the published code's) go with method='cam'; got method={self.method!r}")
 
     def identity(self) -> dict[str, Any]:
-        """What makes the maps others, as plain data; without ``space`` where pixels move, so that results from before it count.
+        """What makes the maps others, as plain data; without later settings where they change nothing, so older results count.
 
         Returns:
             The settings by name.
         """
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("space", "pixels")}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in _LATER_SETTINGS.items()}
 
     def steps_at(self, scale: float) -> int:
         """Steps climbed at a scale: T, or fewer below scale 1 where ``halve_small`` asks for it.
@@ -242,6 +244,9 @@ def _own(number: Any) -> Any:
     return number if type(number) in (int, float) else int(number) if isinstance(number, Integral) else float(number)
 
 
+_LATER_SETTINGS = {"space": "pixels", "later": 1.0}
+"""What records lack that are older than these settings."""
+
 _RULES = (
     "score",
     "weights",
@@ -252,6 +257,7 @@ _RULES = (
     "ceiling",
     "emphasis",
     "reach",
+    "later",
     "halve_small",
     "grid",
     "space",
@@ -271,17 +277,23 @@ def rules(made: Mapping[str, Any]) -> str:
 
     Example:
         >>> rules(PRESETS["official"] | {"steps": 5}), rules(PRESETS["fast"])
-        ('published rules', 'default preset (ours)')
+        ('published rules', 'fast preset (ours)')
     """
     said = {
         "official": "published rules",
         "paper": "equations as printed",
         "default": "default preset (ours)",
+        "fast": "fast preset (ours)",
         "multiscale": "multiscale preset (ours)",
         "features": "features preset (ours)",
     }
-    made = {"space": "pixels"} | dict(made)  # which records from before features could be climbed lack
-    same = (words for preset, words in said.items() if all(made.get(name) == PRESETS[preset][name] for name in _RULES))
+    made = _LATER_SETTINGS | dict(made)
+
+    def by(preset: str) -> bool:
+        """Whether the rules are the preset's; a record says what ``auto`` was."""
+        return all(PRESETS[preset][name] in (made.get(name), "auto") for name in _RULES)
+
+    same = (words for preset, words in said.items() if by(preset))
     return next(same, "rules of this run's own")
 
 

@@ -24,6 +24,7 @@ from advcam.models import (
     find_inner,
     fused,
     has_inner,
+    inner_or_none,
     unwrap,
 )
 from advcam.runtime import resolve_precision
@@ -47,8 +48,8 @@ class AdvCAM:
             transformers over patches, with any head. ``DataParallel`` and ``torch.compile`` are unwrapped. Thread-safe.
         preset: ``default``, ``fast``, ``multiscale``, ``features``, ``paper`` or ``official``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
-        start_layer: name of the module whose output moves in the place of pixels (preset ``features``); None finds the end of
-            the last but one stage where the network says where stages end, as timm's do, else the last layer of a finer grid.
+        start_layer: name of the module whose output moves in the place of pixels (``fast``, ``features``); None finds the end
+            of the last but one stage where the network says where stages end, as timm's do, else the last layer of a finer grid.
         max_pixels: most pixels (mirror images included) in one forward pass, to bound memory; it changes results by rounding
             alone. None is 400,000 on a CPU and 2^22 elsewhere. It is halved where memory runs out.
         window: side in pixels, a multiple of that of a cell. Larger images are climbed in windows that overlap by a quarter, so
@@ -269,6 +270,8 @@ class AdvCAM:
         """Where a climb of features starts; None where pixels are climbed, or nothing is."""
         if self.settings.space == "pixels" or (self.settings.steps == 1 and self.start_layer is None):
             return None
+        if self.settings.space == "auto" and self.start_layer is None:
+            return inner_or_none(network, images)
         return find_inner(network, images, self.start_layer)
 
     def _precision(self, images: Tensor) -> str:

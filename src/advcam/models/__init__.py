@@ -11,7 +11,7 @@ register_operators()
 from .find import check_fits, find  # noqa: E402
 from .forward import as_network_errors, checked_forward, describe_error, describe_value, evaluating, logits_of, unwrap  # noqa: E402
 from .fused import fused  # noqa: E402
-from .inner import Inner, find_inner, has_inner, split_at  # noqa: E402
+from .inner import Inner, find_inner, has_inner, inner_or_none, split_at  # noqa: E402
 from .network import Network  # noqa: E402
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "find_inner",
     "fused",
     "has_inner",
+    "inner_or_none",
     "logits_of",
     "register_operators",
     "split_at",

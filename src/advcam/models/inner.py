@@ -73,6 +73,24 @@ def find_inner(network: Network, images: Float[Tensor, "n b y x"], layer: str | 
     return found
 
 
+def inner_or_none(network: Network, images: Float[Tensor, "n b y x"]) -> Inner | None:
+    """The layer at which a climb of features starts; None where the network has none, or cannot be run from it.
+
+    Args:
+        network: the network.
+        images: representative images.
+    """
+    kept = remembered(_found, network.model)
+    key = "or none", network.layer, network.side, network.nth
+    if key not in kept:
+        try:
+            kept[key] = find_inner(network, images)
+        except NetworkError:
+            kept[key] = None
+    found: Inner | None = kept[key]
+    return found
+
+
 def has_inner(copy: Network, inner: Inner, network: Network) -> bool:
     """Whether a fused copy of a network has the layer, and the modules before it, with the outputs of the network's own."""
     names = {name for name, _ in copy.model.named_modules()}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from advcam.data import Item, Skip
 from advcam.engines import Row, Unit, Work
 from advcam.extractor import check_window
-from advcam.models import find, find_inner
+from advcam.models import find, find_inner, inner_or_none
+from advcam.models.classifiers import Backbone
 from advcam.store import save_maps
 
-from .context import Context
+from .context import Context, trained_classifier
 from .maps import ClimbConfig, climbing, units
 from .sharing import listed_left_out, share_out
 from .start import Start
@@ -29,15 +31,11 @@ def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
     done, of_features = context.run.done("classify"), config.settings().space == "features"
     if not (done or of_features):
         return
-    model = start.network()
-
-    def probe(side: int) -> Tensor:
-        return torch.rand(1, start.backbone.channels, side, side, device=next(model.parameters()).device)
-
+    model, channels = start.network(), start.backbone.channels
     if done and config.window and any(max(item.size) > config.window for item in context.data.items):
-        check_window(model, probe(config.window))
+        check_window(model, _probe(model, channels, config.window))
     if of_features:
-        find_inner(find(model, probe(128)), probe(128))
+        find_inner(find(model, _probe(model, channels)), _probe(model, channels))
 
 
 def run(context: Context, config: ClimbConfig) -> list[Skip]:
@@ -52,7 +50,9 @@ def run(context: Context, config: ClimbConfig) -> list[Skip]:
         NetworkError: the classifier has no class activation map.
         RunError: images could not be read; they are listed in failed.csv, the others are climbed.
     """
-    config = config.at(context.precision("climb", config.precision))
+    config = config.at(precision=context.precision("climb", config.precision))
+    if config.settings().space == "auto":
+        config = config.at(space=context.runtime.once(lambda: _space(context)))
     everything = context.data.items
     files = [context.run.maps(item.id, plain) for item in everything for plain in (True, False)] if config.keep else []
     with context.step("climb", config, files) as todo:
@@ -74,6 +74,18 @@ def saving(context: Context, config: ClimbConfig) -> Work:
             yield Row(item.id)
 
     return save
+
+
+def _space(context: Context) -> str:
+    """What a climb by ``space="auto"`` moves with the run's classifier."""
+    model, record = trained_classifier(context)
+    probe = _probe(model, Backbone.from_record(record.backbone).channels)
+    return "features" if inner_or_none(find(model, probe), probe) else "pixels"
+
+
+def _probe(model: nn.Module, channels: int, side: int = 128) -> Float[Tensor, "1 b y x"]:
+    """An image of noise where the network is."""
+    return torch.rand(1, channels, side, side, device=next(model.parameters()).device)
 
 
 def _done(context: Context, item: Item) -> bool:

@@ -80,9 +80,9 @@ class ClimbConfig(PresetConfig):
         """Precision of the network."""
         return self.settings().precision
 
-    def at(self, precision: str) -> ClimbConfig:
-        """Returns the same config with another precision."""
-        return replace(self, changes=self.changes | {"precision": precision})
+    def at(self, **changes: str) -> ClimbConfig:
+        """Returns the same config with other settings of the climb."""
+        return replace(self, changes=self.changes | changes)
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that changes the maps: the settings, not the preset's name."""

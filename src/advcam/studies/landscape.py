@@ -126,7 +126,7 @@ def landscape(study: Study) -> Outcome:
             "landscape needs a climb of the network's logits; this climb has score='relu' (preset official): give --preset"
             " default"
         )
-    if s.space == "features":
+    if s.space != "pixels":
         raise SettingsError("landscape shows the score around pixels, and this climb moves features: give --space pixels")
     reach = config.reach or s.steps * s.step_size
     more: dict[str, Any] = {"reach": reach, "points": config.points, "seed": study.context.seed}
