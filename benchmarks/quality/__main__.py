@@ -105,7 +105,7 @@ def rows(work: Path, network: str, data: str, count: int, ways: dict[str, Way]) 
             maps = "plain" if score is plain else label
             what = Measured(data, network, "seed", maps, "", SCORED, "best, chosen with the ground truth scored", seconds * t)
             keep(what, [item.id for item in items], *counts_of(parts[name], t))
-            if name in ("default", "fast") and score is not plain:
+            if name == "default" and score is not plain:
                 continue
             for how, used, counts in masks_of(compared, context, parts[name], t, score.chosen, masks, t == 1 and not one):
                 mean_iou, noise = of_masks(counts, weights)
