@@ -2,10 +2,13 @@
 
 import threading
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from advcam.errors import NetworkError
@@ -344,3 +347,20 @@ def test_a_layer_that_does_not_run_for_these_images_is_an_error():
     inner = find_inner(network, images(1, 128, 128))
     with pytest.raises(NetworkError, match="layer 'relu' did not run: the model runs other layers than when it was traced"):
         split_at(network, inner, images(1, 32, 32))
+
+
+def test_rounding_in_bfloat16_is_no_reason_to_refuse(photos):
+    """Logits of a network with weights of ImageNet, some of which differ by more than a rounding from those of the features."""
+    model = timm.create_model("mobilenetv2_100", pad_type="same", output_stride=16, num_classes=1001).eval()
+    model.load_state_dict(load_file(photos / "mobilenetv2_100.imagenet.safetensors"))
+    cats = model.classifier.weight.detach()[282:287]
+    model.classifier = nn.Linear(cats.shape[1], len(cats))
+    model.classifier.weight = nn.Parameter(cats - cats.mean(0))  # small differences of large logits
+    network = inner = None
+    for path in sorted((photos / "images").iterdir())[:24]:
+        pixels = torch.from_numpy(np.asarray(Image.open(path).convert("RGB").resize((160, 120)), np.float32))
+        image = pixels.permute(2, 0, 1)[None] / 127.5 - 1
+        network = network or find(model, image).at("bfloat16")
+        inner = inner or find_inner(network, image)
+        features, rest = split_at(network, inner, image)
+        rest(features)

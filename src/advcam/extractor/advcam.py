@@ -49,7 +49,7 @@ class AdvCAM:
         preset: ``default``, ``fast``, ``multiscale``, ``features``, ``paper`` or ``official``, see :data:`advcam.PRESETS`.
         layer: name of the module whose output is the feature map; None finds the last one at the first call.
         start_layer: name of the module whose output moves in the place of pixels (``fast``, ``features``); None finds the end
-            of the last but one stage where the network says where stages end, as timm's do, else the last layer of a finer grid.
+            of the last but one stage where the network says where stages end (timm does), else the last layer of a finer grid.
         max_pixels: most pixels (mirror images included) in one forward pass, to bound memory; it changes results by rounding
             alone. None is 400,000 on a CPU and 2^22 elsewhere. It is halved where memory runs out.
         window: side in pixels, a multiple of that of a cell. Larger images are climbed in windows that overlap by a quarter, so
