@@ -50,7 +50,7 @@ def ours(name: str, model: nn.Module) -> Method:
     if name in advcam.PRESETS:
         adv = advcam.AdvCAM(model, name, precision="float32")
     else:
-        adv = advcam.AdvCAM(model, "fast", precision="float32", steps=1, method=name)
+        adv = advcam.AdvCAM(model, precision="float32", steps=1, method=name)
     return lambda image, label: adv(image, [[label]]).maps[0]
 
 

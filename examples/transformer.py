@@ -45,7 +45,7 @@ target = given.target if given.target is not None else int(advcam.AdvCAM(model).
 panels = [np.array(image)]
 for layer in (None, *given.layers):
     try:
-        found = advcam.AdvCAM(model, "fast", layer=layer)(pixels, [[target]])
+        found = advcam.AdvCAM(model, layer=layer)(pixels, [[target]])
     except NetworkError as error:  # no such layer, or one that the logits do not depend on
         print(f"{layer}: {error}")
         continue

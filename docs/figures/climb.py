@@ -31,7 +31,7 @@ def main(photograph: str, weights: str) -> None:
     both = advcam.PRESETS["official"]
     changes = (TERMS, TERMS | {"suppress": both["suppress"]}, TERMS | {"restrain": both["restrain"]}, {})
     figures = {
-        "growth": [sums(t) for t in SUMS],
+        "growth": [sums(t, step_size=0.01) for t in SUMS],
         "terms": [sums(1, **published), *(sums(27, **published, **change) for change in changes)],
     }
     for name, panels in figures.items():
