@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+import ray_cluster
 from advcam.commands import Session
 from advcam.commands.predict import PredictConfig, run
 from advcam.data import scene
-from advcam.engines import cluster
 from advcam.errors import RunError, SettingsError
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
     pytest.mark.slow,
 ]
-MACHINE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 HOW = {"scales": (0.75, 1.0), "probabilities": True}
 
 
@@ -39,16 +38,8 @@ def _one_thread():
 def machines():
     """A Ray cluster of three machines with a core each."""
     pytest.importorskip("ray", reason="pip install 'advcam[ray]'")
-    os.environ |= cluster.QUIET | {"OMP_NUM_THREADS": "1"}
-    import ray
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args=MACHINE | {"_system_config": {"health_check_timeout_ms": 60_000}})
-    for _ in range(2):
-        made.add_node(**MACHINE)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with ray_cluster.machines() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

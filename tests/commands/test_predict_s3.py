@@ -1,11 +1,6 @@
 """Masks written to a bucket of a real S3 server (moto's), behind a proxy that refuses, stalls and loses writes."""
 
-import http.client
-import http.server
 import importlib.util
-import json
-import threading
-import time
 
 import pytest
 import torch
@@ -18,6 +13,7 @@ from advcam.data import remote, scene
 from advcam.errors import StoreError
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
+from s3_server import bucket
 
 pytestmark = [
     pytest.mark.skipif(
@@ -27,90 +23,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
     pytest.mark.slow,
 ]
-DENIED = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
-
-
-class Proxy(http.server.ThreadingHTTPServer):
-    """Passes requests on to a server, but for some writes of files called ``odd``: ``left`` of them are treated by ``mood``."""
-
-    daemon_threads = True
-
-    def __init__(self, port):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.behind = port
-        self.calm()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def calm(self):
-        self.odd, self.mood, self.left, self.asked = "", "", 0, []
-
-    def treat(self, odd, mood, left=10**9):
-        self.odd, self.mood, self.left, self.asked = odd, mood, left, []
-
-    def handle_error(self, request, client_address):
-        """The writer gave up."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        proxy, path = self.server, self.path.split("?")[0]
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        proxy.asked.append((self.command, path))
-        if self.command == "PUT" and proxy.left and path.endswith(proxy.odd):
-            proxy.left -= 1
-            if proxy.mood == "stalls":
-                time.sleep(3600)
-            status, answer = {"refuses": (403, DENIED), "loses": (200, b""), "fails": (500, b"")}[proxy.mood]
-            self.answer(status, [("ETag", '"d41d8cd98f00b204e9800998ecf8427e"')], answer)
-            return
-        connection = http.client.HTTPConnection("127.0.0.1", proxy.behind)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        said = connection.getresponse()
-        self.answer(said.status, said.getheaders(), said.read())
-
-    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
-
-    def answer(self, status, headers, body):
-        self.send_response_only(status)
-        for name, value in headers:
-            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                self.send_header(name, value)
-        length = dict(headers).get("Content-Length", len(body)) if self.command == "HEAD" else len(body)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Says nothing."""
 
 
 @pytest.fixture(scope="module")
 def proxy():
     """In front of a server with a bucket; every process of the tests asks it, and tries twice by itself."""
-    from moto.server import ThreadedMotoServer
-
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    made = Proxy(server.get_host_and_port()[1])
-    with pytest.MonkeyPatch.context() as patch:
-        settings = {"endpoint_url": f"http://127.0.0.1:{made.server_address[1]}", "key": "a", "secret": "b"}
-        settings["config_kwargs"] = {"retries": {"max_attempts": 1}}
-        patch.setenv("FSSPEC_S3", json.dumps(settings))
-        import fsspec.config
-        import s3fs
-
-        patch.setitem(fsspec.config.conf, "s3", settings)
+    with pytest.MonkeyPatch.context() as patch, bucket("bucket", config_kwargs={"retries": {"max_attempts": 1}}) as made:
         patch.setattr(remote, "WAITS", (0, 0))
-        made.store = s3fs.S3FileSystem(**settings, use_listings_cache=False)
-        made.store.mkdir("bucket")
-        made.calm()
         yield made
-    made.shutdown()
-    server.stop()
     torch.set_num_threads(before)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import ray_cluster
 from advcam.cli import main
 from advcam.engines import Row, Unit, cluster, node, rows
 from advcam.errors import RunError, SettingsError, StoreError
@@ -25,6 +26,7 @@ from advcam.stages import climb
 from advcam.stages.maps import recorded, units
 from advcam.stages.sharing import opened
 from conftest import SEGMENT, contents
+from ray_cluster import MACHINE
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'advcam[ray]'"),
@@ -33,7 +35,6 @@ pytestmark = [
 
 BATCHES = ["--max-pixels", "16384"]
 """Four images of 64x64 a batch, so six batches."""
-MACHINE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,18 +48,11 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def machines():
     """A Ray cluster of three machines with a core each."""
-    os.environ |= cluster.QUIET | {"OMP_NUM_THREADS": "1"}
     import ray
-    from ray.cluster_utils import Cluster
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the machines do not have the tests
-    patient = {"_system_config": {"health_check_timeout_ms": 60_000}}  # one that is gone is missed at once all the same
-    made = Cluster(initialize_head=True, head_node_args=MACHINE | patient)
-    for _ in range(2):
-        made.add_node(**MACHINE)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with ray_cluster.machines() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

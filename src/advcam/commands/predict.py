@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,53 +28,14 @@ from advcam.data import (
     shrunk,
 )
 from advcam.engines import Row, Unit, Work, rows
-from advcam.errors import DataError, ImageError, RunError, SettingsError
+from advcam.errors import ImageError, RunError, SettingsError
 from advcam.options import Config, option
 from advcam.runtime import Runtime
 from advcam.segmenter import MERGES, Segmenter, read_record
-from advcam.store import (
-    NOTES,
-    csv_text,
-    digest,
-    json_of,
-    json_text,
-    made_of,
-    mask_bytes,
-    read_json,
-    remove,
-    sweep,
-    write_bytes,
-)
+from advcam.store import digest, mask_bytes
 
+from .mask_folder import MaskFolder, folder_to_fill
 from .session import Outcome, Session
-
-RECORD = 2**16
-"""Bytes that predict.json has at most."""
-
-
-def folder_to_fill(given: object) -> Place:
-    """The folder that a text names: a local path, also behind ``file://``, or an address of a store that can be written to.
-
-    Raises:
-        ValueError: it is empty.
-        TypeError: neither text nor a place.
-        DataError: an address with a password in it, or of what is only read.
-    """
-    if not isinstance(given, (str, Path, Address)):
-        raise TypeError(f"expected a path or an address, got {type(given).__name__}")
-    text = re.sub(r"^(file|local)://(localhost(?=/))?", "", str(given), flags=re.IGNORECASE)
-    if re.match(r"(file|local):/", text, re.IGNORECASE):
-        raise DataError(f"{text}: write a path, such as /data/masks, or file:///data/masks")
-    if not text:
-        raise ValueError("a path is empty")
-    if not remote.is_remote(text):
-        return Path(text)
-    found = place(text)
-    if (isinstance(found, Address) and found.below) or text.lower().endswith((".zip", ".tar", ".parquet")):
-        raise DataError(f"{text}: masks are not written into archives; give a folder, such as s3://bucket/masks")
-    if "::" in text or text.lower().startswith(tuple(f"{name}://" for name in remote.WEB)):
-        raise DataError(f"{text}: can be read only; give the address of a store, such as s3://bucket/masks, or a folder")
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,15 +121,16 @@ def run(config: PredictConfig, session: Session) -> Outcome:
     _check_places(images, out, runtime)
     if str(out).startswith("memory://"):
         reporter.warn(f"{out}: is in the memory of this process, and gone when that ends")
-    known = runtime.once(lambda: _record(out))
-    segmenter = config.applied(Segmenter.load(model, runtime.torch_device(), config.precision or _precision_of(out, known)))
+    folder = MaskFolder(out)
+    known = runtime.once(folder.record)
+    segmenter = config.applied(Segmenter.load(model, runtime.torch_device(), config.precision or folder.precision(known)))
     files = list_images(images)
     labels: dict[str, tuple[int, ...]] = {}
     if config.labels:
         labels = labels_of(config.labels, images, files, ClassTable.from_record(read_record(model).classes))
         reporter.say(f"{config.labels}: labels of {len(labels)} of {len(files)} images; the others may show any class")
     key = _key(model, images, segmenter, digest(sorted(labels.items())) if labels else None)
-    runtime.once(lambda: _claim(out, known, key))
+    runtime.once(lambda: folder.claim(known, key))
     for suffix, count in passed_over(images).items():
         reporter.say(f"{count} files of suffix {suffix} are skipped: not an image format that is read")
     found = _predicted(config, session, segmenter, files, labels)
@@ -177,11 +138,11 @@ def run(config: PredictConfig, session: Session) -> Outcome:
     if not segmenter.window and (said := shrunk((one.size for one in seen), segmenter.long_side)):
         reporter.say(said)
     left = {row.id: row.left_out or row.error for row in found if row.left_out or row.error}
-    skipped, listed = [Skip(name, left[name]) for name in files if name in left], _file(out, "skipped.csv")
+    skipped = [Skip(name, left[name]) for name in files if name in left]
     if runtime.first:
-        _list(listed, skipped)
+        folder.list_skipped(skipped)
     runtime.leave()
-    return Outcome(f"masks: {out}", (), len(skipped), listed)
+    return Outcome(f"masks: {out}", (), len(skipped), folder.file("skipped.csv"))
 
 
 def _check_places(images: Place, out: Place, runtime: Runtime) -> None:
@@ -233,23 +194,23 @@ def _shared_out(
 
 def predicting(config: PredictConfig, segmenter: Segmenter, files: Mapping[str, Place], labels: Labels) -> Work:
     """Returns what makes the masks of images, by name, with a network, and writes their files."""
-    out, reading = config.out, Reading.from_record(read_record(config.model).reading)
+    folder, reading = MaskFolder(config.out), Reading.from_record(read_record(config.model).reading)
 
     def made(name: str) -> Seen | None:
-        if "::" in name and not isinstance(out, Path):
+        if "::" in name and not isinstance(folder.at, Path):
             raise ImageError(f"{files[name]}: its name has ::, which no address can have; rename it")
-        mask, kept = _file(out, f"{name}.png"), _file(out, f"probabilities/{name}.npz")
+        mask, kept = f"{name}.png", f"probabilities/{name}.npz"
         content = content_of(files[name])
-        if _made_of(mask) == content and (not config.probabilities or kept.is_file()):
+        if folder.made_of(mask) == content and (not config.probabilities or folder.file(kept).is_file()):
             return None
         image, doubt = read_with_doubt(files[name], reading)
         if config.probabilities:
             found = segmenter.probabilities(image, labels.get(name))
-            _write(kept, _arrays(probabilities=found.cpu().numpy().astype(np.float16), ids=segmenter.ids))
+            folder.write(kept, _arrays(probabilities=found.cpu().numpy().astype(np.float16), ids=segmenter.ids))
             ids = segmenter.mask(found)
         else:
             ids = segmenter(image, labels.get(name))
-        _write(mask, mask_bytes(ids, content))
+        folder.write(mask, mask_bytes(ids, content))
         return Seen((image.height, image.width), doubt)
 
     def predict(unit: Unit) -> Iterator[Row]:
@@ -281,25 +242,6 @@ def _from_anywhere(at: Place) -> Place:
     return at.absolute() if isinstance(at, Path) else at.resolve()
 
 
-def _record(out: Place) -> dict[str, Any]:
-    """Returns what the masks of a folder were made of, and how; empty where there are none."""
-    at = _file(out, "predict.json")
-    if isinstance(at, Path):
-        return read_json(at, dict[str, Any]) if at.is_file() else {}
-    data = remote.begin(str(at), RECORD)
-    return json_of(data, at, dict[str, Any], "give another --out") if data else {}
-
-
-def _precision_of(out: Place, known: Mapping[str, Any]) -> str:
-    """Returns the precision that a folder's masks were made in, on any machine; ``auto`` if there are none."""
-    made = known.get("precision") if known else "auto"
-    if made not in PRECISIONS:
-        raise RunError(
-            f"{_file(out, 'predict.json')}: has precision {made!r}, expected one of {', '.join(PRECISIONS)}; give another --out"
-        )
-    return str(made)
-
-
 def _key(model: Path, images: Place, segmenter: Segmenter, labels: str | None) -> dict[str, Any]:
     """Returns what decides masks."""
     network = {name: digest((model / name).read_bytes().hex()) for name in ("model.json", "model.safetensors")}
@@ -314,58 +256,6 @@ def _key(model: Path, images: Place, segmenter: Segmenter, labels: str | None) -
         "crf": segmenter.crf,
         "precision": segmenter.precision,
     }
-
-
-def _claim(out: Place, known: dict[str, Any], key: dict[str, Any]) -> None:
-    """Checks that a folder is new, or holds masks of the same network and options, and records these."""
-    if isinstance(out, Path):
-        sweep(out)
-    if known and (other := [name for name in key if known.get(name) != key[name]]):
-        raise RunError(f"{out}: holds masks {_made_otherwise(other, known, key)}; give another --out")
-    if not known and _holds_masks(out):
-        raise RunError(f"{out}: holds images that `advcam predict` did not make; give another --out")
-    if known != key:
-        _write(_file(out, "predict.json"), json_text(key).encode())
-
-
-def _holds_masks(out: Place) -> bool:
-    if isinstance(out, Path):
-        return any(path.suffix == ".png" for path in out.rglob("*"))
-    return any(name.endswith(".png") for name in remote.found_below(str(out)))
-
-
-def _made_otherwise(names: list[str], old: dict[str, Any], new: dict[str, Any]) -> str:
-    if "model.json" in names or "model.safetensors" in names:
-        return "of another model"
-    if "images" in names:
-        return "of another folder of images"
-    return f"made with other options ({', '.join(f'{name}: {old.get(name)} -> {new[name]}' for name in names)})"
-
-
-def _file(folder: Place, name: str) -> Place:
-    return folder / name if isinstance(folder, Path) else Address(f"{folder}/{name}")
-
-
-def _write(at: Place, data: bytes) -> None:
-    """Writes a file whole."""
-    if isinstance(at, Path):
-        write_bytes(at, data)
-    else:
-        remote.write(str(at), data)
-
-
-def _list(at: Place, skipped: list[Skip]) -> None:
-    """Lists what was left out as CSV; with nothing to list, removes the file."""
-    if skipped:
-        _write(at, csv_text(("image", "reason"), [(skip.image, skip.reason) for skip in skipped]).encode())
-    elif isinstance(at, Path):
-        remove(at)
-    else:
-        remote.remove(str(at))
-
-
-def _made_of(mask: Place) -> str | None:
-    return made_of(mask if isinstance(mask, Path) else remote.begin(str(mask), NOTES) or b"")
 
 
 def _arrays(**arrays: Any) -> bytes:
