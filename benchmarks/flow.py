@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.flow training [--steps 40] [--rounds 3] [--precision float32]
     .venv/bin/python -m benchmarks.flow thresholds
-    .venv/bin/python -m benchmarks.flow together RUN climb --preset fast     # RUN is copied, not changed
+    .venv/bin/python -m benchmarks.flow together RUN climb --preset default  # RUN is copied, not changed
 
 ``training``: MobileNetV2 on crops of the photographs, forward and backward pass and AdamW. The sides: a bare loop over batches
 that lie in memory, which never waits; the same loop over a DataLoader; and ``advcam.training.fit``, as the classify step calls

@@ -1,6 +1,6 @@
 """Climbs in windows beside climbs of the whole image: how far their maps differ, and the mIoU of both.
 
-python -m benchmarks.windows RUN MASKS [--images 12] [--enlarge 3] [--windows 384,512,768] [--preset fast]: images of a run,
+python -m benchmarks.windows RUN MASKS [--images 12] [--enlarge 3] [--windows 384,512,768] [--preset default]: images of a run,
 enlarged, since photographs are small. One scale. Differences are of maps divided by their maximum.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--enlarge", type=float, default=3)
     parser.add_argument("--windows", default="384,512,768")
-    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--preset", default="default")
     given = parser.parse_args()
     context = reopen(given.run, None, Runtime(), Reporter(quiet=True))
     model, record = trained_classifier(context)
