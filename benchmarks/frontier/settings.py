@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from advcam.attribution import ClimbSettings, settings
+from advcam.studies.climbs import as_they_are
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ KEPT = {
 
 def source(setting: Setting, scale: float) -> ClimbSettings:
     """The climb whose steps a setting sums at a scale: one scale, nothing capped or weighted, any number of steps."""
-    return replace(setting.climb, scales=(scale,), steps=1, ceiling=None, emphasis="none", reach=None, later=1.0)
+    return replace(as_they_are(setting.climb), scales=(scale,), steps=1)
 
 
 def sources(chosen: Iterable[Setting]) -> dict[ClimbSettings, int]:

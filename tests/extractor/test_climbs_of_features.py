@@ -82,6 +82,15 @@ def test_windows_are_near_the_whole_image():
     assert windows.maps.shape == whole.maps.shape
 
 
+def test_windows_of_fast_where_pixels_move():
+    vit = timm.create_model("test_vit", num_classes=4)
+    windows = {space: AdvCAM(vit, "fast", window=160, space=space)(images(1, 160, 320), [[1]]) for space in ("auto", "pixels")}
+    assert torch.equal(windows["auto"].maps, windows["pixels"].maps)
+    for preset in ("fast", "features"):
+        plain = AdvCAM(network(), preset, window=64, steps=1)(images(1, 96, 128), [[1]])
+        assert torch.equal(plain.maps, AdvCAM(network(), window=64, steps=1)(images(1, 96, 128), [[1]]).maps)
+
+
 def test_where_it_starts_can_be_said():
     model = timm.create_model("resnet18", num_classes=4)
     found, named = climber(model)(images(1), [[1]]), climber(model, start_layer="layer3")(images(1), [[1]])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from advcam.errors import NetworkError
-from advcam.models import find, find_inner, fused, split_at
+from advcam.models import find, find_inner, fused, inner_or_none, split_at
 
 
 def images(count=2, height=64, width=96):
@@ -280,6 +280,27 @@ def test_what_depends_on_the_images_without_a_gradient_gives_no_wrong_number(pre
         rest(features)
     features, rest = split_at(network, inner, given[1:])  # alone it has its own mask
     assert torch.allclose(rest(features)[1], network(given[1:])[1], atol=1e-5 if precision == "float32" else 1e-2)
+
+
+class Hungry(Shared):
+    """Runs out of memory where it is given several images."""
+
+    enough = False
+
+    def forward(self, x):
+        if len(x) > 1 and not self.enough:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().forward(x)
+
+
+def test_too_little_memory_does_not_say_that_there_is_no_such_layer():
+    model = Hungry().eval()
+    network = find(model, images(1))
+    with pytest.raises(NetworkError, match="out of memory"):
+        inner_or_none(network, images(1))
+    model.enough = True
+    assert inner_or_none(network, images(1)) == find_inner(network, images(1))
+    assert inner_or_none(find(timm.create_model("test_vit"), images(1, 160, 160)), images(1, 160, 160)) is None
 
 
 class Counted(Shared):

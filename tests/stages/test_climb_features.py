@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from advcam.cli import main
+from advcam.stages.maps import recorded
+from advcam.stages.table import open_run
 from advcam.store import load_maps
 
 
@@ -42,12 +44,33 @@ def test_a_run_made_before_features_could_be_climbed_is_not_climbed_again(run, c
     assert json.loads((run / "run.json").read_text())["steps"]["climb"]["key"] == state["steps"]["climb"]["key"]
 
 
-def test_fast_records_what_it_moved(run, tmp_path):
+def test_fast_is_not_climbed_again(run):
     assert climb(run, "--preset", "fast") == 0
     state = json.loads((run / "run.json").read_text())["steps"]["climb"]
-    assert (state["config"]["preset"], state["config"]["space"]) == ("fast", "features")
-    assert main(["climb", "--run", str(run), "--preset", "fast", "--quiet"]) == 0
-    assert json.loads((run / "run.json").read_text())["steps"]["climb"] == state
+    assert (state["config"]["preset"], state["config"]["space"], state["config"]["later"]) == ("fast", "auto", 3.0)
+    for words in ([], ["--preset", "fast"]):
+        assert main(["climb", "--run", str(run), *words, "--quiet"]) == 0
+        assert json.loads((run / "run.json").read_text())["steps"]["climb"] == state
+
+
+@pytest.mark.parametrize("kept", [("later",), ("later", "space")])
+def test_a_run_climbed_by_a_preset_of_before_keeps_its_settings(run, capsys, kept):
+    """The first preset ``fast``: four steps of pixels, before later maps had a weight."""
+    assert climb(run, "--preset", "fast", "--steps", "4", "--step-size", "0.02", "--space", "pixels",
+                 "--climb-option", "later=1") == 0  # fmt: skip
+    state = json.loads((run / "run.json").read_text())
+    for name in kept:
+        del state["steps"]["climb"]["config"][name]
+    state["steps"]["climb"]["given"] = ["preset"]
+    (run / "run.json").write_text(json.dumps(state))
+    assert main(["climb", "--run", str(run), "--quiet"]) == 0
+    made = recorded(open_run(run)).settings()
+    assert (made.steps, made.later, made.space) == (4, 1.0, "pixels")
+    assert climb(run) == 0
+    config = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
+    assert (config["steps"], config["step_size"], config["later"], config["space"]) == (4, 0.02, 1.0, "pixels")
+    assert main(["climb", "--run", str(run), "--preset", "fast", "--quiet"]) == 2
+    assert "later: 1.0 -> 3.0" in capsys.readouterr().err
 
 
 def test_fast_moves_the_pixels_of_a_network_of_one_grid(scenes, tmp_path):
@@ -56,7 +79,7 @@ def test_fast_moves_the_pixels_of_a_network_of_one_grid(scenes, tmp_path):
     assert main(["classify", *words, *vit, "--run", str(tmp_path / "run")]) == 0
     assert main(["climb", "--run", str(tmp_path / "run"), "--preset", "fast", "--quiet"]) == 0
     config = json.loads((tmp_path / "run" / "run.json").read_text())["steps"]["climb"]["config"]
-    assert (config["preset"], config["space"], config["later"]) == ("fast", "pixels", 3.0)
+    assert (config["preset"], config["space"], config["later"]) == ("fast", "auto", 3.0)
 
 
 def test_a_network_of_one_grid_is_refused_before_anything_is_trained_or_deleted(scenes, tmp_path, capsys):

@@ -85,6 +85,14 @@ def test_base_methods(run, scenes):
     assert float(cam["gain"]) == pytest.approx(float(cam["mean_iou"]) - float(cam["plain_mean_iou"]), abs=1e-6)
 
 
+def test_growth_counts_every_map_once_whatever_the_preset_weighs(run):
+    found = []
+    for words in ([], ["--climb-option", "later=1"]):
+        assert main(["study", "growth", "--run", str(run), "--preset", "fast", "--steps", "2", *words, "--quiet"]) == 0
+        found.append(rows(run, "growth"))
+    assert found[0] == found[1]
+
+
 def test_growth(run, scenes):
     assert main(["study", "growth", "--run", str(run), "--parts", str(scenes / "parts"), *FAST]) == 0
     found = rows(run, "growth")
@@ -162,7 +170,7 @@ def test_images_that_cannot_be_used_are_listed(run, scenes, tmp_path, capsys):
         (["base", "--masks", "MASKS", "--preset", "official"], "give --preset default"),
         (["landscape", "--grid", "4"], "--grid is odd"),
         (["landscape", "--preset", "official"], "give --preset default"),
-        (["landscape", "--preset", "features"], "this climb moves features: give --space pixels"),
+        (["landscape", "--preset", "features"], "this climb moves features where it can: give --space pixels"),
         (["growth", "--parts", "nowhere"], "telling parts"),
         (["networks", "--masks", "MASKS", "--runs", "RUN"], "once for each run"),
         (["tau", "--masks", "MASKS", "--sample", "0"], "sample must be at least 1"),

@@ -211,12 +211,12 @@ class ClimbSettings:
             raise SettingsError(f"weights='gradient' (the published code's) go with method='cam'; got method={self.method!r}")
 
     def identity(self) -> dict[str, Any]:
-        """What makes the maps others, as plain data; without later settings where they change nothing, so older results count.
+        """What makes the maps others, as plain data; without what was added and changes nothing, so that older results count.
 
         Returns:
             The settings by name.
         """
-        return {name: value for name, value in asdict(self).items() if (name, value) not in _LATER_SETTINGS.items()}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in ADDED.items()}
 
     def steps_at(self, scale: float) -> int:
         """Steps climbed at a scale: T, or fewer below scale 1 where ``halve_small`` asks for it.
@@ -244,8 +244,8 @@ def _own(number: Any) -> Any:
     return number if type(number) in (int, float) else int(number) if isinstance(number, Integral) else float(number)
 
 
-_LATER_SETTINGS = {"space": "pixels", "later": 1.0}
-"""What records lack that are older than these settings."""
+ADDED: dict[str, Any] = {"space": "pixels", "later": 1.0}
+"""Settings that were added since the first climbs were recorded, and what they were then."""
 
 _RULES = (
     "score",
@@ -287,10 +287,10 @@ def rules(made: Mapping[str, Any]) -> str:
         "multiscale": "multiscale preset (ours)",
         "features": "features preset (ours)",
     }
-    made = _LATER_SETTINGS | dict(made)
+    made = ADDED | dict(made)
 
     def by(preset: str) -> bool:
-        """Whether the rules are the preset's; a record says what ``auto`` was."""
+        """Whether the rules are the preset's, or what its ``auto`` may be."""
         return all(PRESETS[preset][name] in (made.get(name), "auto") for name in _RULES)
 
     same = (words for preset, words in said.items() if by(preset))

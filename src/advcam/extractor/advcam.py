@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, overload
 
@@ -40,7 +41,8 @@ class AdvCAM:
     """Class activation maps of any trained classifier by anti-adversarial climbing (AdvCAM).
 
     ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx``. Preset ``default`` also caps and weights the later maps
-    (settings ``ceiling`` and ``emphasis``). The model's mode, hooks, weights and gradients are left as they were. A map is 0
+    (settings ``ceiling`` and ``emphasis``), ``fast`` counts them
+    three times (``later``). The model's mode, hooks, weights and gradients are left as they were. A map is 0
     where the network gives NaN or infinity, and a warning says so; a map without a positive value is all zeros, normalised too.
 
     Args:
@@ -94,7 +96,7 @@ class AdvCAM:
         if start_layer is not None and self.settings.space == "pixels":
             raise SettingsError(
                 f"start_layer={start_layer!r} is where a climb of features starts; this one moves pixels: give"
-                " space='features' or preset='features' too"
+                " space='features', or preset 'features' or 'fast' too"
             )
         self._budget = Budget(None if max_pixels is None else int(max_pixels), views=2 if self.settings.mirror else 1)
         self._network: Network | None = None
@@ -264,6 +266,7 @@ class AdvCAM:
             inner = self._inner(network, images)
             if inner is not None and not has_inner(climber, inner, network):
                 climber = network
+            s = replace(s, space="features" if inner else "pixels")
             return Job(s, self._budget, images, network, climber, *flatten_targets(lists, images.device), inner)
 
     def _inner(self, network: Network, images: Tensor) -> Inner | None:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from advcam.errors import NetworkError, known
+from advcam.errors import NetworkError, known, out_of_memory
 
 from .find import is_no_map, on_probe, same
 from .forward import checked_forward, describe_error, evaluating, remembered, renew
@@ -85,7 +85,9 @@ def inner_or_none(network: Network, images: Float[Tensor, "n b y x"]) -> Inner |
     if key not in kept:
         try:
             kept[key] = find_inner(network, images)
-        except NetworkError:
+        except NetworkError as error:
+            if error.__cause__ and out_of_memory(error.__cause__):  # which says nothing of the network
+                raise
             kept[key] = None
     found: Inner | None = kept[key]
     return found
@@ -102,8 +104,7 @@ def split_at(network: Network, inner: Inner, images: Float[Tensor, "n b y x"]) -
 
     The rest is the whole model whose modules before the layer, and the layer, give what is already known instead of running.
     Nothing behind the layer should depend on it: where the function is given the features themselves, it looks whether the
-    logits are those of the images. In bfloat16, whose rounding would hide a difference, they are those of the images with the
-    same features.
+    logits are those of the images (in bfloat16, whose rounding would hide a difference, of the images with these features).
 
     Args:
         network: the network, or its fused copy.
@@ -137,9 +138,10 @@ def split_at(network: Network, inner: Inner, images: Float[Tensor, "n b y x"]) -
 
     def rest(moved: Float[Tensor, "m d h w"]) -> tuple[Tensor, Tensor]:
         known = [_rows(*pair, len(moved)) for pair in zip(known_of_one, inner.of_images, strict=True)]
+        unmoved = moved.data_ptr() == features.data_ptr() and len(moved) == len(features) and not network.draws
+        again = None if exact or not unmoved else after(outputs, moved, images)[1].detach()
         found = after(known, moved, one.expand(len(moved), -1, -1, -1))
-        unmoved = moved.data_ptr() == features.data_ptr() and len(moved) == len(features)
-        if unmoved and not network.draws and not same(found[1], whole if exact else after(outputs, moved, images)[1]):
+        if unmoved and not (same(found[1], whole) if again is None else same(found[1], again) and same(again, whole, 0.1)):
             raise NetworkError(
                 f"{type(network.model).__name__} gives other logits from the output of its layer {inner.name!r} than from the"
                 " images, on which what follows depends in another way too: climb its pixels (space=pixels)"

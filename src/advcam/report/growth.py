@@ -58,7 +58,7 @@ def grow(context: Context, items: Sequence[Item]) -> None:
             f"{context.run.root}: has not climbed, so no map can grow; `advcam climb --run {context.run.root}` makes the maps"
         )
     context.run.see_no_links(context.run.root / "report")
-    config = config.at(precision=context.precision("climb", config.precision))
+    config = config.at(context.precision("climb", config.precision))
     key, labelled = context.run.state()["steps"]["climb"]["key"], [item for item in items if item.labels]
     if config.window and (large := [item.id for item in labelled if max(item.size) > config.window]):
         labelled = [item for item in labelled if item.id not in large]

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from advcam.data import Item, Skip
 from advcam.engines import Row, Unit, Work
 from advcam.extractor import check_window
-from advcam.models import find, find_inner, inner_or_none
-from advcam.models.classifiers import Backbone
+from advcam.models import find, find_inner
 from advcam.store import save_maps
 
-from .context import Context, trained_classifier
+from .context import Context
 from .maps import ClimbConfig, climbing, units
 from .sharing import listed_left_out, share_out
 from .start import Start
@@ -31,11 +29,15 @@ def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
     done, of_features = context.run.done("classify"), config.settings().space == "features"
     if not (done or of_features):
         return
-    model, channels = start.network(), start.backbone.channels
+    model = start.network()
+
+    def probe(side: int) -> Tensor:
+        return torch.rand(1, start.backbone.channels, side, side, device=next(model.parameters()).device)
+
     if done and config.window and any(max(item.size) > config.window for item in context.data.items):
-        check_window(model, _probe(model, channels, config.window))
+        check_window(model, probe(config.window))
     if of_features:
-        find_inner(find(model, _probe(model, channels)), _probe(model, channels))
+        find_inner(find(model, probe(128)), probe(128))
 
 
 def run(context: Context, config: ClimbConfig) -> list[Skip]:
@@ -50,9 +52,7 @@ def run(context: Context, config: ClimbConfig) -> list[Skip]:
         NetworkError: the classifier has no class activation map.
         RunError: images could not be read; they are listed in failed.csv, the others are climbed.
     """
-    config = config.at(precision=context.precision("climb", config.precision))
-    if config.settings().space == "auto":
-        config = config.at(space=context.runtime.once(lambda: _space(context)))
+    config = config.at(context.precision("climb", config.precision))
     everything = context.data.items
     files = [context.run.maps(item.id, plain) for item in everything for plain in (True, False)] if config.keep else []
     with context.step("climb", config, files) as todo:
@@ -74,18 +74,6 @@ def saving(context: Context, config: ClimbConfig) -> Work:
             yield Row(item.id)
 
     return save
-
-
-def _space(context: Context) -> str:
-    """What a climb by ``space="auto"`` moves with the run's classifier."""
-    model, record = trained_classifier(context)
-    probe = _probe(model, Backbone.from_record(record.backbone).channels)
-    return "features" if inner_or_none(find(model, probe), probe) else "pixels"
-
-
-def _probe(model: nn.Module, channels: int, side: int = 128) -> Float[Tensor, "1 b y x"]:
-    """An image of noise where the network is."""
-    return torch.rand(1, channels, side, side, device=next(model.parameters()).device)
 
 
 def _done(context: Context, item: Item) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from advcam.attribution import PRESETS, ClimbSettings, settings, strided_size
+from advcam.attribution.settings import ADDED
 from advcam.data import Item, NetworkInput, Windows
 from advcam.engines import Unit, reading
 from advcam.errors import RunError, SettingsError, StoreError
@@ -44,6 +45,13 @@ class PresetConfig(Config):
     def options(cls) -> dict[str, Option]:
         """Returns its own options and every setting of a climb, with the preset's values as defaults."""
         return super().options() | {n: replace(about, default=None) for n, about in options_of(ClimbSettings).items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """As of any config; settings that were added since a climb was recorded have what they were then."""
+        if isinstance(record, Mapping) and options_of(ClimbSettings).keys() <= record.keys() | ADDED.keys():
+            record = ADDED | dict(record)
+        return super().from_record(record)
 
     def settings(self) -> ClimbSettings:
         """Returns the preset's settings with the changes."""
@@ -80,9 +88,9 @@ class ClimbConfig(PresetConfig):
         """Precision of the network."""
         return self.settings().precision
 
-    def at(self, **changes: str) -> ClimbConfig:
-        """Returns the same config with other settings of the climb."""
-        return replace(self, changes=self.changes | changes)
+    def at(self, precision: str) -> ClimbConfig:
+        """Returns the same config with another precision."""
+        return replace(self, changes=self.changes | {"precision": precision})
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that changes the maps: the settings, not the preset's name."""

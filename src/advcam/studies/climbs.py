@@ -85,7 +85,7 @@ class Climber:
 
 def as_they_are(s: ClimbSettings) -> ClimbSettings:
     """Returns the same climb with each step's map unchanged: no ceiling, no weights."""
-    return replace(s, ceiling=None, emphasis="none", reach=None)
+    return replace(s, ceiling=None, emphasis="none", reach=None, later=1.0)
 
 
 def scored(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "k y x"]:

@@ -127,7 +127,9 @@ def landscape(study: Study) -> Outcome:
             " default"
         )
     if s.space != "pixels":
-        raise SettingsError("landscape shows the score around pixels, and this climb moves features: give --space pixels")
+        raise SettingsError(
+            "landscape shows the score around pixels, and this climb moves features where it can: give --space pixels"
+        )
     reach = config.reach or s.steps * s.step_size
     more: dict[str, Any] = {"reach": reach, "points": config.points, "seed": study.context.seed}
     measured = partial(measure, Climber(study.context), s, reach, config.points, study.context.seed)
