@@ -118,13 +118,14 @@ DATA = {
     "defects": "surface defects, 5 kinds", "one-class": "surface defects as one class",
 }  # fmt: skip
 NETWORKS = {
-    "mobilenet": "MobileNetV2", "efficientnet": "EfficientNet-Lite0", "hybrid": "small transformer",
+    "mobilenet": "MobileNetV2", "efficientnet": "EfficientNet-Lite0", "lite2": "EfficientNet-Lite2",
+    "resnet": "ResNet-50 of half the channels", "hybrid": "small transformer",
     "mobilenet-consistency": "MobileNetV2, consistency", "mobilenet-erasing": "MobileNetV2, erasing",
 }  # fmt: skip
 MAPS = {
     "plain": "plain map", "plain, scales 1, 2": "plain map, scales 1 and 2", "published-one-scale": "`official`, one scale",
     "published": "`official`, its four scales", "default": "`default`", "fast": "`fast`",
-    "features": "`features`", "multiscale": "`multiscale` (a run's)",
+    "features": "`features`", "features-2-reach": "`features`, scales 1 and 2, reach", "multiscale": "`multiscale` (a run's)",
 }  # fmt: skip
 WAYS = ("threshold", "PAMR", "CRF", "affinity alone", "affinity, PAMR", "affinity, CRF")
 LEARNT = {
@@ -256,7 +257,8 @@ paired difference. Maps and masks know each image's image labels; networks' pred
 39 images of each data set, one view, no mirror image. No setting of maps or masks was chosen on them (of the defects, on
 10; `quality.md` says what was tuned on what). Seed: at the best background threshold, which uses the ground truth. Masks:
 at the threshold that `refine` chooses without it. `official` is the published method, its step in equal units (1.7 % of the
-pixel range). Seconds: of the maps, beside other work, so compare within a data set only.
+pixel range). The ResNet has half the channels of ResNet-50; its weights are of ImageNet, tuned on other images
+(`benchmarks/quality/fetched.py`). Seconds: of the maps, beside other work, so compare within a data set only.
 
 {held_out}
 
