@@ -10,7 +10,7 @@ MACHINE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard"
 
 @contextlib.contextmanager
 def machines():
-    """Gives a cluster of three machines with a core each."""
+    """Gives a cluster of three machines, one of them its head, with a core each; the environment stays as Ray needs it."""
     os.environ |= cluster.QUIET | {"OMP_NUM_THREADS": "1"}
     import ray
     from ray.cluster_utils import Cluster
@@ -19,6 +19,8 @@ def machines():
     made = Cluster(initialize_head=True, head_node_args=MACHINE | patient)
     for _ in range(2):
         made.add_node(**MACHINE)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    try:
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()

@@ -13,7 +13,7 @@ DENIED = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Passes requests on to a server, but for some of files called ``odd``: ``left`` of them are treated by ``mood``."""
+    """Passes requests on to a server; the next ``left`` of a ``verb`` whose path ends in ``odd`` go as ``mood`` says."""
 
     daemon_threads = True
 

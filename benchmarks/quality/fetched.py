@@ -31,9 +31,9 @@ from advcam.store import write_bytes
 
 State = dict[str, Tensor]
 
+# SHA-256 of the files of weights
 CAFFE = "74b7c0374425c2b324f73b134f8a7254eab9bbddc9e452a22d934b8c17015ad2"
 LITE2 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
-"""SHA-256 of the files of weights."""
 
 
 class FirstStrides(Bottleneck):
@@ -85,7 +85,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, Any]]:
         if kind == 0:
             yield key >> 3, number()
         else:
-            length = number() if kind == 2 else {1: 8, 5: 4}[kind]
+            length = number() if kind == 2 else {1: 8, 5: 4}[kind]  # 64 and 32 bits
             yield key >> 3, message[at : at + length]
             at += length
 
@@ -96,12 +96,12 @@ def caffe_arrays(model: bytes) -> dict[str, list[np.ndarray]]:
     `caffe.proto`: layer = 100 with name = 1 and blobs = 7; of a blob, data = 5.
     """
     found = {}
-    for kind, layer in fields(memoryview(model)):
-        if kind != 100:
+    for field, layer in fields(memoryview(model)):
+        if field != 100:
             continue
         parts = list(fields(layer))
         name = bytes(dict(parts)[1]).decode()
-        found[name] = [np.frombuffer(dict(fields(blob))[5], "<f4") for at, blob in parts if at == 7]
+        found[name] = [np.frombuffer(dict(fields(blob))[5], "<f4") for field, blob in parts if field == 7]
     return found
 
 
@@ -132,7 +132,7 @@ def of_open_nsfw(layers: dict[str, list[np.ndarray]]) -> State:
 
 
 def of_lite2(file: bytes) -> State:
-    """The same network's weights under timm's names: in the same order."""
+    """EfficientNet-Lite2's arrays under timm's names; both list them in the same order."""
     theirs = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
     names = timm.create_model("tf_efficientnet_lite2").state_dict()
     return {name: value.contiguous() for name, value in zip(names, theirs.values(), strict=True)}

@@ -13,7 +13,7 @@ from advcam.data import Address, Place, Skip, place, remote
 from advcam.errors import DataError, RunError
 from advcam.store import NOTES, csv_text, json_of, json_text, made_of, read_json, remove, sweep, write_bytes
 
-RECORD = 2**16
+RECORD_BYTES = 2**16
 """Bytes that predict.json has at most."""
 
 
@@ -64,7 +64,7 @@ class MaskFolder:
         else:
             remote.write(str(where), data)
 
-    def made_of(self, name: str) -> str | None:
+    def mask_made_of(self, name: str) -> str | None:
         """What a mask was made of; None where there is none, or it does not say."""
         where = self.file(name)
         return made_of(where if isinstance(where, Path) else remote.begin(str(where), NOTES) or b"")
@@ -74,7 +74,7 @@ class MaskFolder:
         where = self.file("predict.json")
         if isinstance(where, Path):
             return read_json(where, dict[str, Any]) if where.is_file() else {}
-        data = remote.begin(str(where), RECORD)
+        data = remote.begin(str(where), RECORD_BYTES)
         return json_of(data, where, dict[str, Any], "give another --out") if data else {}
 
     def precision(self, known: Mapping[str, Any]) -> str:
@@ -92,7 +92,11 @@ class MaskFolder:
         return str(made)
 
     def claim(self, known: dict[str, Any], key: dict[str, Any]) -> None:
-        """Checks that it is new, or holds masks of the same network and options, and records these.
+        """Checks that the folder is new, or holds masks of the same network and options, and records these.
+
+        Args:
+            known: what :meth:`record` gave.
+            key: of the masks that are to be made.
 
         Raises:
             RunError: it holds other masks, or images that are none of ours.

@@ -201,7 +201,7 @@ def predicting(config: PredictConfig, segmenter: Segmenter, files: Mapping[str, 
             raise ImageError(f"{files[name]}: its name has ::, which no address can have; rename it")
         mask, kept = f"{name}.png", f"probabilities/{name}.npz"
         content = content_of(files[name])
-        if folder.made_of(mask) == content and (not config.probabilities or folder.file(kept).is_file()):
+        if folder.mask_made_of(mask) == content and (not config.probabilities or folder.file(kept).is_file()):
             return None
         image, doubt = read_with_doubt(files[name], reading)
         if config.probabilities:

@@ -20,7 +20,7 @@ from .start import Start
 
 
 def preflight(context: Context, config: ClimbConfig, start: Start) -> None:
-    """Loads the classifier, if there is one, so that errors show before maps are deleted, and tries a climb of features.
+    """Loads the classifier, if there is one, so that errors show before maps are deleted, and tries ``space="features"``.
 
     Raises:
         AdvcamError: as in :func:`advcam.stages.context.trained_classifier`, or a window or a climb of features that does not
