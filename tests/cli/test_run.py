@@ -322,7 +322,7 @@ def test_a_step_alone_has_the_options_of_its_run(finished, scenes, tmp_path, cap
     assert after["segment"]["config"] == before["segment"]["config"]
     assert main(["climb", "--run", str(run), "--redo", "--preset", "fast", "--quiet"]) == 0
     fast = json.loads((run / "run.json").read_text())["steps"]["climb"]["config"]
-    assert (fast["steps"], fast["mirror"], fast["precision"]) == (4, False, "auto")
+    assert (fast["steps"], fast["mirror"], fast["precision"]) == (2, False, "auto")
     assert (
         main(["classify", "--run", str(run), "--redo", "--backbone", "resnet10t", "--from-scratch", "--epochs", "1", "--quiet"])
         == 0

@@ -507,7 +507,7 @@ def test_a_map_grows_and_a_new_setting_replaces_it(window, run, tmp_path):
     page = window("climb")
     pane = page.locator(".pane")
     page.wait_for_selector(".pane[data-state=done]")
-    expect(pane.locator(".seen-step output")).to_have_text("8 of 8")
+    expect(pane.locator(".seen-step output")).to_have_text("4 of 4")
     pane.locator(".steps").fill("3")
     expect(pane.locator(".seen-step output")).to_have_text("3 of 3")
     pane.locator(".preset").select_option("multiscale")
