@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+EMPTY = '"d41d8cd98f00b204e9800998ecf8427e"'  # the MD5 of nothing
 DENIED = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
 
 
@@ -46,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if proxy.mood == "stalls":
                 time.sleep(3600)
             status, answer = {"refuses": (403, DENIED), "loses": (200, b""), "fails": (500, b"")}[proxy.mood]
-            self.answer(status, [("ETag", '"d41d8cd98f00b204e9800998ecf8427e"')], answer)
+            self.answer(status, [("ETag", EMPTY)], answer)
             return
         connection = http.client.HTTPConnection("127.0.0.1", proxy.behind)
         connection.request(self.command, self.path, body, dict(self.headers))
@@ -87,6 +88,8 @@ def bucket(name, **settings):
         proxy.store = s3fs.S3FileSystem(**(settings | {"use_listings_cache": False}))
         proxy.store.mkdir(name)
         proxy.calm()
-        yield proxy
-    proxy.shutdown()
-    server.stop()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            server.stop()
