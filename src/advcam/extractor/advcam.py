@@ -41,9 +41,9 @@ class AdvCAM:
     """Class activation maps of any trained classifier by anti-adversarial climbing (AdvCAM).
 
     ``A_c = sum_{t<T} CAM_c(x^t)``, ``x^t = x^(t-1) + xi dL/dx``. Preset ``default`` also caps and weights the later maps
-    (settings ``ceiling`` and ``emphasis``), ``fast`` counts them
-    three times (``later``). The model's mode, hooks, weights and gradients are left as they were. A map is 0
-    where the network gives NaN or infinity, and a warning says so; a map without a positive value is all zeros, normalised too.
+    (settings ``ceiling`` and ``emphasis``), ``fast`` counts them three times (``later``). The model's mode, hooks, weights and
+    gradients are left as they were. A map is 0 where the network gives NaN or infinity, and a warning says so; a map without a
+    positive value is all zeros, normalised too.
 
     Args:
         model: any module that returns logits [N, K], or an object that has them as ``.logits``: convolutional networks,
