@@ -171,12 +171,13 @@ from advcam.runtime import Runtime
 runtime = Runtime(device="cpu")
 first = runtime.first
 group = torch.distributed.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
-print("waits", group.options._timeout.days, "days", flush=True)
+said = open(os.environ["RANK"], "w", buffering=1)  # one file for each: lines of two processes mix in one pipe
+print(f"waits {group.options._timeout.days} days", file=said)
 runtime.wait()
 if not first:
     os._exit(7)
 runtime.wait()
-print("went on", flush=True)
+print("went on", file=said)
 """
 
 
@@ -185,9 +186,7 @@ def test_a_process_waits_for_the_share_of_another_but_not_for_one_that_is_gone(t
     (tmp_path / "waiting.py").write_text(WAITING)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(tmp_path / "waiting.py")], capture_output=True, text=True, env=environment, timeout=120
-    )
-    assert done.stdout.splitlines() == ["waits 30 days"] * 2
+    done = subprocess.run([*command, "waiting.py"], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["waits 30 days\n"] * 2
     assert done.returncode != 0
     assert "exitcode  : 7" in done.stderr
