@@ -19,7 +19,7 @@ from advcam.errors import DataError, RunError, SettingsError, StoreError
 from advcam.progress import Reporter
 from advcam.runtime import Runtime
 from advcam.segmenter import Segmenter
-from advcam.store import NOTES, load_mask, made_of, mask_bytes, save_mask
+from advcam.store import load_mask, made_of, mask_bytes, save_mask
 
 SESSION = Session(Runtime("cpu"), Reporter(quiet=True))
 
@@ -168,12 +168,47 @@ def test_memory_is_not_shared_with_a_cluster(trained, pictures):
         run(PredictConfig(model=trained, images=pictures, out="memory://masks"), session)
 
 
-def test_the_begin_of_a_mask_names_its_image(tmp_path):
+@pytest.mark.parametrize("out", ["{}/masks", "memory://masks"])
+def test_a_mask_that_is_damaged_is_made_again(out, trained, pictures, tmp_path, store):
+    out = out.format(tmp_path)
+    predict(trained, pictures, out)
+    (where, at) = fsspec.url_to_fs(f"{out}/one.png")
+    whole = where.cat_file(at)
+    for damaged in (whole[:-20], whole[: len(whole) // 2], whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:], b""):
+        where.pipe_file(at, damaged)
+        predict(trained, pictures, out)
+        assert where.cat_file(at) == whole
+
+
+def test_an_image_is_read_once(trained, pictures, tmp_path, store, monkeypatch):
+    """Whether it is predicted, or its mask is there."""
+    for path in pictures.rglob("*.png"):
+        store.pipe_file(f"/photos/{path.relative_to(pictures).as_posix()}", path.read_bytes())
+    read, whole = [], MemoryFileSystem.cat_file
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda self, path, **part: read.append(path) or whole(self, path, **part))
+    opened = MemoryFileSystem.open
+    monkeypatch.setattr(MemoryFileSystem, "open", lambda self, path, *how: read.append(path) or opened(self, path, *how))
+    for _ in range(2):
+        read.clear()
+        predict(trained, "memory://photos", tmp_path / "masks")
+        assert sorted(read) == ["/photos/one.png", "/photos/sub/two.png"]
+
+
+@pytest.mark.parametrize("side", [30, 400])
+def test_a_file_of_any_size_is_read_whole(side, store):
+    data = mask_bytes(np.random.default_rng(0).integers(0, 256, (side, side)).astype(np.uint8), "")
+    assert (len(data) < remote.SMALL) == (side == 30)
+    for given in (data, data[: remote.SMALL], b""):
+        store.pipe_file("/masks/a.png", given)
+        assert remote.read_small("memory://masks/a.png") == given
+    assert remote.read_small("memory://masks/b.png") is None
+
+
+def test_a_mask_names_its_image_if_it_is_whole(tmp_path):
     ids = np.random.default_rng(0).integers(0, 256, (300, 400)).astype(np.uint8)
     data = mask_bytes(ids, "0123456789abcdef" * 2)
-    assert len(data) > 10 * NOTES
-    assert made_of(data[:NOTES]) == made_of(data) == "0123456789abcdef" * 2
-    assert made_of(b"") is None
+    assert made_of(data) == "0123456789abcdef" * 2
+    assert not any(made_of(data[:size]) for size in (0, 100, 4096, len(data) - 13, len(data) - 9))
     save_mask(tmp_path / "a.png", ids, "0123456789abcdef" * 2)
     assert (tmp_path / "a.png").read_bytes() == data
     assert np.array_equal(load_mask(tmp_path / "a.png"), ids)
@@ -223,8 +258,8 @@ def test_no_part_of_a_file_is_seen_under_its_name(odd):
     first, second = Odd.seen
     assert [Path(name).name.startswith(".advcam-") for name in first] == [True]
     assert len(second) == 2
-    assert remote.begin("odd://masks/sub/a.png", 4) == b"9876"
-    assert remote.begin("odd://masks/sub/b.png", 4) is None
+    assert remote.read_small("odd://masks/sub/a.png") == b"9876543210"
+    assert remote.read_small("odd://masks/sub/b.png") is None
 
 
 @pytest.mark.parametrize(("loses", "tries"), [(0, 1), (1, 2), (2, 3)])

@@ -11,10 +11,7 @@ from typing import Any
 from advcam.attribution import PRECISIONS
 from advcam.data import Address, Place, Skip, place, remote
 from advcam.errors import DataError, RunError
-from advcam.store import NOTES, csv_text, json_of, json_text, made_of, read_json, remove, sweep, write_bytes
-
-RECORD_BYTES = 2**16
-"""Bytes that predict.json has at most."""
+from advcam.store import csv_text, json_of, json_text, made_of, read_json, remove, sweep, write_bytes
 
 
 def folder_to_fill(given: object) -> Place:
@@ -67,14 +64,14 @@ class MaskFolder:
     def mask_made_of(self, name: str) -> str | None:
         """What a mask was made of; None where there is none, or it does not say."""
         where = self.file(name)
-        return made_of(where if isinstance(where, Path) else remote.begin(str(where), NOTES) or b"")
+        return made_of(where if isinstance(where, Path) else remote.read_small(str(where)) or b"")
 
     def record(self) -> dict[str, Any]:
         """What the masks were made of, and how; empty where there are none."""
         where = self.file("predict.json")
         if isinstance(where, Path):
             return read_json(where, dict[str, Any]) if where.is_file() else {}
-        data = remote.begin(str(where), RECORD_BYTES)
+        data = remote.read_small(str(where))
         return json_of(data, where, dict[str, Any], "give another --out") if data else {}
 
     def precision(self, known: Mapping[str, Any]) -> str:

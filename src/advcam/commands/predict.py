@@ -18,6 +18,7 @@ from advcam.data import (
     Place,
     Reading,
     Skip,
+    bytes_of,
     content_of,
     labels_of,
     list_images,
@@ -200,10 +201,11 @@ def predicting(config: PredictConfig, segmenter: Segmenter, files: Mapping[str, 
         if "::" in name and not isinstance(folder.at, Path):
             raise ImageError(f"{files[name]}: its name has ::, which no address can have; rename it")
         mask, kept = f"{name}.png", f"probabilities/{name}.npz"
-        content = content_of(files[name])
+        data = bytes_of(files[name])
+        content = content_of(data)
         if folder.mask_made_of(mask) == content and (not config.probabilities or folder.file(kept).is_file()):
             return None
-        image, doubt = read_with_doubt(files[name], reading)
+        image, doubt = read_with_doubt(files[name], reading, data)
         if config.probabilities:
             found = segmenter.probabilities(image, labels.get(name))
             folder.write(kept, _arrays(probabilities=found.cpu().numpy().astype(np.float16), ids=segmenter.ids))

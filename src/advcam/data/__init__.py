@@ -7,7 +7,7 @@ from .coco import Coco, CocoImage, coco_classes, coco_files, found_in, read_coco
 from .colours import read_colours
 from .columns import csv_rows
 from .folder import hard_classes, labels_of, listed, load, read_as
-from .images import content_of, fit_within, look_at, read_image, read_with_doubt, shrunk
+from .images import bytes_of, content_of, fit_within, look_at, read_image, read_with_doubt, shrunk
 from .items import Dataset, Item, Skip
 from .labels import ClassTable, Row, class_indices, normal
 from .names import list_images, passed_over
@@ -49,6 +49,7 @@ __all__ = [
     "Views",
     "Windows",
     "at_once",
+    "bytes_of",
     "channels_of",
     "class_indices",
     "coco_classes",

@@ -77,7 +77,7 @@ def read_image(path: Place, content: str | None = None, reading: Reading = AS_IT
             float pixels without a range, or bands or a page that it does not have.
     """
     data = bytes_of(path)
-    if content is not None and _hash(data) != content:
+    if content is not None and content_of(data) != content:
         raise ImageError(f"{path}: has changed since this run looked at it; put the original image back")
     return _decoded(path, data, reading)[0]
 
@@ -114,28 +114,33 @@ def look_at(path: Place, reading: Reading = AS_IT_IS, data: bytes | None = None)
     """
     data = bytes_of(path) if data is None else data
     image, doubt, bands, sample = _decoded(path, data, reading)
-    return Look((image.height, image.width), _hash(data), doubt, bands, sample)
+    return Look((image.height, image.width), content_of(data), doubt, bands, sample)
 
 
-def read_with_doubt(path: Place, reading: Reading = AS_IT_IS) -> tuple[Image.Image, str | None]:
+def read_with_doubt(path: Place, reading: Reading = AS_IT_IS, data: bytes | None = None) -> tuple[Image.Image, str | None]:
     """The image, and a warning about its range of values or its pages.
+
+    Args:
+        path: of the file.
+        reading: how its values become 8-bit RGB.
+        data: its bytes, if already read.
 
     Raises:
         ImageError: as :func:`read_image`.
     """
-    return _decoded(path, bytes_of(path), reading)[:2]
+    return _decoded(path, bytes_of(path) if data is None else data, reading)[:2]
 
 
-def content_of(path: Place) -> str:
+def content_of(image: Place | bytes) -> str:
     """A hash of an image file's bytes.
+
+    Args:
+        image: its path or address, or the bytes.
 
     Raises:
         ImageError: it cannot be read.
     """
-    return _hash(bytes_of(path))
-
-
-def _hash(data: bytes) -> str:
+    data = image if isinstance(image, bytes) else bytes_of(image)
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 

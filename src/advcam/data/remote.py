@@ -34,6 +34,9 @@ minutes at each of our attempts."""
 SLOWEST = 2**17
 """Bytes a second of the slowest connection that is waited for."""
 
+SMALL = 2**16
+"""Bytes that the first request for a small file asks for; most masks have fewer."""
+
 AT_ONCE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
 """Protocols whose stores show a file when it is complete, and never a part of it; others write a file as it comes."""
 
@@ -156,8 +159,8 @@ def _bound(size: int) -> None:
         raise OSError(errno.EFBIG, f"has more than {MAX_IMAGE_BYTES} bytes")
 
 
-def begin(url: str, count: int) -> bytes | None:
-    """The first bytes of a file, at most ``count``; None where there is none.
+def read_small(url: str) -> bytes | None:
+    """The bytes of a file, in one request if it has fewer than :data:`SMALL`; None where there is none.
 
     Raises:
         StoreError: it cannot be read.
@@ -165,7 +168,8 @@ def begin(url: str, count: int) -> bytes | None:
     """
     with _saying(url, "read"):
         try:
-            return read(url, 0, count)
+            data = read(url, 0, SMALL)
+            return data if len(data) < SMALL else read(url)
         except FileNotFoundError:
             return None
 
@@ -177,7 +181,7 @@ def write(url: str, data: bytes) -> None:
 
     Raises:
         StoreError: it cannot be written.
-        DataError: as :func:`begin`.
+        DataError: as :func:`read_small`.
     """
     store, path = _store(url)
     write_once = _at_once if _of(url) in AT_ONCE else _beside
@@ -190,7 +194,7 @@ def remove(url: str) -> None:
 
     Raises:
         StoreError: it cannot be removed.
-        DataError: as :func:`begin`.
+        DataError: as :func:`read_small`.
     """
     store, path = _store(url)
     with _saying(url, "removed"), contextlib.suppress(FileNotFoundError):

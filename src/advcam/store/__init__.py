@@ -16,7 +16,6 @@ from .atomic import (
 )
 from .maps import StoredMaps, load_maps, read_arrays, save_maps
 from .masks import (
-    NOTES,
     Colours,
     lacks,
     load_mask,
@@ -31,7 +30,6 @@ from .masks import (
 from .run import RESTORE, RunFolder, digest
 
 __all__ = [
-    "NOTES",
     "RESTORE",
     "Colours",
     "RunFolder",

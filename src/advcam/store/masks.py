@@ -26,8 +26,6 @@ SCORES = "advcam-scores"
 """The PNG text chunk of a confidence image with the score of each class id."""
 LACKS = "advcam-lacks"
 """The PNG text chunk that says why classes of the image's labels have no pixel."""
-NOTES = 4096
-"""Bytes of a mask's begin that hold its header, its palette and the hash of its image."""
 
 
 def voc_palette() -> list[int]:
@@ -70,10 +68,10 @@ def mask_bytes(ids: NDArray[np.uint8], made_of: str | None = None, lacks: str = 
 
 
 def made_of(mask: Path | bytes) -> str | None:
-    """The hash of the image that a mask was made from; None without a mask or a stored hash.
+    """The hash of the image that a mask was made from; None without a stored hash, or a mask that is whole.
 
     Args:
-        mask: its file, or the bytes that it begins with, at least :data:`NOTES`.
+        mask: its file, or the bytes of it.
     """
     return _note(io.BytesIO(mask) if isinstance(mask, bytes) else mask, MADE_OF)
 
@@ -103,6 +101,7 @@ def _note(file: Path | io.BytesIO, name: str) -> str | None:
     try:
         with Image.open(file, formats=["PNG"]) as image:
             found = image.info.get(name)
+            image.verify()  # of every part the checksum, to the end
     except Exception:  # Pillow may raise anything on a damaged file, which is then made again
         return None
     return str(found) if isinstance(found, str) else None
