@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import runpy
+import secrets
 import shutil
 import socket
 import subprocess
@@ -92,10 +94,21 @@ def contents(run, *folders):
 
 
 def free_port():
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
+    """A port that nobody listens at, and none of those that the system gives to whoever asks for any: it stays free."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("", port))
+            return str(port)
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    """Settings of notebooks whose kernels listen at files; ports would be chosen some time before a kernel takes them."""
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory() as folder:  # of a short name, as such files need
+        yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
 
 
 class SmallNet(nn.Module):

@@ -3,6 +3,8 @@
 import contextlib
 import os
 
+import pytest
+
 from advcam.engines import cluster
 
 MACHINE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -15,12 +17,21 @@ def machines():
     import ray
     from ray.cluster_utils import Cluster
 
-    patient = {"_system_config": {"health_check_timeout_ms": 60_000}}  # one that is gone is missed at once all the same
-    made = Cluster(initialize_head=True, head_node_args=MACHINE | patient)
+    class Patient(Cluster):
+        """Lets a machine take its time to start; Ray's own 30 seconds are few where other tests run too."""
+
+        def _wait_for_node(self, node, timeout=300):
+            super()._wait_for_node(node, timeout)
+
+    # one that is gone is missed at once all the same; and memory that other tests take is no reason to end a process
+    patient = {"_system_config": {"health_check_timeout_ms": 60_000, "memory_monitor_refresh_ms": 0}}
+    made = Patient(initialize_head=True, head_node_args=MACHINE | patient)
     for _ in range(2):
         made.add_node(**MACHINE)
     try:
-        yield made
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cluster, "ANSWER", 300.0)
+            yield made
     finally:
         ray.shutdown()
         made.shutdown()

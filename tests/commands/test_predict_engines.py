@@ -130,8 +130,8 @@ assert run(config, Session(Runtime("cpu"), Reporter(quiet=True))).skipped == 1
 
 def test_the_processes_of_torchrun_give_the_bytes_of_one(trained, pictures, alone, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     words = [*launch, str(tmp_path / "program.py"), str(trained), str(pictures), str(tmp_path / "masks")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert below(tmp_path / "masks") == alone

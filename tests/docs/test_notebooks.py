@@ -12,8 +12,9 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "examples" / "notebook
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path, tmp_path):
-    NotebookClient(nbformat.read(path, 4), timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+def test_runs(path, tmp_path, kernels):
+    where = {"metadata": {"path": tmp_path}}
+    NotebookClient(nbformat.read(path, 4), timeout=1200, startup_timeout=300, resources=where, config=kernels).execute()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

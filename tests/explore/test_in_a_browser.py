@@ -28,6 +28,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 CLASS = "<b>'cross'\" & co</b>"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 expect = sync_api.expect
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def window(browser, address):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: dialog.accept())
@@ -112,7 +113,7 @@ class Sheet:
     def __init__(self, page):
         self.page, self.canvas = page, page.locator("#canvas")
         expect(self.canvas).to_have_attribute("data-shown", current(page))
-        page.wait_for_timeout(50)
+        drawn(page)
 
     def place(self, x, y):
         """Where on the screen the middle of a pixel is, in whole pixels."""
@@ -142,6 +143,11 @@ class Sheet:
         return way
 
 
+def drawn(page):
+    """Waits until the page has drawn what it was asked to, also where it draws again because the canvas changed its size."""
+    page.evaluate("async () => { for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame); }")
+
+
 def current(page):
     return page.locator("#what b").inner_text()
 
@@ -165,7 +171,7 @@ def paint_with(page, run, name):
 
 def until(holds):
     """Waits for what the server writes."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -249,9 +255,8 @@ def test_every_tool_by_mouse(window, run):
     until(lambda: (draft(run, name) == 2).all())
     page.get_by_role("button", name="Eraser").click()
     way = sheet.stroke((20, 20), (24, 30))
-    page.wait_for_timeout(200)
     erased = brushed(np.full((64, 64), 2, np.uint8), way, 6, 0)
-    assert (draft(run, name) == erased).all()
+    until(lambda: (draft(run, name) == erased).all())
     page.get_by_role("button", name="Undo").click()
     until(lambda: (draft(run, name) == 2).all())
     page.get_by_role("button", name="Redo").click()
@@ -266,16 +271,16 @@ def test_every_tool_by_mouse(window, run):
     before = page.locator("#canvas").evaluate("canvas => canvas.dataset.scale")
     page.get_by_role("button", name="Zoom in").click()
     page.get_by_role("button", name="Move").click()
+    drawn(page)
     page.mouse.move(*sheet.place(30, 30))
-    page.mouse.wheel(0, -300)
-    page.wait_for_timeout(100)
-    assert float(page.locator("#canvas").evaluate("canvas => canvas.dataset.scale")) > 1.4 * float(before)
+    page.mouse.wheel(0, -300)  # which it does not wait for
+    page.wait_for_function(f"document.getElementById('canvas').dataset.scale > {2 * float(before)}")
     held = sheet.place(30, 30)
     sheet.stroke((30, 30), (34, 33))
-    page.wait_for_timeout(100)
-    assert max(abs(a - b) for a, b in zip(sheet.place(26, 27), held, strict=True)) < 0.5 * max(held)
+    drawn(page)
+    assert max(abs(a - b) for a, b in zip(sheet.place(26, 27), held, strict=True)) <= 2
     page.get_by_role("button", name="Fit").click()
-    page.wait_for_timeout(100)
+    drawn(page)
     assert page.locator("#canvas").evaluate("canvas => canvas.dataset.scale") == before
     page.get_by_role("button", name="from the run's mask").click()
     until(lambda: (draft(run, name) == of_run(run, name)).all())
@@ -512,6 +517,7 @@ def test_a_map_grows_and_a_new_setting_replaces_it(window, run, tmp_path):
     expect(pane.locator(".seen-step output")).to_have_text("3 of 3")
     pane.locator(".preset").select_option("multiscale")
     expect(pane.locator(".seen-step output")).to_have_text("8 of 8")
+    page.wait_for_selector(".pane[data-state=done]")  # which says so where the copy will
     expect(pane.locator(".scales")).to_have_value("1, 2")
     pane.get_by_role("button", name="Copy as command").click()
     expect(pane.locator(".said")).to_contain_text("several")
@@ -530,7 +536,7 @@ def test_a_map_grows_and_a_new_setting_replaces_it(window, run, tmp_path):
     second.get_by_role("button", name="Stop").click()
     second.locator(".first").check()
     second.locator(".tau").fill("0.9")
-    page.wait_for_selector(".pane + .pane[data-state=done]", timeout=20_000)
+    page.wait_for_selector(".pane + .pane[data-state=done]")
     second.locator(".scales").fill("0")
     second.locator(".scales").press("Enter")
     expect(second.locator(".said.wrong")).to_contain_text("scales")

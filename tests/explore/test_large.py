@@ -78,7 +78,7 @@ def page(chromium, run, tmp_path):
     thread.start()
     context = chromium.new_context(viewport={"width": 1280, "height": 860}, bypass_csp=True)
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     page.goto(f"http://127.0.0.1:{bound.getsockname()[1]}/{TOKEN}/#correct")
     yield page
     context.close()

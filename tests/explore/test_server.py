@@ -629,7 +629,7 @@ def test_the_command_serves_until_it_is_stopped(finished):
                 assert json.load(answer)["run"]["who"]
         finally:
             process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert url.split("/")[3] not in err

@@ -239,12 +239,12 @@ def test_yaml_that_names_itself_over_and_over(tmp_path):
 
 
 def _bounded(kind, source):
-    start = time.monotonic()
+    start = time.process_time()
     tracemalloc.start()
     try:
         drawn = tried(kind, source)
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
     return drawn

@@ -149,7 +149,7 @@ def test_the_gradient_is_that_of_the_network():
     (found,) = torch.autograd.grad(rest(features)[1][:, 2].sum(), features)
     with torch.no_grad():
         known = model.second(F.relu(model.first(images())))
-    assert torch.equal(known, features)
+    torch.testing.assert_close(features.detach(), known)  # some processors round otherwise where no gradient is wanted
     known.requires_grad_()
     last = F.relu(model.last(F.relu(model.third(F.relu(known + 1)))))
     (wanted,) = torch.autograd.grad(model.head(last.mean((2, 3)))[:, 2].sum(), known)

@@ -45,10 +45,10 @@ class Client(NotebookClient):
 
 
 @pytest.fixture(scope="module")
-def executed(finished):
+def executed(finished, kernels):
     cells = [MAPS, RUN.format(root=str(finished)), "run.plot('scene-00016', side=48)", BARS.format(name=HOSTILE), PROGRAM]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = Client(notebook, timeout=120)
+    client = Client(notebook, timeout=600, startup_timeout=300, config=kernels)
     client.execute()
     return [cell.outputs for cell in notebook.cells], client.changes
 

@@ -70,7 +70,7 @@ def visit(browser, run):
 
     def visit(path=run / "report.html", address="", **settings):
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
@@ -260,7 +260,7 @@ def test_names_are_shown_as_text(visit):
     assert HOSTILE_CLASS in page.locator("select[name=class] option").all_inner_texts()
     assert page.locator("img[src=x]").count() == 0
     page.get_by_role("link", name=HOSTILE_IMAGE, exact=True).last.click()
-    page.wait_for_function("location.hash.includes('image=')")
+    page.wait_for_function("document.querySelectorAll('#rows > li').length === 1")
     assert names(page) == [HOSTILE_IMAGE]
     again = visit(address=address(page))
     assert names(again) == [HOSTILE_IMAGE]
@@ -310,7 +310,7 @@ def test_corrected_masks_are_a_layer_and_what_was_decided_is_found(visit, run):
     page.locator("select[name=state]").select_option("corrected")
     page.get_by_label("laid over").check()
     page.get_by_role("radio", name="corrected mask").check()
-    assert page.locator("figure[data-layer=corrected] canvas[data-drawn]").count() == 3
+    page.wait_for_function("document.querySelectorAll('figure[data-layer=corrected] canvas[data-drawn]').length === 3")
 
 
 @pytest.mark.parametrize("width", [390, 320])

@@ -138,8 +138,8 @@ def test_killed_in_training_it_ends_with_the_same_weights(finished, tmp_path):
     runs = [Path(shutil.copytree(finished, tmp_path / name)) for name in ("straight", "killed")]
     assert segment(runs[0], *words) == 0
     command = [sys.executable, "-m", "advcam", "segment", "--run", str(runs[1]), "--redo", *SMALL, *words]
-    going = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     shutil.rmtree(runs[1] / "4-segment")  # so that what is seen is the new one's
+    going = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state = runs[1] / "4-segment" / "training.pt"
     states = (state, state.parent / "round-1" / "training.pt")
     while not any(path.is_file() for path in states) and going.poll() is None:
@@ -228,7 +228,7 @@ def test_two_processes_segment(run):
         sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port(),
         "-m", "--", "advcam", "segment", "--run", str(run), "--redo", *SMALL, *words,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("segment: ") == 1, "the first process speaks"
     shared = weights(run / "4-segment")
@@ -238,7 +238,7 @@ def test_two_processes_segment(run):
         torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-5)
     command[command.index("segment")] = "report"
     refused = subprocess.run(
-        [*command[: command.index("--redo")], "--quiet"], capture_output=True, text=True, env=os.environ, timeout=300
+        [*command[: command.index("--redo")], "--quiet"], capture_output=True, text=True, env=os.environ, timeout=600
     )
     assert "only advcam climb, refine, segment, predict run in several processes" in refused.stderr
 

@@ -65,7 +65,7 @@ def launched(launcher, scenes, out):
     program.write_text(PROGRAM)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     command = [*launcher, str(program), str(scenes), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return load_file(out / "state.safetensors"), json.loads((out / "said.json").read_text())
 
